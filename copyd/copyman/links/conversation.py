@@ -1,0 +1,190 @@
+"""The course of one COPY on a connection, whatever link carries its data."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from copyd.copyman.links.question import Question, begin_statement, require_usable
+from copyd.wire import ProtocolError
+
+if TYPE_CHECKING:
+    from copyd.wire import CommandTag
+
+    Connection = psycopg.Connection[Any]
+
+CANCEL_TIMEOUT = 5.0
+"""Seconds to wait for a server to take a cancel request.
+
+libpq waits until the request was carried out, so that it cannot hit a later statement.
+"""
+LISTEN_EVERY = 1024 * 1024
+"""Bytes sent to a server between two looks at what it says meanwhile."""
+
+
+class State(Enum):
+    """Where the conversation with the server stands."""
+
+    NEW = "new"
+    BEGINNING = "opening a transaction"
+    STARTING = "entering COPY"
+    COPYING = "in COPY"
+    ENDING = "leaving COPY"
+    SETTLING = "handing back to libpq"
+    ENDED = "ended"
+    LOST = "lost"
+
+
+MOVES = {
+    State.NEW: {State.BEGINNING, State.STARTING, State.LOST},
+    State.BEGINNING: {State.STARTING, State.ENDED, State.LOST},
+    State.STARTING: {State.COPYING, State.ENDING, State.SETTLING, State.LOST},
+    State.COPYING: {State.ENDING, State.SETTLING, State.LOST},
+    State.ENDING: {State.SETTLING, State.ENDED, State.LOST},
+    State.SETTLING: {State.ENDED, State.LOST},
+    State.ENDED: {State.LOST},
+    State.LOST: {State.LOST},
+}
+RESTING = (State.NEW, State.ENDED, State.LOST)
+
+
+class Conversation(ABC):
+    """One COPY statement, from the transaction before it until the connection is free again."""
+
+    wanted: str
+    """The kind of COPY, for people."""
+
+    def __init__(self, connection: Connection, statement: bytes) -> None:
+        self._connection = connection
+        self._statement = statement
+        self._state = State.NEW
+        self._is_aborting = False
+        self._error: psycopg.Error | None = None
+        self._question: Question | None = None
+        self._outgoing: list[memoryview] = []
+        self.tag: CommandTag | None = None
+        self.progress = 0
+
+    @property
+    def state(self) -> State:
+        """Where the conversation stands."""
+        return self._state
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether it is in COPY, however slow the other side may be."""
+        return self._state is State.COPYING
+
+    def fileno(self) -> int | None:
+        """Return the connection's descriptor, None where there is nothing to wait for."""
+        return None if self._state in RESTING else self._connection.fileno()
+
+    @property
+    def events(self) -> int:
+        """Poll events to wait for."""
+        return self._question.events if self._question is not None else self._copy_events()
+
+    def start(self) -> None:
+        """Open the transaction that psycopg would open, then send the statement.
+
+        Raises psycopg.Error where the connection cannot enter COPY.
+        """
+        require_usable(self._connection)
+        begin = begin_statement(self._connection)
+        if begin is None:
+            self._enter()
+        else:
+            self._question = Question(self._connection, begin)
+            self._move(State.BEGINNING)
+
+    def pump(self) -> bool:
+        """Go on with the last step; True when it is done.
+
+        Raises psycopg.Error: what the server said, once the connection is free again, or that
+        the connection is lost, once it is closed.
+        """
+        try:
+            if self._question is not None:
+                self._pump_question(self._question)
+            elif self._state not in RESTING:
+                self._pump_copy()
+        except (psycopg.OperationalError, ProtocolError) as error:
+            self.close()
+            if self._error is not None:
+                raise self._error from error
+            raise
+        if self._state is State.ENDED and self._error is not None and not self._is_aborting:
+            raise self._error
+        return self._state in RESTING or (self._state is State.COPYING and not self._outgoing)
+
+    def abort(self, reason: str) -> None:
+        """Begin to leave COPY; `pump` is True when the connection is free again.
+
+        Raises psycopg.Error where the connection can only be closed.
+        """
+        if not self._is_aborting:
+            self._is_aborting = True
+            self._abort(reason)
+
+    def close(self) -> None:
+        """Close the connection: the server rolls back what it was given."""
+        self._release()
+        self._question = None
+        self._connection.close()
+        self._move(State.LOST)
+
+    def _move(self, state: State) -> None:
+        if state not in MOVES[self._state]:
+            raise RuntimeError(f"a COPY that is {self._state.value} cannot be {state.value}")
+        self._state = state
+
+    def _pump_question(self, question: Question) -> None:
+        """Wait for an ordinary statement: the BEGIN before, or the empty query after."""
+        if not question.pump():
+            return
+        self._question = None
+        if self._state is State.BEGINNING:
+            self._error = question.error
+            if self._error is None and not self._is_aborting:
+                self._enter()
+                return
+        self._move(State.ENDED)
+
+    def _fail(self, error: psycopg.Error) -> None:
+        """Keep the first error, to be raised when the connection is free again."""
+        if self._error is None:
+            self._error = error
+        self.tag = None
+
+    def _refuse_statement(self) -> None:
+        self._fail(psycopg.ProgrammingError(f"the statement is not one {self.wanted}"))
+
+    def _cancel(self) -> None:
+        """Ask the server to stop the statement.
+
+        Raises psycopg.Error where it cannot be told within `CANCEL_TIMEOUT` seconds.
+        """
+        self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+
+    @abstractmethod
+    def _abort(self, reason: str) -> None:
+        """Ask the server, as far as it has come, to end the COPY with nothing kept."""
+
+    @abstractmethod
+    def _enter(self) -> None:
+        """Send the COPY statement and move to STARTING."""
+
+    @abstractmethod
+    def _copy_events(self) -> int:
+        """Poll events to wait for between STARTING and ENDING."""
+
+    @abstractmethod
+    def _pump_copy(self) -> None:
+        """Send and receive what can be without waiting, from STARTING to ENDING."""
+
+    def _release(self) -> None:
+        """Let go of everything but the connection."""
+        self._outgoing = []

@@ -1,0 +1,207 @@
+"""COPY through libpq's own functions: for encrypted connections, at the price of a call a row."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Any
+
+from psycopg.errors import error_from_result
+from psycopg.pq import ExecStatus
+
+from copyd.copyman.chunk import PayloadChunk
+from copyd.copyman.links.conversation import LISTEN_EVERY, Conversation, State
+from copyd.wire import CommandTag
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.errors import Diagnostic
+    from psycopg.pq.abc import PGresult
+
+    from copyd.copyman.chunk import Chunk
+
+    Connection = psycopg.Connection[Any]
+
+CHUNK_SIZE = 64 * 1024
+PIECE_SIZE = 16 * 1024
+"""Bytes handed to libpq at once; it tells of no progress within them."""
+
+
+class _LibpqConversation(Conversation):
+    """From PQsendQuery until PQgetResult has no more results."""
+
+    answer: ExecStatus
+    """The result with which the server enters the wanted kind of COPY."""
+
+    def __init__(self, connection: Connection, statement: bytes) -> None:
+        super().__init__(connection, statement)
+        self._pgconn = connection.pgconn
+
+    def _enter(self) -> None:
+        self._pgconn.send_query(self._statement)
+        self._move(State.STARTING)
+
+    def _copy_events(self) -> int:
+        is_sending = bool(self._outgoing) or self._pgconn.flush() == 1
+        return select.POLLIN | (select.POLLOUT if is_sending else 0)
+
+    def _pump_copy(self) -> None:
+        if self._state is State.COPYING:
+            self._pump_data()
+        else:
+            self._pump_results()
+
+    def _pump_data(self) -> None:
+        """Move COPY data, where `pump` and not the reader does it."""
+
+    def _pump_results(self) -> None:
+        """Enter COPY, or leave it, as the server answers."""
+        self._pgconn.flush()
+        self._pgconn.consume_input()
+        while not self._pgconn.is_busy():
+            result = self._pgconn.get_result()
+            if result is None:
+                self._release()
+                self._move(State.ENDED)
+                return
+            is_wanted = self._state is State.STARTING and result.status == self.answer
+            if is_wanted and not self._is_aborting:
+                self._move(State.COPYING)
+                return
+            self._hear(result)
+
+    def _hear(self, result: PGresult) -> None:
+        match result.status:
+            case ExecStatus.FATAL_ERROR:
+                self._fail(error_from_result(result, self._connection.info.encoding))
+            case ExecStatus.COMMAND_OK if self._state is State.ENDING and self.tag is None:
+                self.tag = CommandTag.parse(result.command_status or b"")
+            case ExecStatus.COPY_IN:
+                self._refuse_statement()
+                self._pgconn.put_copy_end(b"the copy was given up")
+            case ExecStatus.COPY_OUT:
+                self._refuse_statement()
+                self._throw_away()
+            case _:
+                self._refuse_statement()
+
+    def _throw_away(self) -> None:
+        """Cancel a COPY OUT and read what is still on its way."""
+        self._cancel()
+        while self._pgconn.get_copy_data(0)[0] > 0:
+            pass
+
+
+class LibpqCopyOut(_LibpqConversation):
+    """``COPY ... TO STDOUT``; libpq hands out one message after the other."""
+
+    answer = ExecStatus.COPY_OUT
+    wanted = "COPY ... TO STDOUT"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the server completed the COPY and the connection is free again."""
+        return self._state is State.ENDED and self.tag is not None
+
+    def read(self) -> Chunk | None:
+        """Return the messages that have come, None where none have; raises as `pump` does."""
+        pieces = self._read_pieces() if self._state is State.COPYING else []
+        if self._state is not State.COPYING and not pieces:
+            self.pump()
+        return PayloadChunk(pieces) if pieces else None
+
+    def _abort(self, reason: str) -> None:
+        del reason  # a source keeps nothing, there is nothing to explain to it
+        if self._state is State.STARTING:
+            self._cancel()
+        elif self._state is State.COPYING:
+            self._throw_away()
+            self._move(State.ENDING)
+
+    def _read_pieces(self) -> list[bytes]:
+        self._pgconn.consume_input()
+        pieces, size = [], 0
+        while size < CHUNK_SIZE:
+            count, data = self._pgconn.get_copy_data(1)
+            if count == 0:
+                break
+            if count < 0:
+                self._move(State.ENDING)
+                break
+            pieces.append(bytes(data))
+            size += count
+        self.progress += size
+        return pieces
+
+
+class LibpqCopyIn(_LibpqConversation):
+    """``COPY ... FROM STDIN``; a chunk is handed over without its framing."""
+
+    answer = ExecStatus.COPY_IN
+    wanted = "COPY ... FROM STDIN"
+
+    def __init__(self, connection: Connection, statement: bytes) -> None:
+        super().__init__(connection, statement)
+        self._listened_at = 0
+        self._notices = 0
+        self._is_unexplained = False
+
+    def offer(self, chunk: Chunk) -> None:
+        """Begin to send `chunk`."""
+        payload = memoryview(chunk.payload)
+        self._outgoing = [
+            payload[start : start + PIECE_SIZE] for start in range(0, len(payload), PIECE_SIZE)
+        ]
+
+    def finish(self) -> None:
+        """Send CopyDone; `pump` is True once the server has said COPY and how many rows."""
+        self._pgconn.put_copy_end(None)
+        self._move(State.ENDING)
+
+    def _abort(self, reason: str) -> None:
+        if self._state is State.COPYING:
+            self._leave(reason)
+        elif self._state in (State.STARTING, State.ENDING) and self._error is None:
+            self._cancel()
+
+    def _enter(self) -> None:
+        self._connection.add_notice_handler(self._count_notice)
+        super()._enter()
+
+    def _release(self) -> None:
+        if self._state not in (State.NEW, State.BEGINNING):
+            self._connection.remove_notice_handler(self._count_notice)
+        super()._release()
+
+    def _count_notice(self, notice: Diagnostic) -> None:
+        del notice
+        self._notices += 1
+
+    def _leave(self, reason: str) -> None:
+        self._outgoing = []
+        self._pgconn.put_copy_end(reason.encode("utf-8", "replace"))
+        self._move(State.ENDING)
+
+    def _pump_data(self) -> None:
+        while self._pgconn.flush() == 0 and self._outgoing:
+            piece = self._outgoing.pop(0)
+            self._pgconn.put_copy_data(piece)
+            self.progress += len(piece)
+        if self._outgoing or self.progress - self._listened_at >= LISTEN_EVERY:
+            self._listened_at = self.progress
+            self._listen()
+
+    def _listen(self) -> None:
+        """Drain notices; find out that the server refused.
+
+        While it is in COPY IN, libpq keeps an error to itself. But there is little else that a
+        server says then: words that did not turn out to be a notice by the next look are one.
+        """
+        before = self._notices
+        has_words = bool(select.select([self._pgconn.socket], [], [], 0)[0])
+        if has_words:
+            self._pgconn.consume_input()
+        self._pgconn.is_busy()  # makes libpq hand out the notices that it holds
+        has_notice = self._notices > before
+        if self._is_unexplained and not has_notice:
+            self._leave("the server refused a row")
+        self._is_unexplained = has_words and not has_notice

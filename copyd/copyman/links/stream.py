@@ -1,0 +1,60 @@
+"""The byte stream under a libpq connection, borrowed for the length of one COPY."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+from psycopg import OperationalError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Stream(Protocol):
+    """Bytes both ways, without waiting; raises OperationalError where the connection is lost."""
+
+    def fileno(self) -> int: ...
+
+    def receive(self, target: memoryview) -> int:
+        """Fill `target` from its start; returns how many bytes, 0 where none have come."""
+
+    def send(self, views: Sequence[memoryview]) -> int:
+        """Send from the start of `views`; returns how many bytes were taken, 0 where full."""
+
+    def close(self) -> None:
+        """Give the stream back to libpq, open as it was."""
+
+
+class PlainStream:
+    """An unencrypted socket, by a duplicate of libpq's descriptor."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=os.dup(descriptor))
+        self._socket.settimeout(0)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def receive(self, target: memoryview) -> int:
+        try:
+            count = self._socket.recv_into(target)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise OperationalError(f"connection lost while receiving: {error}") from error
+        if count == 0:
+            raise OperationalError("the server closed the connection unexpectedly")
+        return count
+
+    def send(self, views: Sequence[memoryview]) -> int:
+        try:
+            return self._socket.sendmsg(views)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise OperationalError(f"connection lost while sending: {error}") from error
+
+    def close(self) -> None:
+        self._socket.close()

@@ -1,0 +1,326 @@
+"""The CopyManager: one producer's chunks, in lockstep, to every receiver that keeps up.
+
+A copy has succeeded only when the producer and every remaining receiver have said so; anything
+else is CopyFail. See docs/copyman.md.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+from copyd.copyman.faults import CannotReconcile, CopyFail, ProducerFault, ReceiverFault
+from copyd.copyman.pumping import drive, wait
+from copyd.errors import CopydError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from copyd.copyman.chunk import Chunk
+    from copyd.copyman.ports import Producer, Receiver
+
+    Party = TypeVar("Party", Producer, Receiver)
+
+REALIGN_TIMEOUT = 5.0
+"""Seconds without progress after which an aborted connection is closed instead of realigned."""
+
+
+class _Phase(Enum):
+    NEW = "not started"
+    COPYING = "copying"
+    EXHAUSTED = "exhausted"
+    EXITED = "ended"
+
+
+class CopyManager:
+    """Copies from one Producer to many Receivers; a context manager and an iterator.
+
+    Entering starts COPY everywhere. Each iteration transfers one chunk to all of ``receivers``
+    and yields ``(num_messages, num_bytes)``: CopyData messages (in text, one a row) and bytes of
+    payload. At the end ``receivers`` is empty, and ``completed`` holds those whose server said
+    that the copy is complete. COMMIT is the caller's.
+
+    ``stall_timeout``: seconds without progress after which a receiver, or with
+    ``producer_stall_timeout`` the producer, is at fault; None waits for ever. It does not limit
+    how long a server takes for its verdict once it has all data.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        *receivers: Receiver,
+        stall_timeout: float | None = None,
+        producer_stall_timeout: float | None = None,
+    ) -> None:
+        self.producer = producer
+        self.receivers: set[Receiver] = set(receivers)
+        self.completed: set[Receiver] = set()
+        self.stall_timeout = stall_timeout
+        self.producer_stall_timeout = producer_stall_timeout
+        self._members = frozenset(receivers)
+        self._phase = _Phase.NEW
+        self._faulted: set[Receiver] = set()  # in the last cycle: may still be reconciled
+        self._dropped: set[Receiver] = set()  # told to leave, perhaps still leaving
+        self._has_rest = False  # a reconciled receiver still needs some of the chunk
+        self._counted = (0, 0)
+        self._producer_fault: Exception | None = None
+
+    def __repr__(self) -> str:
+        parts = [self._phase.value, f"from {self.producer!r}"]
+        for title in ("receivers", "completed"):
+            members = getattr(self, title)
+            if members:
+                parts.append(f"{title} {sorted(map(repr, members))}")
+        return f"<CopyManager {', '.join(parts)}>"
+
+    def run(self) -> None:
+        """Perform the entire copy.
+
+        Raises CopyFail, also for what goes wrong at the start.
+        """
+        with self:
+            for _ in self:
+                pass
+
+    # -- context manager ------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Start COPY at the producer, then at all receivers at once.
+
+        Raises CopyFail where one of them cannot, after all others have been stopped, and
+        RuntimeError for a manager or a producer that was used before.
+        """
+        if self._phase is not _Phase.NEW:
+            raise RuntimeError(f"a CopyManager runs once; this one is {self._phase.value}")
+        self._phase = _Phase.COPYING
+        try:
+            if not self.receivers:
+                raise CopyFail(self, "no receivers")
+            self._start_producer()
+            self._start_receivers()
+        except CopyFail as failure:
+            self._phase = _Phase.EXITED
+            self._abort(failure)
+            raise
+        except BaseException:
+            self._phase = _Phase.EXITED
+            self._abort(CopyFail(self, "interrupted at the start"))
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the copy: silently if it is complete, else with everything aborted.
+
+        Raises CopyFail where the iterator was not exhausted, where no receiver completed, or
+        where the block raised (its exception is the cause). KeyboardInterrupt and SystemExit
+        stay themselves, with the CopyFail as context.
+        """
+        is_complete = self._phase is _Phase.EXHAUSTED and bool(self.completed)
+        failure = CopyFail(self, self._reason(exc), producer_fault=self._producer_fault)
+        self._phase = _Phase.EXITED
+        self._abort(failure)
+        if exc is None:
+            if not is_complete:
+                raise failure
+        elif isinstance(exc, Exception):
+            raise failure from exc
+        else:
+            exc.__context__ = failure
+
+    # -- iterator -------------------------------------------------------------------------------
+
+    def __iter__(self) -> Self:
+        """Return the manager itself."""
+        return self
+
+    def __next__(self) -> tuple[int, int]:
+        """Transfer the next chunk; returns ``(num_messages, num_bytes)``.
+
+        The counts of a cycle in which a receiver faulted are added to those of the next one.
+
+        Raises StopIteration at the end, and when no receiver is left. Raises ReceiverFault when
+        receivers raised or stalled: they are out of ``receivers``, everybody else has the chunk.
+        Raises ProducerFault when the producer raised.
+        """
+        if self._phase is _Phase.NEW:
+            raise RuntimeError("the copy was not started: iterate inside 'with manager:'")
+        self._let_go()
+        if self._phase is not _Phase.COPYING or not self.receivers or not self._can_read():
+            raise StopIteration
+        if not self._has_rest and not self._offer_next():
+            self._finish()
+            if self._counted == (0, 0):
+                raise StopIteration
+        else:
+            self._has_rest = False
+            self._drop(drive(self.receivers, stall_timeout=self.stall_timeout))
+        counted, self._counted = self._counted, (0, 0)
+        return counted
+
+    def reconcile(self, faulted_receiver: Receiver) -> None:
+        """Take back a receiver that faulted in the last cycle; it goes on where it stopped.
+
+        Raises CannotReconcile where it has missed data since, or where its connection is lost;
+        RuntimeError where it never belonged to this manager.
+        """
+        receiver = faulted_receiver
+        if receiver not in self._members:
+            raise RuntimeError(f"{receiver!r} is not a receiver of this copy")
+        if receiver in self.receivers:
+            return
+        if receiver not in self._faulted:
+            raise CannotReconcile(f"{receiver!r} has missed data; feed it in a new pass")
+        if not receiver.can_resume:
+            raise CannotReconcile(f"{receiver!r} left COPY; feed it in a new pass")
+        self._faulted.remove(receiver)
+        self.receivers.add(receiver)
+        self._has_rest = True
+
+    # -- phases of a copy -------------------------------------------------------------------------
+
+    def _start_producer(self) -> None:
+        try:
+            self.producer.start()
+        except RuntimeError:
+            raise  # used twice: the caller's mistake, nothing was started
+        except Exception as error:
+            raise self._cannot_start(error) from error
+        faults = drive([self.producer], stall_timeout=self.producer_stall_timeout)
+        if faults:
+            fault = faults[self.producer]
+            raise self._cannot_start(fault) from fault
+
+    def _cannot_start(self, error: Exception) -> CopyFail:
+        self._producer_fault = error
+        return CopyFail(self, f"the producer cannot start: {error}", producer_fault=error)
+
+    def _start_receivers(self) -> None:
+        faults = _each(self.receivers, self._start_receiver)
+        started = self.receivers - faults.keys()
+        faults |= drive(started, stall_timeout=self.stall_timeout)
+        if faults:
+            reasons = "; ".join(f"{receiver!r}: {error}" for receiver, error in faults.items())
+            failure = CopyFail(self, f"cannot start {reasons}", receiver_faults=faults)
+            raise failure from next(iter(faults.values()))
+
+    def _start_receiver(self, receiver: Receiver) -> None:
+        ours, theirs = self.producer.encoding, receiver.encoding
+        if ours and theirs and ours != theirs:
+            raise CopydError(
+                f"its client_encoding is {theirs}, the producer's is {ours}: set both to the same"
+            )
+        receiver.start()
+
+    def _can_read(self) -> bool:
+        return self._producer_fault is None or self.producer.can_resume
+
+    def _offer_next(self) -> bool:
+        """Read a chunk and offer it to every receiver; False where the producer has ended."""
+        try:
+            chunk = self._read()
+        except Exception as error:
+            self._producer_fault = error
+            raise ProducerFault(self, f"{self.producer!r}: {error}") from error
+        if chunk is None:
+            return False
+        self._counted = (self._counted[0] + chunk.messages, self._counted[1] + chunk.size)
+        for receiver in self.receivers:
+            receiver.offer(chunk)
+        return True
+
+    def _read(self) -> Chunk | None:
+        """Wait for the producer's next chunk; None where it has completed."""
+        chunk = self.producer.read()
+        while chunk is None and not self.producer.is_finished:
+            if not wait([self.producer], self.producer_stall_timeout):
+                raise TimeoutError(f"no data for {self.producer_stall_timeout:g} s")
+            chunk = self.producer.read()
+        return chunk
+
+    def _finish(self) -> None:
+        """Tell every receiver that the data is complete, and hear what their servers say."""
+        self._phase = _Phase.EXHAUSTED
+        faults = _each(self.receivers, lambda receiver: receiver.finish())
+        faults |= drive(self.receivers - faults.keys(), stall_timeout=None)
+        self.completed = self.receivers - faults.keys()
+        self.receivers -= self.completed
+        self._drop(faults)
+
+    def _drop(self, faults: dict[Receiver, Exception]) -> None:
+        if faults:
+            self.receivers -= faults.keys()
+            self._faulted = set(faults)
+            raise ReceiverFault(self, faults)
+
+    def _let_go(self) -> None:
+        """The cycle of their fault is over: those not reconciled leave COPY, without waiting."""
+        for receiver in self._faulted:
+            _leave([receiver], "the receiver was dropped", stall_timeout=0)
+        self._dropped |= self._faulted
+        self._faulted = set()
+
+    def _abort(self, failure: CopyFail) -> None:
+        """Bring every connection out of COPY, or close it; what raises goes into `failure`."""
+        self._dropped |= self._faulted
+        self._faulted = set()
+        faults = _leave(self.receivers, failure.reason)
+        if faults:
+            failure.receiver_faults = {**faults, **(failure.receiver_faults or {})}
+        for receiver in [*faults, *_leave(self._dropped, failure.reason)]:
+            receiver.close()
+        if _leave([self.producer], failure.reason):
+            self.producer.close()
+
+    def _reason(self, exc: BaseException | None) -> str:
+        if self._producer_fault is not None:
+            return f"the producer faulted: {self._producer_fault}"
+        if exc is not None:
+            return f"{type(exc).__name__}: {exc}"
+        if not self.receivers and not self.completed:
+            return "no receivers"
+        return "the copy was given up before its end"
+
+
+def _each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party, Exception]:
+    """Take `step` at each of `parties`; returns what it raised, by party."""
+    faults: dict[Party, Exception] = {}
+    for party in parties:
+        try:
+            step(party)
+        except Exception as error:  # noqa: BLE001 - the boundary where an exception becomes a fault
+            faults[party] = error
+    return faults
+
+
+def _leave(
+    parties: Iterable[Party], reason: str, *, stall_timeout: float = REALIGN_TIMEOUT
+) -> dict[Party, Exception]:
+    """Have each of `parties` leave COPY; returns what went wrong, by party."""
+    parties = list(parties)
+    faults = _each(parties, lambda party: party.abort(reason))
+    return faults | drive(set(parties) - faults.keys(), stall_timeout=stall_timeout)
+
+
+def transfer(producer: Producer, *receivers: Receiver) -> tuple[int, int]:
+    """Copy everything; returns ``(total_messages, total_bytes)``.
+
+    Messages are CopyData messages: in text and CSV one a line, in binary one a row and one for
+    the trailer. Bytes are payload. Rows, by each server's own count, are ``producer.rows`` and
+    ``receiver.rows``.
+
+    Raises CopyFail where a receiver or the producer faults.
+    """
+    total_messages = total_bytes = 0
+    with CopyManager(producer, *receivers) as copy:
+        for num_messages, num_bytes in copy:
+            total_messages += num_messages
+            total_bytes += num_bytes
+    return total_messages, total_bytes

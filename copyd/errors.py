@@ -1,0 +1,8 @@
+"""The root of every exception that copyd raises on purpose; standard library only."""
+
+
+class CopydError(Exception):
+    """One sentence for a person: what is wrong, where, and what to do about it.
+
+    Errors of a server stay psycopg's own and are chained (``__cause__``), never translated.
+    """

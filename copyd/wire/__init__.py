@@ -1,0 +1,36 @@
+"""PostgreSQL's protocol 3 for the length of one COPY: bytes in, facts out; no socket is touched.
+
+Source of every fact: PostgreSQL documentation, "Frontend/Backend Protocol", sections
+"COPY Operations" and "Message Formats".
+"""
+
+from copyd.wire.framing import BLOCK_LIMIT, HEADER_SIZE, Cut, Scanner
+from copyd.wire.messages import (
+    COPY_DONE,
+    CommandTag,
+    CopyResponse,
+    Message,
+    ProtocolError,
+    copy_fail,
+    copy_response,
+    data_header,
+    error_fields,
+    query,
+)
+
+__all__ = [
+    "BLOCK_LIMIT",
+    "COPY_DONE",
+    "HEADER_SIZE",
+    "CommandTag",
+    "CopyResponse",
+    "Cut",
+    "Message",
+    "ProtocolError",
+    "Scanner",
+    "copy_fail",
+    "copy_response",
+    "data_header",
+    "error_fields",
+    "query",
+]

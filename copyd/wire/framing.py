@@ -1,0 +1,182 @@
+r"""Where CopyData begins and ends in what a server sends; nothing here touches a socket.
+
+A `Scanner` is fed blocks of the stream and says of each which parts are CopyData, to be sent on
+as they stand, and which other messages stood between them. It never guesses a boundary.
+
+In text format a whole block is scanned at memory speed. A row ends in a newline and holds no NUL
+byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So where every newline of
+a block is followed by ``d\0``, nothing but CopyData can stand in it. A newline right after a
+NUL byte is part of a length, never of a row. Where that does not add up (an embedded newline in
+CSV, a notice, a length byte that looks like a newline, the end), the block is walked message by
+message.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from copyd.wire.messages import Message, ProtocolError
+
+HEADER_SIZE = 5
+_HEADER = struct.Struct("!BI")
+_COPY_DATA = ord("d")
+_ROW_THEN_HEADER = b"\nd\0"
+BLOCK_LIMIT = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one block held.
+
+    ``spans``: offsets (start, stop) of framed CopyData in the block, in order. ``messages``:
+    CopyData messages that end in the block. ``size``: bytes of payload in the spans, headers not
+    counted. ``owed``: bytes of the last message's body that later blocks will bring. ``others``:
+    the other messages that end in the block. ``rest``: bytes at the block's end (0 to 4, a header
+    cut in two) that must stand at the front of the next block.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    messages: int
+    size: int
+    owed: int
+    others: tuple[Message, ...]
+    rest: int
+
+
+class _Tally:
+    """What a block has been found to hold so far."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[int, int]] = []
+        self.messages = 0
+        self.headers = 0
+        self.others: list[Message] = []
+
+    def add(self, start: int, stop: int) -> None:
+        """Take in ``start:stop`` as framed CopyData, next to or behind what is there."""
+        if start == stop:
+            return
+        if self.spans and self.spans[-1][1] == start:
+            start = self.spans.pop()[0]
+        self.spans.append((start, stop))
+
+    def cut(self, owed: int, rest: int) -> Cut:
+        size = sum(stop - start for start, stop in self.spans) - HEADER_SIZE * self.headers
+        return Cut(tuple(self.spans), self.messages, size, owed, tuple(self.others), rest)
+
+
+class Scanner:
+    """Follows one server's messages through the blocks they arrive in."""
+
+    def __init__(self) -> None:
+        self.is_text = False
+        """True lets whole blocks be scanned at once: the format is text or CSV."""
+        self._owed = 0
+        self._other: tuple[int, bytearray] | None = None
+
+    @property
+    def owed(self) -> int:
+        """Bytes of body that the unfinished CopyData message still owes."""
+        return self._owed
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether all that was fed so far ended with a whole message."""
+        return self._owed == 0 and self._other is None
+
+    def feed(self, block: bytearray, stop: int) -> Cut:
+        """Cut ``block[:stop]``; what `Cut.rest` counts must come again with the next block.
+
+        Raises ProtocolError where a length is impossible, ValueError for a block that is too
+        large (`BLOCK_LIMIT`).
+        """
+        if stop > BLOCK_LIMIT:
+            raise ValueError(f"a block has at most {BLOCK_LIMIT} bytes, not {stop}")
+        tally = _Tally()
+        position = self._resume(block, stop, tally)
+        if self.is_text and stop - position > HEADER_SIZE:
+            position = self._leap(block, position, stop, tally)
+        position = self._walk(block, position, stop, tally)
+        return tally.cut(self._owed, stop - position)
+
+    def _resume(self, block: bytearray, stop: int, tally: _Tally) -> int:
+        """Go on with the message that the last block left unfinished."""
+        if self._other is not None:
+            missing, text = self._other
+            taken = min(missing, stop)
+            text += block[:taken]
+            self._keep_other(missing - taken, text, tally)
+            return taken
+        taken = min(self._owed, stop)
+        if taken:
+            self._owed -= taken
+            tally.messages += self._owed == 0
+            tally.add(0, taken)
+        return taken
+
+    def _leap(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
+        """Pass over as many whole rows as are certain."""
+        rows, end = leap(block, position, stop)
+        tally.messages += rows
+        tally.headers += rows
+        tally.add(position, end)
+        return end
+
+    def _walk(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
+        """Follow the chain of lengths to the block's end."""
+        begin = position
+        while stop - position >= HEADER_SIZE:
+            kind, length = _HEADER.unpack_from(block, position)
+            if length < 4:
+                raise ProtocolError(f"message {bytes([kind])!r} has impossible length {length}")
+            end = position + 1 + length
+            if kind == _COPY_DATA:
+                tally.headers += 1
+                if end > stop:
+                    self._owed = end - stop
+                    end = stop
+                else:
+                    tally.messages += 1
+            else:
+                tally.add(begin, position)
+                text = block[position : min(end, stop)]
+                self._keep_other(max(end - stop, 0), text, tally)
+                begin = end = min(end, stop)
+            position = end
+        tally.add(begin, position)
+        return position
+
+    def _keep_other(self, missing: int, text: bytearray, tally: _Tally) -> None:
+        """Note a message that is not CopyData, or as much of it as has come."""
+        if missing:
+            self._other = (missing, text)
+        else:
+            self._other = None
+            tally.others.append(Message(bytes(text[:1]), bytes(text[HEADER_SIZE:])))
+
+
+def leap(block: bytearray, start: int, stop: int) -> tuple[int, int]:
+    """Skip the whole text rows of ``block[start:stop]``, which begins at a message.
+
+    Returns how many messages were skipped and where the next one begins: (0, `start`) where it
+    is not certain that nothing but text rows of less than 16 MiB stands there.
+    """
+    unsure = 0, start
+    if not block.startswith(b"d\0", start, stop):
+        return unsure
+    rows = block.count(_ROW_THEN_HEADER, start, stop)
+    last = block.rfind(_ROW_THEN_HEADER, start, stop)
+    # One length, 680,960 (0x000A6400), holds the pattern itself. Its row is larger than a block,
+    # so it can only be the last match.
+    false = last > 0 and block[last - 1] == 0
+    if false:
+        rows -= 1
+        last = block.rfind(_ROW_THEN_HEADER, start, last)
+    if last < 0:
+        return unsure
+    newlines = block.count(b"\n", start, stop - 2)  # two bytes must follow to be judged
+    if newlines - false != rows:
+        newlines -= block.count(b"\0\n", start, stop - 2)
+        false = False
+    return (rows, last + 1) if newlines - false == rows else unsure

@@ -1,0 +1,136 @@
+"""The scanner against a walk of the whole stream, cut at every place."""
+
+from __future__ import annotations
+
+import struct
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from copyd.wire import BLOCK_LIMIT, Message, ProtocolError, Scanner, data_header
+from copyd.wire.framing import leap
+
+TRICKY_SIZES = [5, 6, 10, 262, 266, 2_556, 2_656, 2_660, 65_536]
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+def row(body: bytes) -> bytes:
+    return data_header(len(body)) + body
+
+
+def text_row(size: int) -> bytes:
+    return row((b"d" * (size - 1)) + b"\n")
+
+
+texts = st.binary(max_size=12).map(
+    lambda b: row(b.replace(b"\0", b"0").replace(b"\n", b"d") + b"\n")
+)
+sized = st.sampled_from(TRICKY_SIZES).map(text_row)
+csvs = st.lists(st.sampled_from([b"\n", b"d", b",", b'"', b"\nd"]), max_size=6).map(
+    lambda parts: row(b"".join(parts) + b"\n")
+)
+asides = st.builds(message, st.sampled_from([b"N", b"A", b"S"]), st.binary(max_size=9))
+streams = st.lists(st.one_of(texts, sized, csvs, asides), max_size=30)
+binary_streams = st.lists(st.one_of(st.binary(max_size=20).map(row), asides), max_size=30)
+
+
+def walk(stream: bytes) -> tuple[bytes, int, int, list[Message]]:
+    """The plain reference: framed data, messages, payload bytes, other messages."""
+    data, count, size, others, position = [], 0, 0, [], 0
+    while position < len(stream):
+        end = position + 1 + int.from_bytes(stream[position + 1 : position + 5], "big")
+        if stream[position : position + 1] == b"d":
+            data.append(stream[position:end])
+            count += 1
+            size += end - position - 5
+        else:
+            others.append(Message(stream[position : position + 1], stream[position + 5 : end]))
+        position = end
+    return b"".join(data), count, size, others
+
+
+def scan(stream: bytes, cuts: list[int], *, is_text: bool) -> tuple[bytes, int, int, list[Message]]:
+    """Feed `stream` in pieces that end at `cuts`."""
+    scanner = Scanner()
+    scanner.is_text = is_text
+    data, count, size, rest = bytearray(), 0, 0, b""
+    others: list[Message] = []
+    edges = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    for start, stop in pairwise(edges):
+        block = bytearray(rest + stream[start:stop])
+        cut = scanner.feed(block, len(block))
+        for first, last in cut.spans:
+            data += block[first:last]
+        count += cut.messages
+        size += cut.size
+        others += cut.others
+        rest = bytes(block[len(block) - cut.rest :])
+    assert rest == b""
+    assert scanner.is_between_messages
+    return bytes(data), count, size, others
+
+
+cut_places = st.lists(st.integers(0, 4_000), max_size=12)
+
+
+@given(streams, cut_places)
+@example([text_row(6)] * 20, [])
+@example([text_row(2_656), text_row(2_660)], [3, 2_661])
+def test_text_cut_anywhere_scans_like_a_walk(parts: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(parts)
+    assert scan(stream, cuts, is_text=True) == walk(stream)
+
+
+@given(binary_streams, cut_places)
+def test_binary_cut_anywhere_scans_like_a_walk(parts: list[bytes], cuts: list[int]) -> None:
+    stream = b"".join(parts)
+    assert scan(stream, cuts, is_text=False) == walk(stream)
+
+
+def test_a_stream_fed_byte_by_byte_scans_like_a_walk() -> None:
+    stream = text_row(6) * 3 + message(b"N", b"careful") + text_row(262) + message(b"c", b"")
+    assert scan(stream, list(range(len(stream))), is_text=True) == walk(stream)
+
+
+@pytest.mark.parametrize("size", [680_956, 0x000A6400 + 1, 0x010A6400 - 4, 0x0A6400AA - 4])
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_length_that_looks_like_a_row_end_is_not_taken_for_one(size: int, before: int) -> None:
+    block = bytearray(text_row(8) * before + data_header(size) + b"d" * 1_000)
+    scanner = Scanner()
+    scanner.is_text = True
+    cut = scanner.feed(block, len(block))
+    assert cut.messages == before
+    assert cut.owed == size - 1_000
+    assert cut.spans == ((0, len(block)),)
+
+
+def test_rows_of_six_bytes_are_skipped_at_once_though_their_length_is_a_newline() -> None:
+    block = bytearray(text_row(6) * 100)
+    assert leap(block, 0, len(block)) == (99, 99 * 11)
+
+
+def test_a_notice_between_two_rows_stops_the_leap() -> None:
+    block = bytearray(text_row(8) * 3 + message(b"N", b"x") + text_row(8) * 3)
+    assert leap(block, 0, len(block)) == (0, 0)
+
+
+def test_an_impossible_length_is_a_protocol_error() -> None:
+    with pytest.raises(ProtocolError, match="impossible length 3"):
+        Scanner().feed(bytearray(b"d\0\0\0\3xxx"), 8)
+
+
+def test_a_block_too_large_for_the_scan_is_refused() -> None:
+    with pytest.raises(ValueError, match="at most"):
+        Scanner().feed(bytearray(BLOCK_LIMIT + 1), BLOCK_LIMIT + 1)
+
+
+def test_a_notice_larger_than_many_blocks_is_put_together() -> None:
+    body = b"n" * 100_000
+    stream = message(b"N", body) + text_row(7)
+    data, count, _, others = scan(stream, list(range(0, len(stream), 4_096)), is_text=True)
+    assert (data, count, others) == (text_row(7), 1, [Message(b"N", body)])
