@@ -1,0 +1,509 @@
+"""A data directory and its server: made, started, stopped, configured, removed.
+
+Seed page: "Clusters". What can be observed is not stored: every question is answered by the data
+directory, its lock file and the kernel, so several objects and programs can share a cluster.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from copyd.cluster.account import Account
+from copyd.cluster.configfile import as_text, checked_name
+from copyd.cluster.errors import (
+    ClusterError,
+    ClusterInitializationError,
+    ClusterNotRunningError,
+    ClusterStartupError,
+    ClusterTimeoutError,
+)
+from copyd.cluster.initdb import InitDB, superuser_of
+from copyd.cluster.launcher import ServerProcess, stopping_with_parent
+from copyd.cluster.lifecycle import Holder, State, decide_state, explain_log
+from copyd.cluster.postmaster import Postmaster, attachments, is_empty
+from copyd.cluster.settings import Changes, Settings
+from copyd.cluster.sockets import RUNTIME_ROOT, SocketDirectory
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from copyd.cluster.installation import Installation
+
+ANSWER_TIMEOUT = 1.0
+"""Seconds that a server gets to answer one probe."""
+
+ORPHANS_TIMEOUT = 10.0
+"""Seconds that a killed server's children get to notice and leave."""
+
+STOP_TIMEOUT = 60.0
+"""Seconds that a fast shutdown may take before leaving a ``with`` block or `drop` kills."""
+
+
+class Cluster:
+    """The cluster in ``data_directory``, run by ``installation``.
+
+    ``run_as`` is the account of the server where this process is root (default: ``postgres``, else
+    ``nobody``). ``socket_directory`` is where the server's socket goes; by default what
+    ``postgresql.conf`` says, else a private folder that is gone when the server is.
+    ``on_parent_exit`` says what becomes of a server that this object started when this process
+    ends, however it ends: ``stop`` is a fast shutdown, ``leave`` lets it run.
+
+    Where the server's account cannot run the installation (a wheel under ``/root``), a copy is
+    made beside the data directory, which `drop` removes too.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        data_directory: str | Path,
+        *,
+        run_as: str | None = None,
+        socket_directory: str | Path | None = None,
+        on_parent_exit: Literal["stop", "leave"] = "stop",
+    ) -> None:
+        self.installation = installation
+        self.data_directory = Path(data_directory)
+        if not self.data_directory.is_absolute():
+            raise ValueError(f"the data directory must be an absolute path, got {data_directory}")
+        self.account = Account.for_servers(run_as)
+        self.on_parent_exit = on_parent_exit
+        self._sockets = (
+            SocketDirectory.private(self.account, self.data_directory)
+            if socket_directory is None
+            else SocketDirectory(Path(socket_directory), is_private=False)
+        )
+        self._server: ServerProcess | None = None
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.data_directory}>"
+
+    def __enter__(self) -> Self:
+        """Start the server, unless it runs, and wait until it accepts connections."""
+        self.start()
+        try:
+            self.wait_until_started()
+        except BaseException:
+            self._stop_at_any_price()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Shut the server down and wait for its end; an exception of the body passes through."""
+        self._stop_at_any_price()
+
+    # What there is
+
+    @property
+    def settings(self) -> Settings:
+        """The cluster's ``postgresql.conf`` as a mapping: see `Settings`."""
+        return Settings(self.data_directory / "postgresql.conf")
+
+    @property
+    def hba_file(self) -> Path:
+        """The absolute path of the file that says who may connect.
+
+        A relative one is relative to the data directory, as for a server that this class starts.
+        """
+        return self.data_directory / (self.settings.get("hba_file") or "pg_hba.conf")
+
+    @property
+    def daemon_path(self) -> Path:
+        """The server's executable; raises `ClusterError` where the installation has none."""
+        return self._program("postgres")
+
+    @property
+    def daemon_process(self) -> subprocess.Popen[bytes] | None:
+        """The server process if this object started it."""
+        return self._server.popen if self._server else None
+
+    @property
+    def socket_directory(self) -> Path:
+        """The folder for the server's socket, unless ``postgresql.conf`` names its own."""
+        return self._sockets.path
+
+    def initialized(self) -> bool:
+        """Whether the data directory looks like one: seed page, ``Cluster.initialized``."""
+        return (self.data_directory / "base").is_dir() and self.settings.path.is_file()
+
+    def state(self) -> State:
+        """Observe what the cluster is doing."""
+        postmaster = Postmaster.observe(self.data_directory)
+        holder = postmaster.holder if postmaster else Holder.NOBODY
+        if holder is not Holder.SERVER and self._is_own_process_alive():
+            return State.STARTING
+        return decide_state(
+            is_initialized=self.initialized(),
+            pid_file=postmaster.pid_file if postmaster else None,
+            holder=holder,
+        )
+
+    def pid(self) -> int | None:
+        """Return the server's process id, whoever started it; None where no server runs."""
+        postmaster = self._running_postmaster()
+        if postmaster is not None:
+            return postmaster.pid_file.pid
+        return self._server.popen.pid if self._server and self._server.is_alive else None
+
+    def running(self) -> bool:
+        """Whether the server process runs, which does not mean that it is ready."""
+        return self.pid() is not None
+
+    def ready_for_connections(self, timeout: float = ANSWER_TIMEOUT) -> bool | None:
+        """Whether the server accepts connections; None where it does not run at all.
+
+        The server says so in its lock file and then has to answer within ``timeout`` seconds.
+        """
+        postmaster = self._running_postmaster()
+        if postmaster is None:
+            return False if self.running() else None
+        return postmaster.pid_file.status == "ready" and postmaster.answers(timeout)
+
+    def conninfo(self, dbname: str = "postgres", user: str | None = None) -> str:
+        """Return a connection string for the running server.
+
+        ``user`` is by default the superuser that `init` made. The string holds no password.
+        Raises `ClusterNotRunningError` while there is no server to connect to.
+        """
+        postmaster = self._running_postmaster()
+        if postmaster is None or postmaster.pid_file.port is None:
+            raise ClusterNotRunningError(f"no server listens in {self.data_directory}: start it")
+        return make_conninfo(
+            host=postmaster.host,
+            port=postmaster.pid_file.port,
+            dbname=dbname,
+            user=user or superuser_of(self.data_directory),
+        )
+
+    def pending_restart(self, *, password: str | None = None) -> list[str]:
+        """Ask the server which settings were changed but only hold after a restart.
+
+        ``password`` is the superuser's, where `init` was given one. A server's refusal is
+        raised as psycopg's own error.
+        """
+        with psycopg.connect(self.conninfo(), password=password) as connection:
+            query = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name"
+            return [str(name) for (name,) in connection.execute(query)]
+
+    # Making and removing
+
+    def init(
+        self,
+        *,
+        encoding: str = "UTF8",
+        user: str | None = None,
+        password: str | None = None,
+        auth: str | None = None,
+        locale: str = "C",
+        timeout: float = 120.0,
+    ) -> None:
+        """Make the data directory with ``initdb``, owned by the server's account, mode 0700.
+
+        ``user`` is the superuser, by default named as the server's account. With a ``password``
+        every connection needs one (``scram-sha-256``). Without one, only the calling account and
+        the server's account can connect, over the socket, and both are that superuser.
+        ``auth`` names another of initdb's methods for all; ``trust`` lets everybody in.
+        TCP is off until ``listen_addresses`` is set in `settings`.
+
+        Raises `InitDBError` where initdb refuses, `ClusterTimeoutError` where it takes longer
+        than ``timeout`` seconds; neither leaves anything behind.
+        """
+        self._check_parent()
+        initdb = InitDB(
+            program=self._program("initdb"),
+            account=self.account,
+            superuser=user or self.account.name,
+            encoding=encoding,
+            locale=locale,
+            auth=auth,
+            password=password,
+        )
+        initdb.make(self.data_directory, scratch=RUNTIME_ROOT, timeout=timeout)
+
+    def drop(self) -> None:
+        """Shut the server down and remove the data directory and all that belongs to it.
+
+        A directory that is not there is no error. Raises `ClusterError`, and removes nothing,
+        where it is no data directory or where another process may be using it.
+        """
+        if self.data_directory.exists() and not self.initialized():
+            raise ClusterError(f"{self.data_directory} is not a data directory: not removed")
+        self._stop_at_any_price()
+        self._clear_the_way()
+        for directory in (self.data_directory, self._staging_directory):
+            if directory.exists():
+                shutil.rmtree(directory)
+
+    # Starting and stopping
+
+    def start(self, logfile: IO[bytes] | IO[str] | None = None, settings: Changes = ()) -> None:
+        """Start the server unless it runs; returns before it is ready.
+
+        ``logfile`` takes what the server writes; without it the last lines are kept in memory,
+        for errors. ``settings`` are given on the command line and win over every file.
+        Raises `ClusterInitializationError` where there is no data directory,
+        `ClusterStartupError` where the process cannot be started.
+        """
+        if self.running():
+            return
+        if not self.initialized():
+            raise ClusterInitializationError(
+                f"{self.data_directory} is not a data directory: init() makes one"
+            )
+        self._clear_the_way()
+        command = [
+            *(str(self.daemon_path), "-D", str(self.data_directory)),
+            *self._socket_options(),
+            *(
+                f"--{checked_name(name)}={as_text(value)}"
+                for name, value in dict(settings).items()
+                if value is not None
+            ),
+        ]
+        try:
+            if self.on_parent_exit == "stop":
+                command = stopping_with_parent(
+                    command, self.account, setpriv=shutil.which("setpriv")
+                )
+            self._server = ServerProcess(
+                command, account=self.account, directory=self.data_directory, logfile=logfile
+            )
+        except OSError as error:
+            raise ClusterStartupError(
+                f"cannot start the server in {self.data_directory}: {error}", command=command
+            ) from error
+
+    def wait_until_started(self, timeout: float = 10.0, delay: float = 0.05) -> None:
+        """Wait until the server accepts connections, looking every ``delay`` seconds.
+
+        Raises `ClusterStartupError` where the server ends first, `ClusterNotRunningError` where
+        none was started, `ClusterTimeoutError` after ``timeout`` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        # An exit code of 0 is that of a server that was asked to stop, before anybody waited.
+        was_running = self._server is not None and self._server.popen.poll() != 0
+        while True:
+            left = deadline - time.monotonic()
+            ready = self.ready_for_connections(min(ANSWER_TIMEOUT, max(left, delay)))
+            if ready:
+                return
+            if ready is None:
+                raise self._not_started(was_running=was_running)
+            was_running = True
+            if left <= 0:
+                raise self._too_slow("does not accept connections", timeout)
+            time.sleep(min(delay, left))
+
+    def stop(self) -> None:
+        """Ask the server to stop once every client has left (smart shutdown); no-op if none runs."""
+        self._signal(signal.SIGTERM)
+
+    def shutdown(self) -> None:
+        """Ask the server to end every connection and stop (fast shutdown); no-op if none runs."""
+        self._signal(signal.SIGINT)
+
+    def quit(self) -> None:
+        """Ask the server to end at once (immediate shutdown): the next start recovers.
+
+        The difference to `kill`: its processes end orderly and none is left. No-op if none runs.
+        """
+        self._signal(signal.SIGQUIT)
+
+    def kill(self) -> None:
+        """Kill the server (SIGKILL): the next start recovers; no-op if none runs."""
+        self._signal(signal.SIGKILL)
+
+    def reload(self) -> None:
+        """Ask the server to read its configuration files again; no-op if none runs."""
+        # Until a new server has its lock file, it would end by the signal.
+        wait_for(lambda: not self._is_unborn(), timeout=ANSWER_TIMEOUT)
+        if not self._is_unborn():
+            self._signal(signal.SIGHUP)
+
+    def wait_until_stopped(self, timeout: float = 10.0, delay: float = 0.05) -> None:
+        """Wait until no server runs, looking every ``delay`` seconds.
+
+        Raises `ClusterTimeoutError` after ``timeout`` seconds.
+        """
+        if not wait_for(lambda: not self.running(), timeout=timeout, delay=delay):
+            raise self._too_slow("still runs", timeout)
+        if self._server is not None:
+            self._server.join(timeout=ANSWER_TIMEOUT)
+        self._sockets.remove()
+
+    def restart(
+        self,
+        logfile: IO[bytes] | IO[str] | None = None,
+        settings: Changes = (),
+        timeout: float = 10.0,
+    ) -> None:
+        """Stop the server once every client has left, start it and wait until it is ready.
+
+        Each wait takes ``timeout`` seconds at most. To end the clients instead, call `shutdown`
+        first.
+        """
+        self.stop()
+        self.wait_until_stopped(timeout)
+        self.start(logfile, settings)
+        self.wait_until_started(timeout)
+
+    def promote(self, timeout: float = 10.0, delay: float = 0.05) -> None:
+        """Make a standby a primary, and wait until it has left recovery.
+
+        Raises `ClusterNotRunningError` where no server runs, `ClusterError` where it is no
+        standby, `ClusterTimeoutError` after ``timeout`` seconds. Source: PostgreSQL docs,
+        "pg_ctl", promote.
+        """
+        if self._running_postmaster() is None:
+            raise ClusterNotRunningError(f"no server runs in {self.data_directory}: start it")
+        standby = self.data_directory / "standby.signal"
+        if not standby.exists():
+            raise ClusterError(f"the server in {self.data_directory} is not a standby")
+        request = self.data_directory / "promote"
+        with suppress(FileExistsError), request.open("x") as file:
+            self.account.own(file.fileno())
+        self._signal(signal.SIGUSR1)
+        # The server removes the file once it has left recovery.
+        if not wait_for(lambda: not standby.exists(), timeout=timeout, delay=delay):
+            raise self._too_slow("is still a standby", timeout)
+
+    # How
+
+    def _check_parent(self) -> None:
+        parent = self.data_directory.parent
+        parent.mkdir(parents=True, exist_ok=True)
+        if not self.account.can_enter(parent):
+            raise ClusterInitializationError(
+                f"{self.account.name}, the server's account, cannot pass through {parent}: choose "
+                "a data directory elsewhere, or open the folders above it (chmod o+x)"
+            )
+
+    def _usable(self) -> Installation:
+        """Return the installation, or a copy of it that the server's account can run."""
+        initdb = self.installation.paths["initdb"]
+        if not self.account.is_other or initdb is None or self.account.can_run(Path(initdb)):
+            return self.installation
+        return self.installation.staged(self._staging_directory)
+
+    @property
+    def _staging_directory(self) -> Path:
+        return self.data_directory.with_name(f"{self.data_directory.name}.installation")
+
+    def _program(self, name: str) -> Path:
+        path = self._usable().paths[name]
+        if path is None:
+            raise ClusterInitializationError(f"{self.installation!r} has no {name}")
+        return Path(path)
+
+    def _running_postmaster(self) -> Postmaster | None:
+        postmaster = Postmaster.observe(self.data_directory)
+        return postmaster if postmaster and postmaster.holder is Holder.SERVER else None
+
+    def _is_own_process_alive(self) -> bool:
+        return self._server is not None and self._server.is_alive
+
+    def _is_unborn(self) -> bool:
+        """Whether our process has not yet made the lock file that proves it."""
+        return self._is_own_process_alive() and self._running_postmaster() is None
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Signal the server; nobody else is hit, and no server is no error."""
+        postmaster = self._running_postmaster()
+        if postmaster is not None:
+            postmaster.signal(number, self.data_directory)
+        elif self._server is not None:
+            self._server.signal(number)
+
+    def _stop_at_any_price(self) -> None:
+        self.shutdown()
+        try:
+            self.wait_until_stopped(STOP_TIMEOUT)
+        except ClusterTimeoutError:
+            self.kill()
+            self.wait_until_stopped()
+
+    def _clear_the_way(self) -> None:
+        """Wait for a killed server's children; remove a lock file that locks nothing."""
+        lock = self.data_directory / "postmaster.pid"
+        # A crash between its making and its writing leaves it empty.
+        if not wait_for(lambda: not is_empty(lock), timeout=ANSWER_TIMEOUT):
+            lock.unlink(missing_ok=True)
+        postmaster = Postmaster.observe(self.data_directory)
+        if postmaster is None or postmaster.holder is Holder.SERVER:
+            return
+        if postmaster.holder is Holder.UNKNOWN:
+            raise ClusterStartupError(
+                f"{lock} names process {postmaster.pid_file.pid}, which lives but does not show "
+                "whether it is a server of this directory; if you are sure that none is, remove "
+                "the file"
+            )
+        origin = Postmaster.observe(Path(postmaster.pid_file.data_directory), lock)
+        if origin is None or origin.holder is not Holder.SERVER:  # else a copy of its directory
+            self._wait_for_orphans(postmaster.pid_file.shared_memory_id)
+        # A server would take any process for another server and give up: a later stranger, even
+        # a dead one that its parent has not waited for.
+        if Postmaster.observe(self.data_directory) == postmaster:
+            lock.unlink(missing_ok=True)
+
+    def _wait_for_orphans(self, shared_memory_id: int | None) -> None:
+        if not wait_for(lambda: not attachments(shared_memory_id), timeout=ORPHANS_TIMEOUT):
+            raise ClusterStartupError(
+                f"processes of a former server in {self.data_directory} still run after "
+                f"{ORPHANS_TIMEOUT:g} s: end them first"
+            )
+
+    def _socket_options(self) -> list[str]:
+        if self._sockets.is_private and "unix_socket_directories" in self.settings:
+            return []  # the file says where, and the caller does not
+        self._sockets.prepare(self.account, self.data_directory)
+        return [f"--unix_socket_directories={self._sockets.path}"]
+
+    def _not_started(self, *, was_running: bool) -> ClusterError:
+        if not was_running:
+            return ClusterNotRunningError(f"no server runs in {self.data_directory}: start it")
+        if self._server is None:
+            return ClusterStartupError(f"the server in {self.data_directory} ended while starting")
+        self._server.join(timeout=ANSWER_TIMEOUT)
+        self._sockets.remove()
+        log, exit_code = self._server.log(), self._server.popen.returncode
+        return ClusterStartupError(
+            f"the server in {self.data_directory} ended while starting, with exit code "
+            f"{exit_code}{explain_log(log)}",
+            exit_code=exit_code,
+            command=self._server.command,
+            log=log,
+        )
+
+    def _too_slow(self, what: str, timeout: float) -> ClusterTimeoutError:
+        log = self._server.log() if self._server else ""
+        return ClusterTimeoutError(
+            f"the server in {self.data_directory} {what} after {timeout:g} s: it is "
+            f"{self.state().value}{explain_log(log)}"
+        )
+
+
+def wait_for(is_done: Callable[[], bool], *, timeout: float, delay: float = 0.02) -> bool:
+    """Look every ``delay`` seconds until something holds; False after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not is_done():
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(delay, left))
+    return True

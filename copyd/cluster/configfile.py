@@ -1,0 +1,157 @@
+"""The text of ``postgresql.conf``, read and changed: nothing here touches a file.
+
+The grammar is that of PostgreSQL docs, "Parameter Interaction via the Configuration File": one
+``name = value`` a line, the equals sign optional, ``#`` starts a comment, the last of a repeated
+name wins, names are case-insensitive. What a change does not concern it keeps to the letter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_NAME = r"[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_\x80-\U0010ffff]*"
+_SETTING = re.compile(rf"{_NAME}(?:\.{_NAME})?")
+_LINE = re.compile(
+    rf"""
+    (?P<indent>[ \t\r]*) (?P<mark>\#?[ \t]*) (?P<name>{_SETTING.pattern})
+    (?P<sign>[ \t\r]*=[ \t\r]* | [ \t\r]+ | (?='))
+    (?P<value>'(?:[^'\\]|\\.|'')*'[^ \t\r\#]* | [^ \t\r\#']* )
+    (?P<rest>.*)
+    """,
+    re.VERBOSE,
+)
+_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)|''", re.DOTALL)
+_ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that sets something, or that would if it were no comment."""
+
+    number: int
+    """Counted from 1."""
+    name: str
+    """In lower case."""
+    value: str
+    """As the server reads it: without quotes and escapes."""
+    is_active: bool
+    match: re.Match[str]
+
+    def commented(self) -> str:
+        """Return the line as a comment."""
+        indent = self.match["indent"]
+        return f"{indent}#{self.match[0][len(indent) :]}"
+
+    def changed(self, value: str) -> str:
+        """Return the line, active and with another value; a trailing comment stays."""
+        sign = self.match["sign"] if "=" in self.match["sign"] else " = "
+        rest = self.match["rest"]
+        if rest.strip() and not rest.lstrip().startswith("#"):
+            rest = f" #{rest.lstrip()}"  # the server would refuse the whole file for it
+        return f"{self.match['indent']}{self.match['name']}{sign}{quote(value)}{rest}"
+
+
+def parse(text: str) -> list[Line]:
+    """Return the lines that set something, in the file's order, repetitions included."""
+    return [line for line in _candidates(text.split("\n")) if line.is_active]
+
+
+def alter(text: str, changes: Mapping[str, str | None]) -> str:
+    """Return a file's text with settings changed; a value of None comments a setting out.
+
+    A setting changes where it stands: preferably in the line, commented or not, that already
+    has the value, else in the first active line, else in the first commented one; other active
+    lines of the name are commented out. What has no line is appended.
+    """
+    lines = text.split("\n")
+    candidates = _candidates(lines)
+    for name, value in changes.items():
+        named = [line for line in candidates if line.name == name.lower()]
+        chosen = None if value is None else _choose(named, value)
+        for line in named:
+            if line.is_active and line is not chosen:
+                lines[line.number - 1] = line.commented()
+        if value is None:
+            continue
+        if chosen is None:
+            _append(lines, f"{name} = {quote(value)}")
+        else:
+            lines[chosen.number - 1] = chosen.changed(value)
+    return "\n".join(lines)
+
+
+def quote(value: str) -> str:
+    """Write a value as the server reads it back.
+
+    Raises `ValueError` for a line break or a NUL, which no line of the file can hold.
+    """
+    if set(value) & set("\n\r\0"):
+        raise ValueError(f"a setting cannot hold a line break or a NUL: {value!r}")
+    escaped = value.replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'"
+
+
+def unquote(token: str) -> str:
+    """Read a value as the server does: two quotes are one, a backslash escapes as in C."""
+    if not token.startswith("'"):
+        return token
+    inner = token[1 : token.rindex("'")].encode("utf-8", "surrogateescape")
+    return _ESCAPE.sub(_unescape, inner).decode("utf-8", "surrogateescape")
+
+
+def as_text(value: str | float) -> str:
+    """Write a Python value as the server spells it: booleans are ``on`` and ``off``."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value)
+
+
+def checked_name(name: str) -> str:
+    """Return a setting's name; raises `ValueError` for what can be none."""
+    if not _SETTING.fullmatch(name):
+        raise ValueError(f"expected the name of a setting such as work_mem or a.b, got {name!r}")
+    return name
+
+
+def _candidates(lines: list[str]) -> list[Line]:
+    parsed = (_parse_line(number, text) for number, text in enumerate(lines, start=1))
+    return [line for line in parsed if line is not None]
+
+
+def _parse_line(number: int, text: str) -> Line | None:
+    match = _LINE.fullmatch(text)
+    if match is None:
+        return None
+    is_active = not match["mark"]
+    if not is_active and "=" not in match["sign"]:
+        return None  # prose
+    return Line(number, match["name"].lower(), unquote(match["value"]), is_active, match)
+
+
+def _choose(named: list[Line], value: str) -> Line | None:
+    def preference(line: Line) -> tuple[bool, bool, int]:
+        return (line.value != value, not line.is_active, line.number)
+
+    return min(named, key=preference, default=None)
+
+
+def _append(lines: list[str], line: str) -> None:
+    """Add a line at the end, where a final line break stays final."""
+    if lines[-1]:
+        lines.append(line)
+    else:
+        lines[-1:] = [line, ""]
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    escaped: bytes | None = match[1]
+    if escaped is None:
+        return b"'"
+    if escaped[:1] in b"01234567":
+        return bytes([int(escaped, 8) & 0xFF])
+    return _ESCAPED.get(escaped, escaped)

@@ -1,0 +1,145 @@
+"""What a cluster's files and processes mean: pure decisions, nothing here looks or acts.
+
+The lock file's lines are those of PostgreSQL's ``src/include/utils/pidfile.h``.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+
+START_TOLERANCE = 10.0
+"""Seconds between a process's birth and the start that its server notes, on a loaded machine."""
+
+
+_PORT_TAKEN = re.compile(
+    r"could not bind \S+ (?:address|socket).*Address already in use.*?on port (\d+)", re.DOTALL
+)
+_LAST_WORDS = re.compile(r"^.*(?:FATAL|PANIC):\s+(.*)$", re.MULTILINE)
+
+
+class State(enum.Enum):
+    """What a data directory and its server are doing, as observed just now."""
+
+    VOID = "void"
+    """No data directory, or none that ``initdb`` finished."""
+    STOPPED = "stopped"
+    STARTING = "starting"
+    """Up, but not yet accepting connections; a standby may stay so."""
+    READY = "ready"
+    STOPPING = "stopping"
+    CRASHED = "crashed"
+    """The lock file names a process that is gone: the next start recovers."""
+    FOREIGN = "foreign"
+    """The lock file names a living process that is not provably this cluster's server."""
+
+
+class Holder(enum.Enum):
+    """Who has the process id that a lock file names."""
+
+    NOBODY = "nobody"
+    SERVER = "server"
+    """This cluster's server, proved."""
+    STRANGER = "stranger"
+    """Another process, proved: the id was used again, or the file was copied."""
+    UNKNOWN = "unknown"
+    """A living process that shows too little of itself to tell."""
+
+
+@dataclass(frozen=True)
+class PidFile:
+    """``postmaster.pid``, as much of it as the server has written so far."""
+
+    pid: int
+    is_postmaster: bool
+    """False for a single-user backend, which no signal of ours is meant for."""
+    data_directory: str
+    started: int
+    """Seconds since the epoch."""
+    port: int | None = None
+    socket_directory: str = ""
+    listen_address: str = ""
+    shared_memory_id: int | None = None
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class ProcessFacts:
+    """What the kernel tells about a living process; None for what it does not show us."""
+
+    started: float
+    program: str | None
+    """The base name of its executable."""
+    directory: str | None
+    """Its working directory, which is a postmaster's data directory."""
+
+
+def parse_pid_file(text: str) -> PidFile | None:
+    """Read a lock file; None while its first lines are incomplete."""
+    lines = text.splitlines()
+    try:
+        number, data_directory, started = int(lines[0]), lines[1], int(lines[2])
+    except (IndexError, ValueError):
+        return None
+    later = [line.strip() for line in lines[3:]] + [""] * 5
+    port, socket_directory, listen_address, shared_memory, status = later[:5]
+    memory_id = shared_memory.split()[1:]
+    return PidFile(
+        pid=abs(number),
+        is_postmaster=number > 0,
+        data_directory=data_directory,
+        started=started,
+        port=int(port) if port.isdigit() else None,
+        socket_directory=socket_directory,
+        listen_address=listen_address,
+        shared_memory_id=int(memory_id[0]) if memory_id else None,
+        status=status,
+    )
+
+
+def identify(pid_file: PidFile, facts: ProcessFacts | None, data_directory: str) -> Holder:
+    """Decide whether the process is the server of ``data_directory``, a resolved path.
+
+    Start time, executable and data directory must all agree; one that disagrees proves a
+    stranger, one that cannot be seen leaves the question open.
+    """
+    if facts is None:
+        return Holder.NOBODY
+    agreements = (
+        abs(facts.started - pid_file.started) <= START_TOLERANCE,
+        None if facts.program is None else facts.program in ("postgres", "postmaster"),
+        None if facts.directory is None else facts.directory == data_directory,
+    )
+    if False in agreements:
+        return Holder.STRANGER
+    if None in agreements or not pid_file.is_postmaster:
+        return Holder.UNKNOWN
+    return Holder.SERVER
+
+
+def decide_state(*, is_initialized: bool, pid_file: PidFile | None, holder: Holder) -> State:
+    """Name the state that the observations amount to."""
+    if not is_initialized:
+        return State.VOID
+    if pid_file is None:
+        return State.STOPPED
+    if holder is Holder.NOBODY:
+        return State.CRASHED
+    if holder is not Holder.SERVER:
+        return State.FOREIGN
+    # "standby" is a standby that does not accept connections (yet).
+    return {"ready": State.READY, "stopping": State.STOPPING}.get(pid_file.status, State.STARTING)
+
+
+def explain_log(log: str) -> str:
+    """Say what a log's end means, as the rest of a sentence; empty for an empty log."""
+    if not log.strip():
+        return ""
+    taken = _PORT_TAKEN.search(log)
+    fatal = _LAST_WORDS.findall(log)
+    if taken:
+        reason = f": port {taken[1]} is taken by another server"
+    else:
+        reason = f": {fatal[-1]}" if fatal else ""
+    return f"{reason}; the end of its log:\n{log.strip()}"

@@ -1,0 +1,193 @@
+"""The server process of a data directory, observed and signalled.
+
+The only module that signals a process that it did not start, and it does so only after the
+process has proved to be the server: see `lifecycle.identify`. Linux's ``/proc`` is the witness.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import struct
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from copyd.cluster.lifecycle import Holder, PidFile, ProcessFacts, identify, parse_pid_file
+
+_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""PostgreSQL docs, "Message Formats", SSLRequest: answered before any authentication."""
+
+_WILDCARDS = {"*": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (read, not bound)
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """A lock file and who holds the process id that it names, observed together."""
+
+    pid_file: PidFile
+    holder: Holder
+
+    @classmethod
+    def observe(cls, data_directory: Path, lock: Path | None = None) -> Postmaster | None:
+        """Look at a data directory's lock file and process; None where there is no lock file.
+
+        ``lock`` is another file of that form: the one beside a socket.
+        """
+        try:
+            text = os.fsdecode((lock or data_directory / "postmaster.pid").read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        pid_file = parse_pid_file(text)
+        if pid_file is None:
+            return None
+        facts = observe_process(pid_file.pid)
+        return cls(pid_file, identify(pid_file, facts, str(data_directory.resolve())))
+
+    def signal(self, number: signal.Signals, data_directory: Path) -> bool:
+        """Send a signal to the server; False, and nothing sent, where it is not provably it.
+
+        The process is pinned by a descriptor first and proved again, so that an id that is used
+        again in between is never hit.
+        """
+        try:
+            descriptor = os.pidfd_open(self.pid_file.pid)
+        except ProcessLookupError:
+            return False
+        try:
+            now = Postmaster.observe(data_directory)
+            if now is None or now.pid_file.pid != self.pid_file.pid:
+                return False
+            if now.holder is not Holder.SERVER:
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    @property
+    def host(self) -> str:
+        """Where a client reaches the server: its socket directory, else its address."""
+        address = self.pid_file.listen_address
+        return self.pid_file.socket_directory or _WILDCARDS.get(address, address)
+
+    def answers(self, timeout: float = 1.0) -> bool:
+        """Whether the server answers a client, found out without authenticating.
+
+        Works with every authentication method and leaves no error in the server's log. Over a
+        socket the kernel names the process that listens, so another server is not taken for it.
+        """
+        if not self.host or self.pid_file.port is None:
+            return False
+        try:
+            with closing(self._connect(timeout)) as connection:
+                connection.sendall(_SSL_REQUEST)
+                answer = connection.recv(1)
+                if answer == b"S":
+                    # A server that is left in mid-handshake writes a line about it.
+                    _shake_hands(connection)
+                return answer in (b"S", b"N")
+        except OSError:
+            return False
+
+    def _connect(self, timeout: float) -> socket.socket:
+        port = self.pid_file.port or 0
+        if not self.pid_file.socket_directory:
+            return socket.create_connection((self.host, port), timeout)
+        path = f"{self.host}/.s.PGSQL.{port}"
+        with ExitStack() as on_failure:
+            connection = on_failure.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(timeout)
+            connection.connect(f"\0{path}" if path.startswith("@") else path)
+            if _listener(connection) != self.pid_file.pid:
+                raise ConnectionRefusedError(f"another process listens on {path}")
+            on_failure.pop_all()
+        return connection
+
+
+def observe_process(pid: int) -> ProcessFacts | None:
+    """Look at a process; None where it is gone or has ended and only waits for its parent."""
+    process = Path("/proc", str(pid))
+    try:
+        # The second field is the program's name in parentheses and may hold anything.
+        fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        arguments = (process / "cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, ticks = fields[0], int(fields[19])
+    if state in "ZX":
+        return None
+    return ProcessFacts(
+        started=_boot_time() + ticks / os.sysconf("SC_CLK_TCK"),
+        program=_program(process, arguments),
+        directory=_directory(process, arguments),
+    )
+
+
+def attachments(shared_memory_id: int | None) -> int:
+    """How many processes are attached to a System V shared memory segment.
+
+    A server's children outlive it for a moment after a SIGKILL, and hold on to its segment.
+    """
+    for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
+        fields = line.split()
+        if int(fields[1]) == shared_memory_id:
+            return int(fields[6])
+    return 0
+
+
+def is_empty(lock: Path) -> bool:
+    """Whether a lock file is there and holds nothing: just made, or left so by a crash."""
+    try:
+        return lock.stat().st_size == 0
+    except FileNotFoundError:
+        return False
+
+
+def _shake_hands(connection: socket.socket) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.wrap_socket(connection).close()
+
+
+def _boot_time() -> int:
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith("btime "):
+            return int(line.split()[1])
+    raise OSError("/proc/stat does not tell when this machine was booted")
+
+
+def _program(process: Path, arguments: list[bytes]) -> str | None:
+    """Name the executable; its link is hidden from others than its owner, its arguments are not."""
+    try:
+        target = str((process / "exe").readlink()).removesuffix(" (deleted)")
+    except PermissionError:
+        target = os.fsdecode(arguments[0])
+    except OSError:
+        return None
+    return Path(target).name or None
+
+
+def _directory(process: Path, arguments: list[bytes]) -> str | None:
+    """Name the working directory, or where that is hidden the argument of ``-D``."""
+    try:
+        return str((process / "cwd").readlink())
+    except PermissionError:
+        named = [value for flag, value in pairwise(arguments) if flag == b"-D"]
+        return os.path.realpath(os.fsdecode(named[-1])) if named else None
+    except OSError:
+        return None
+
+
+def _listener(connection: socket.socket) -> int:
+    """Name the process that listens at the other end of a socket (``SO_PEERCRED``)."""
+    credentials = struct.Struct("3i")
+    answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
+    pid: int = credentials.unpack(answer)[0]
+    return pid

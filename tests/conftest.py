@@ -1,0 +1,45 @@
+"""What every test may ask for: a PostgreSQL installation, a server, fresh databases."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from copyd.cluster import Installation
+from tests.support.servers import Server, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def installation() -> Installation:
+    return Installation.find()
+
+
+@pytest.fixture(scope="session")
+def server(installation: Installation) -> Iterator[Server]:
+    """One server for all tests of a worker; it must not be stopped."""
+    with running_server(installation) as running:
+        yield running
+
+
+@pytest.fixture
+def database(server: Server) -> Iterator[str]:
+    with server.database() as name:
+        yield name
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """Fail a test that leaves descriptors or threads behind."""
+    before = _held()
+    yield
+    assert _held() == before
+
+
+def _held() -> tuple[int, int]:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir()), threading.active_count()
