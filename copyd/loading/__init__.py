@@ -1,0 +1,1 @@
+"""What happens at one end of a transfer: tables looked up, columns matched, sessions set."""

@@ -1,0 +1,83 @@
+"""A server: a named connection, and the sentences for when there is none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from copyd.errors import CopydError
+
+Connection = psycopg.Connection[Any]
+
+DEFAULTS = {
+    "application_name": "copyd",
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A connection string (keywords or URI, as libpq takes it) and the name to call it by."""
+
+    name: str
+    conninfo: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, conninfo: str, name: str | None = None) -> Server:
+        """Take `conninfo`; its default name says database, host and port.
+
+        Raises CopydError, without repeating any of it, where libpq cannot read it.
+        """
+        try:
+            given = conninfo_to_dict(conninfo)
+        except psycopg.Error:
+            given = None
+        if given is None or _is_misread(given):
+            # Not libpq's message: it may quote a part of the password. Not the cause either.
+            raise CopydError(
+                'the connection string cannot be read; write it as "host=... dbname=..." or as '
+                "postgresql://user@host:port/dbname, with special characters percent-encoded"
+            ) from None
+        return cls(name or _name(given), conninfo)
+
+    def connect(self) -> Connection:
+        """Open a connection that begins transactions by itself.
+
+        Raises CopydError where the server cannot be reached or refuses; the cause is psycopg's.
+        """
+        given = conninfo_to_dict(self.conninfo)
+        missing = {key: value for key, value in DEFAULTS.items() if key not in given}
+        try:
+            return psycopg.connect(make_conninfo(self.conninfo, **missing))
+        except psycopg.Error as error:
+            reason = one_line(error)
+            password = given.get("password")
+            if password:
+                reason = reason.replace(str(password), "***")
+            raise CopydError(f"cannot connect to {self.name}: {reason}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return what `error` says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_misread(given: dict[str, Any]) -> bool:
+    """Whether a password with a raw ``@`` or ``/`` was taken for a host or a port."""
+    host, port = str(given.get("host", "")), str(given.get("port", ""))
+    return "@" in host.lstrip("@") or any(not part.isdecimal() for part in port.split(",") if part)
+
+
+def _name(given: dict[str, Any]) -> str:
+    if "service" in given and "dbname" not in given:
+        return f"service {given['service']}"
+    place = given.get("host") or given.get("hostaddr") or "local"
+    port = f":{given['port']}" if "port" in given else ""
+    return f"{given.get('dbname', 'default')}@{place}{port}"
