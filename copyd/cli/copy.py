@@ -1,0 +1,137 @@
+"""``copyd copy``: one fan-out, now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from copyd.copyman import LinkName
+    from copyd.transfers import Server, Transfer
+    from copyd.transfers.transfer import Format
+
+EXIT_CODES = {"succeeded": 0, "failed": 1, "partial": 3, "unknown": 3}
+
+
+@click.command(short_help="Copy a table or a query's rows to many servers at once.")
+@click.option("--from", "source", metavar="CONNINFO", required=True, help="The source server.")
+@click.option(
+    "--to",
+    "targets",
+    metavar="CONNINFO",
+    required=True,
+    multiple=True,
+    help="A destination server; give one for each.",
+)
+@click.option("--table", metavar="SCHEMA.TABLE", help="The table, of the same name on all servers.")
+@click.option("--query", metavar="SQL", help="A query whose rows are copied instead.")
+@click.option("--into", metavar="SCHEMA.TABLE", help="The destination table of a query.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "binary", "csv"]),
+    default="text",
+    show_default=True,
+    help="The COPY format on the wire.",
+)
+@click.option(
+    "--link",
+    type=click.Choice(["auto", "wire", "libpq"]),
+    default="auto",
+    show_default=True,
+    help="How the data travels: the byte stream itself, or through libpq.",
+)
+@click.option(
+    "--truncate", is_flag=True, help="Empty the destination tables in the same transaction."
+)
+@click.option(
+    "--stall-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Drop a destination that takes nothing for so long.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON report, and nothing else.")
+def copy(
+    source: str,
+    targets: tuple[str, ...],
+    table: str | None,
+    query: str | None,
+    into: str | None,
+    format_: Format,
+    link: LinkName,
+    truncate: bool,
+    stall_timeout: float,
+    as_json: bool,
+) -> int:
+    """Copy rows from one server to many in a single scan of the source.
+
+    CONNINFO is anything libpq takes: "host=db1 dbname=shop", postgresql://user@db1/shop, or
+    "service=shop". Keep passwords out of it: use a password file or a service file. Each
+    destination commits on its own; one that fails keeps its old rows, and the others go on.
+
+    Exit codes: 0 all destinations have the rows, 3 some, 1 none, 2 wrong usage.
+    """
+    from copyd.transfers import Query, Table, Transfer
+
+    what: Table | Query
+    match (table, query, into):
+        case (str(), None, None):
+            what = Table(table)
+        case (None, str(), str()):
+            what = Query(query.strip().rstrip(";"), into)
+        case _:
+            raise click.UsageError("give either --table, or --query together with --into")
+    transfer = Transfer(
+        source=_server(source, "--from"),
+        destinations=_distinct([_server(target, "--to") for target in targets]),
+        what=what,
+        format=format_,
+        link=link,
+        truncate=truncate,
+        stall_timeout=stall_timeout,
+    )
+    return _run(transfer, as_json=as_json)
+
+
+def _run(transfer: Transfer, *, as_json: bool) -> int:
+    from rich.console import Console
+
+    from copyd.observe import report
+    from copyd.observe.progress import RunProgress
+    from copyd.observe.tee import Tee
+    from copyd.transfers import run
+
+    console = Console(stderr=as_json)
+    with RunProgress(console) as progress:
+        ended = run(transfer, observe=Tee(*([] if as_json else [progress])))
+    if as_json:
+        click.echo(report.as_json(ended))
+    else:
+        console.print(report.table(ended))
+    return EXIT_CODES[ended.verdict.value]
+
+
+def _server(conninfo: str, option: str) -> Server:
+    from copyd.errors import CopydError
+    from copyd.transfers import Server
+
+    try:
+        return Server.parse(conninfo)
+    except CopydError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
+
+
+def _distinct(servers: list[Server]) -> tuple[Server, ...]:
+    """Number servers that would be called the same."""
+    from dataclasses import replace
+
+    names = [server.name for server in servers]
+    return tuple(
+        replace(server, name=f"{server.name} ({position})")
+        if names.count(server.name) > 1
+        else server
+        for position, server in enumerate(servers, start=1)
+    )

