@@ -1,0 +1,33 @@
+# The same lines for people and for CI. PYTHON is what makes the virtual environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: check test test-pythons coverage bench demo
+
+$(BIN)/copyd: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -e '.[dev]'
+	@touch $@
+
+check: $(BIN)/copyd  ## format, lint, types, layers, unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n 2 tests/unit
+
+test: $(BIN)/copyd  ## everything
+	$(BIN)/python -m pytest -n 2
+
+test-pythons:  ## the unit tests on every CPython from 3.10 to 3.13 that is here
+	tests/pythons
+
+coverage: $(BIN)/copyd
+	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing
+
+bench: $(BIN)/copyd  ## ratios measured side by side in one run
+	$(BIN)/python -m bench
+
+demo: $(BIN)/copyd
+	$(BIN)/copyd demo
