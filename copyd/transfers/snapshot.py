@@ -8,7 +8,7 @@ older snapshot sees the table empty. Source: PostgreSQL documentation, "MVCC Cav
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,7 @@ def take(transfer: Transfer) -> Iterator[Snapshot]:
     Raises CopydError where the source cannot be reached or has not what the transfer names.
     """
     source = transfer.source
-    with source.connect() as connection:
+    with closing(source.connect()) as connection:  # it wrote nothing: no COMMIT
         try:
             relation, columns = _describe(connection, transfer.what)
             connection.rollback()
@@ -90,7 +90,7 @@ def take(transfer: Transfer) -> Iterator[Snapshot]:
 @contextmanager
 def reader(snapshot: Snapshot) -> Iterator[Connection]:
     """Open another connection to the source that sees the same snapshot."""
-    with snapshot.transfer.source.connect() as connection:
+    with closing(snapshot.transfer.source.connect()) as connection:
         _open_reader(connection, snapshot.identifier)
         yield connection
 

@@ -142,6 +142,13 @@ def test_trust_is_there_for_the_asking(void: Cluster) -> None:
         psycopg.connect(void.conninfo(user="somebody")).close()
 
 
+def test_initdbs_other_options_are_there_too(void: Cluster) -> None:
+    void.init(options=["--data-checksums", "--wal-segsize=1"])
+    with void, psycopg.connect(void.conninfo()) as connection:
+        assert connection.execute("SHOW data_checksums").fetchone() == ("on",)
+        assert connection.execute("SHOW wal_segment_size").fetchone() == ("1MB",)
+
+
 def test_an_unknown_keyword_makes_nothing(void: Cluster) -> None:
     with pytest.raises(TypeError):
         void.init(bogus=1)  # type: ignore[call-arg]
