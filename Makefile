@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: check test test-pythons coverage bench demo
+.PHONY: check test test-pythons test-matrix coverage bench demo
 
 $(BIN)/copyd: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ test: $(BIN)/copyd  ## everything
 
 test-pythons:  ## the unit tests on every CPython from 3.10 to 3.13 that is here
 	tests/pythons
+
+test-matrix: $(BIN)/copyd  ## everything on PostgreSQL 13 to 18; needs npm
+	PYTHON=$(BIN)/python tests/matrix
 
 coverage: $(BIN)/copyd
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing

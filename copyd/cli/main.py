@@ -1,6 +1,7 @@
 """``copyd``: the group of commands, and the one place where errors become exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 78 bad configuration, 130 on SIGINT.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 78 bad configuration, 130 on SIGINT,
+143 on SIGTERM.
 Heavy imports wait until a command needs them, so that help is instant.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from copyd.cli.cluster import cluster
 from copyd.cli.copy import copy
 from copyd.cli.demo import demo
 from copyd.errors import CopydError
@@ -54,6 +56,7 @@ def copyd() -> None:
     """Keep many PostgreSQL replicas fed from one source by COPY."""
 
 
+copyd.add_command(cluster)
 copyd.add_command(copy)
 copyd.add_command(demo)
 

@@ -28,13 +28,15 @@ from copyd.cluster.errors import (
 from copyd.cluster.initdb import InitDB, superuser_of
 from copyd.cluster.launcher import ServerProcess, stopping_with_parent
 from copyd.cluster.lifecycle import Holder, State, decide_state, explain_log
-from copyd.cluster.postmaster import Postmaster, attachments, is_empty
+from copyd.cluster.locks import clear_data_directory
+from copyd.cluster.postmaster import Postmaster
 from copyd.cluster.settings import Changes, Settings
 from copyd.cluster.sockets import RUNTIME_ROOT, SocketDirectory
+from copyd.cluster.waiting import wait_for
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 
 ANSWER_TIMEOUT = 1.0
 """Seconds that a server gets to answer one probe."""
-
-ORPHANS_TIMEOUT = 10.0
-"""Seconds that a killed server's children get to notice and leave."""
 
 STOP_TIMEOUT = 60.0
 """Seconds that a fast shutdown may take before leaving a ``with`` block or `drop` kills."""
@@ -211,6 +210,7 @@ class Cluster:
         password: str | None = None,
         auth: str | None = None,
         locale: str = "C",
+        options: Sequence[str] = (),
         timeout: float = 120.0,
     ) -> None:
         """Make the data directory with ``initdb``, owned by the server's account, mode 0700.
@@ -219,7 +219,8 @@ class Cluster:
         every connection needs one (``scram-sha-256``). Without one, only the calling account and
         the server's account can connect, over the socket, and both are that superuser.
         ``auth`` names another of initdb's methods for all; ``trust`` lets everybody in.
-        TCP is off until ``listen_addresses`` is set in `settings`.
+        TCP is off until ``listen_addresses`` is set in `settings`. ``options`` are further
+        options of initdb, such as ``--data-checksums``.
 
         Raises `InitDBError` where initdb refuses, `ClusterTimeoutError` where it takes longer
         than ``timeout`` seconds; neither leaves anything behind.
@@ -233,6 +234,7 @@ class Cluster:
             locale=locale,
             auth=auth,
             password=password,
+            options=tuple(options),
         )
         initdb.make(self.data_directory, scratch=RUNTIME_ROOT, timeout=timeout)
 
@@ -245,7 +247,7 @@ class Cluster:
         if self.data_directory.exists() and not self.initialized():
             raise ClusterError(f"{self.data_directory} is not a data directory: not removed")
         self._stop_at_any_price()
-        self._clear_the_way()
+        clear_data_directory(self.data_directory)
         for directory in (self.data_directory, self._staging_directory):
             if directory.exists():
                 shutil.rmtree(directory)
@@ -266,7 +268,7 @@ class Cluster:
             raise ClusterInitializationError(
                 f"{self.data_directory} is not a data directory: init() makes one"
             )
-        self._clear_the_way()
+        clear_data_directory(self.data_directory)
         command = [
             *(str(self.daemon_path), "-D", str(self.data_directory)),
             *self._socket_options(),
@@ -438,36 +440,6 @@ class Cluster:
             self.kill()
             self.wait_until_stopped()
 
-    def _clear_the_way(self) -> None:
-        """Wait for a killed server's children; remove a lock file that locks nothing."""
-        lock = self.data_directory / "postmaster.pid"
-        # A crash between its making and its writing leaves it empty.
-        if not wait_for(lambda: not is_empty(lock), timeout=ANSWER_TIMEOUT):
-            lock.unlink(missing_ok=True)
-        postmaster = Postmaster.observe(self.data_directory)
-        if postmaster is None or postmaster.holder is Holder.SERVER:
-            return
-        if postmaster.holder is Holder.UNKNOWN:
-            raise ClusterStartupError(
-                f"{lock} names process {postmaster.pid_file.pid}, which lives but does not show "
-                "whether it is a server of this directory; if you are sure that none is, remove "
-                "the file"
-            )
-        origin = Postmaster.observe(Path(postmaster.pid_file.data_directory), lock)
-        if origin is None or origin.holder is not Holder.SERVER:  # else a copy of its directory
-            self._wait_for_orphans(postmaster.pid_file.shared_memory_id)
-        # A server would take any process for another server and give up: a later stranger, even
-        # a dead one that its parent has not waited for.
-        if Postmaster.observe(self.data_directory) == postmaster:
-            lock.unlink(missing_ok=True)
-
-    def _wait_for_orphans(self, shared_memory_id: int | None) -> None:
-        if not wait_for(lambda: not attachments(shared_memory_id), timeout=ORPHANS_TIMEOUT):
-            raise ClusterStartupError(
-                f"processes of a former server in {self.data_directory} still run after "
-                f"{ORPHANS_TIMEOUT:g} s: end them first"
-            )
-
     def _socket_options(self) -> list[str]:
         if self._sockets.is_private and "unix_socket_directories" in self.settings:
             return []  # the file says where, and the caller does not
@@ -496,14 +468,3 @@ class Cluster:
             f"the server in {self.data_directory} {what} after {timeout:g} s: it is "
             f"{self.state().value}{explain_log(log)}"
         )
-
-
-def wait_for(is_done: Callable[[], bool], *, timeout: float, delay: float = 0.02) -> bool:
-    """Look every ``delay`` seconds until something holds; False after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while not is_done():
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        time.sleep(min(delay, left))
-    return True

@@ -44,6 +44,7 @@ class InitDB:
     encoding: str
     locale: str
     auth: str | None
+    options: tuple[str, ...]
     password: str | None = field(repr=False)
 
     @property
@@ -65,6 +66,7 @@ class InitDB:
             f"--auth-local={self.method}",
             # Peer is impossible over TCP.
             f"--auth-host={'reject' if self.method == 'peer' else self.method}",
+            *self.options,
         ]
 
     def _run(self, command: Sequence[str], data_directory: Path, timeout: float) -> None:

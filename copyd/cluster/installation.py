@@ -48,15 +48,7 @@ def pg_config_dictionary(path: str | Path) -> dict[str, str]:
     A key with a dash is given in both spellings (``includedir-server``, ``includedir_server``).
     Raises `ClusterError` where the program cannot be run.
     """
-    try:
-        done = subprocess.run(
-            [str(path)], check=True, capture_output=True, text=True, timeout=30, env={"LC_ALL": "C"}
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise ClusterError(
-            f"cannot ask {path} about its PostgreSQL installation: {error}"
-        ) from error
-    return parse_pg_config(done.stdout)
+    return parse_pg_config(_ask(path))
 
 
 def parse_pg_config(output: str) -> dict[str, str]:
@@ -133,8 +125,14 @@ class Installation:
 
     @classmethod
     def at(cls, bindir: str | Path) -> Installation:
-        """Return the installation whose programs are in ``bindir``."""
-        return cls(pg_config_dictionary(Path(bindir) / "pg_config"))
+        """Return the installation whose programs are in ``bindir``.
+
+        Where there is no ``pg_config``, the server tells its version and the rest stays unknown.
+        """
+        pg_config, postgres = (Path(bindir) / name for name in ("pg_config", "postgres"))
+        if postgres.exists() and not pg_config.exists():
+            return cls({"bindir": str(bindir), "version": _ask(postgres, "--version").strip()})
+        return cls(pg_config_dictionary(pg_config))
 
     @classmethod
     def find(cls, bindir: str | Path | None = None) -> Installation:
@@ -240,6 +238,23 @@ class Installation:
             f"{self.info.get('bindir')} cannot be copied: its libraries are elsewhere "
             f"({self.info.get('pkglibdir')}); let the server's account read it instead"
         )
+
+
+def _ask(program: str | Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            [str(program), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            env={"LC_ALL": "C"},
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ClusterError(
+            f"cannot ask {program} about its PostgreSQL installation: {error}"
+        ) from error
+    return done.stdout
 
 
 def _pg_configs() -> Iterator[Path]:

@@ -11,7 +11,7 @@ import signal
 import socket
 import ssl
 import struct
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -89,7 +89,6 @@ class Postmaster:
                 connection.sendall(_SSL_REQUEST)
                 answer = connection.recv(1)
                 if answer == b"S":
-                    # A server that is left in mid-handshake writes a line about it.
                     _shake_hands(connection)
                 return answer in (b"S", b"N")
         except OSError:
@@ -111,22 +110,25 @@ class Postmaster:
 
 
 def observe_process(pid: int) -> ProcessFacts | None:
-    """Look at a process; None where it is gone or has ended and only waits for its parent."""
+    """Look at a process; None where it is gone.
+
+    One that has ended and only waits for its parent counts as gone (state Z), and so does one
+    that is ending: it has no executable any more.
+    """
     process = Path("/proc", str(pid))
     try:
         # The second field is the program's name in parentheses and may hold anything.
         fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
         arguments = (process / "cmdline").read_bytes().split(b"\0")
+        if fields[0] in "ZX":
+            return None
+        return ProcessFacts(
+            started=_boot_time() + int(fields[19]) / os.sysconf("SC_CLK_TCK"),
+            program=_program(process, arguments),
+            directory=_directory(process, arguments),
+        )
     except (FileNotFoundError, ProcessLookupError):
         return None
-    state, ticks = fields[0], int(fields[19])
-    if state in "ZX":
-        return None
-    return ProcessFacts(
-        started=_boot_time() + ticks / os.sysconf("SC_CLK_TCK"),
-        program=_program(process, arguments),
-        directory=_directory(process, arguments),
-    )
 
 
 def attachments(shared_memory_id: int | None) -> int:
@@ -141,19 +143,13 @@ def attachments(shared_memory_id: int | None) -> int:
     return 0
 
 
-def is_empty(lock: Path) -> bool:
-    """Whether a lock file is there and holds nothing: just made, or left so by a crash."""
-    try:
-        return lock.stat().st_size == 0
-    except FileNotFoundError:
-        return False
-
-
 def _shake_hands(connection: socket.socket) -> None:
+    """Finish a TLS handshake: a server that is left in the middle of it logs a complaint."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.wrap_socket(connection).close()
+    with suppress(OSError):  # it has answered; what it thinks of our TLS is no matter here
+        context.wrap_socket(connection).close()
 
 
 def _boot_time() -> int:
@@ -169,8 +165,6 @@ def _program(process: Path, arguments: list[bytes]) -> str | None:
         target = str((process / "exe").readlink()).removesuffix(" (deleted)")
     except PermissionError:
         target = os.fsdecode(arguments[0])
-    except OSError:
-        return None
     return Path(target).name or None
 
 
@@ -181,8 +175,6 @@ def _directory(process: Path, arguments: list[bytes]) -> str | None:
     except PermissionError:
         named = [value for flag, value in pairwise(arguments) if flag == b"-D"]
         return os.path.realpath(os.fsdecode(named[-1])) if named else None
-    except OSError:
-        return None
 
 
 def _listener(connection: socket.socket) -> int:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from copyd.cluster.errors import ClusterStartupError
-from copyd.cluster.lifecycle import Holder
-from copyd.cluster.postmaster import Postmaster
+from copyd.cluster.locks import clear_sockets
 
 if TYPE_CHECKING:
     from copyd.cluster.account import Account
@@ -55,7 +54,7 @@ class SocketDirectory:
             )
         if self.is_private:
             self._make_private(account)
-            self._remove_stale_locks(data_directory)
+            clear_sockets(self.path, data_directory)
 
     def remove(self) -> None:
         """Remove a private folder with what a killed server left in it."""
@@ -75,10 +74,3 @@ class SocketDirectory:
                 f"{self.path} exists already and is not a private folder of {account.name}: "
                 "remove it, or choose a socket_directory"
             )
-
-    def _remove_stale_locks(self, data_directory: Path) -> None:
-        """Do what a server does not where a later process has the id of the one before."""
-        for lock in self.path.glob(".s.PGSQL.*.lock"):
-            found = Postmaster.observe(data_directory, lock)
-            if found is not None and found.holder in (Holder.NOBODY, Holder.STRANGER):
-                lock.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,20 @@ class Site:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             query = f"SELECT count(*), md5(string_agg(r::text, '/' ORDER BY id)) FROM {table} r"
             return connection.execute(query).fetchone()
+
+    def started_copy(self) -> subprocess.Popen[str]:
+        targets = [word for replica in self.replicas for word in ("--to", replica)]
+        return start("copy", "--from", self.source, *targets, "--table", "t")
+
+    def in_mid_copy(self, program: subprocess.Popen[str], action: str, *, at: str) -> None:
+        """Wait until rows arrive `at` a replica, and take an SQL action on that backend."""
+        query = (
+            f"SELECT {action} FROM pg_stat_progress_copy"
+            " WHERE datname = current_database() AND tuples_processed > 10"
+        )
+        with psycopg.connect(at, autocommit=True) as admin:
+            while admin.execute(query.encode()).fetchone() is None:
+                assert program.poll() is None
 
     def copy(self, *more: str, table: str = "t") -> subprocess.CompletedProcess[str]:
         targets = [word for replica in self.replicas for word in ("--to", replica)]
@@ -224,15 +239,8 @@ def test_a_destination_whose_backend_is_terminated_is_named_and_the_others_commi
     site: Site,
 ) -> None:
     site.fill(400_000)
-    targets = [word for replica in site.replicas for word in ("--to", replica)]
-    with start("copy", "--from", site.source, *targets, "--table", "t") as program:
-        with psycopg.connect(site.replicas[1], autocommit=True) as admin:
-            terminate = (
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_progress_copy"
-                " WHERE datname = current_database() AND tuples_processed > 10"
-            )
-            while admin.execute(terminate).fetchone() is None:
-                assert program.poll() is None
+    with site.started_copy() as program:
+        site.in_mid_copy(program, "pg_terminate_backend(pid)", at=site.replicas[1])
         said, _ = program.communicate(timeout=60)
     assert program.returncode == 3
     assert f"{dbname(site.replicas[1])}@" in said
@@ -240,3 +248,20 @@ def test_a_destination_whose_backend_is_terminated_is_named_and_the_others_commi
     assert site.content(site.replicas[1]) == (0, None)
     assert site.content(site.replicas[0]) == site.content(site.source)
     assert site.content(site.replicas[2]) == site.content(site.source)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_an_interrupted_copy_keeps_nothing_anywhere(
+    site: Site, number: signal.Signals, code: int
+) -> None:
+    site.fill(400_000)
+    with site.started_copy() as program:
+        site.in_mid_copy(program, "1", at=site.replicas[0])
+        program.send_signal(number)
+        _, errors = program.communicate(timeout=60)
+    assert program.returncode == code
+    assert "Traceback" not in errors
+    for replica in site.replicas:
+        assert site.content(replica) == (0, None)

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from copyd.cluster import Cluster, State
-from copyd.cluster.cluster import wait_for
+from copyd.cluster.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -210,10 +210,15 @@ def test_a_lock_file_from_before_the_process_was_born_is_not_believed(cluster: C
         assert Cluster(cluster.installation, cluster.data_directory).pid() is None
 
 
-def test_an_empty_lock_file_that_a_crash_left_does_not_block_a_start(cluster: Cluster) -> None:
+def test_empty_lock_files_that_a_crash_left_do_not_block_a_start(cluster: Cluster) -> None:
     lock = cluster.data_directory / "postmaster.pid"
     lock.touch(mode=0o600)
     cluster.account.own(lock)
+    sockets = cluster.socket_directory
+    sockets.mkdir(mode=0o700)
+    (sockets / ".s.PGSQL.5432.lock").touch(mode=0o600)
+    for path in (sockets, *sockets.iterdir()):
+        cluster.account.own(path)
     assert_usable_and_then_gone(cluster)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -18,7 +20,9 @@ from copyd.cluster import (
     ClusterTimeoutError,
     State,
 )
-from copyd.cluster.cluster import wait_for
+from copyd.cluster.lifecycle import Holder
+from copyd.cluster.postmaster import Postmaster
+from copyd.cluster.waiting import wait_for
 from tests.support.servers import free_port
 
 if TYPE_CHECKING:
@@ -434,6 +438,14 @@ def test_two_servers_on_one_port_the_second_says_so_within_a_second(
         assert time.monotonic() - began < 1
         assert second.ready_for_connections() is None
         assert first.ready_for_connections() is True
+
+
+def test_an_answer_of_another_process_does_not_count(running: Cluster) -> None:
+    found = Postmaster.observe(running.data_directory)
+    assert found is not None
+    assert found.answers() is True
+    other = replace(found.pid_file, pid=os.getpid())
+    assert Postmaster(other, Holder.SERVER).answers() is False
 
 
 def test_a_standby_becomes_a_primary(running: Cluster, folder: Path) -> None:

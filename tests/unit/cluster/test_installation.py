@@ -70,6 +70,14 @@ def test_the_output_of_a_program_is_read(tmp_path: Path) -> None:
     assert pg_config_dictionary(faux) == {"foo": "BaR", "version": "NAY"}
 
 
+def test_the_output_of_a_real_program_is_read() -> None:
+    bindir = Installation.find().info["bindir"]
+    info = pg_config_dictionary(f"{bindir}/pg_config")
+    assert info["version"].startswith("PostgreSQL ")
+    assert info["bindir"] == bindir
+    assert info["includedir-server"] == info["includedir_server"]
+
+
 def test_a_program_that_fails_is_named_in_the_error(tmp_path: Path) -> None:
     faux = program(tmp_path / "pg_config", "exit 3")
     with pytest.raises(ClusterError, match=f"cannot ask {faux}"):
@@ -170,6 +178,16 @@ def test_paths_know_the_names_of_old_and_new_programs() -> None:
 
 def test_a_named_folder_is_the_installation(tmp_path: Path) -> None:
     assert Installation.find(faux_installation(tmp_path)).paths["bindir"] == f"{tmp_path}/bin"
+
+
+def test_a_folder_without_pg_config_is_an_installation_too(tmp_path: Path) -> None:
+    bindir = faux_installation(tmp_path)
+    (bindir / "pg_config").unlink()
+    program(bindir / "postgres", "echo 'postgres (PostgreSQL) 17.10'")
+    installation = Installation.at(bindir)
+    assert installation.version_info[:2] == (17, 10)
+    assert installation.paths["initdb"] == f"{bindir}/initdb"
+    assert installation.ssl is False
 
 
 def test_what_was_found_can_run_a_server() -> None:

@@ -9,10 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from copyd.cluster.lifecycle import Holder
-from copyd.cluster.postmaster import Postmaster, attachments, is_empty, observe_process
+from copyd.cluster.postmaster import Postmaster, attachments, observe_process
 
 
 def write_lock(folder: Path, pid: int, started: float) -> None:
@@ -78,12 +76,3 @@ def test_a_lock_file_that_changed_hands_is_not_signalled(tmp_path: Path) -> None
 def test_a_segment_that_does_not_exist_is_attached_to_by_nobody() -> None:
     assert attachments(None) == 0
     assert attachments(2**31 - 1) == 0
-
-
-@pytest.mark.parametrize(("text", "expected"), [("", True), ("1\n", False), (None, False)])
-def test_only_a_lock_file_that_is_there_can_be_empty(
-    tmp_path: Path, text: str | None, expected: bool
-) -> None:
-    if text is not None:
-        (tmp_path / "postmaster.pid").write_text(text)
-    assert is_empty(tmp_path / "postmaster.pid") is expected
