@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from copyd.cluster import Installation
-from tests.support.servers import Server, running_server
+from tests.support.servers import Server, private_folder, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +19,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def installation() -> Installation:
     """The best one here, or the one in COPYD_TEST_BINDIR (tests/matrix sets it)."""
-    bindir = os.environ.get("COPYD_TEST_BINDIR")
-    if bindir is None:
-        return Installation.find()
-    # These packages have no pg_config: what the tests need is said here.
-    postgres = Path(bindir) / "postgres"
-    said = subprocess.run([postgres, "--version"], check=True, capture_output=True, text=True)
-    return Installation({"version": said.stdout.strip(), "bindir": bindir})
+    return Installation.find(os.environ.get("COPYD_TEST_BINDIR"))
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +33,13 @@ def server(installation: Installation) -> Iterator[Server]:
 def database(server: Server) -> Iterator[str]:
     with server.database() as name:
         yield name
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that a server's account can pass through."""
+    with private_folder() as path:
+        yield path
 
 
 @pytest.fixture

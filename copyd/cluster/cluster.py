@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 1.0
 """Seconds that a server gets to answer one probe."""
 
+START_TIMEOUT = 60.0
+"""Seconds that entering a ``with`` block waits, which may have to sit through a recovery."""
+
 STOP_TIMEOUT = 60.0
 """Seconds that a fast shutdown may take before leaving a ``with`` block or `drop` kills."""
 
@@ -92,7 +95,7 @@ class Cluster:
         """Start the server, unless it runs, and wait until it accepts connections."""
         self.start()
         try:
-            self.wait_until_started()
+            self.wait_until_started(START_TIMEOUT)
         except BaseException:
             self._stop_at_any_price()
             raise

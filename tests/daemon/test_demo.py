@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 HASH = re.compile(r"^  (?:source|replica-\d) .* ([0-9a-f]{32})$", re.MULTILINE)
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """What the demo takes for the folder of temporary files."""
-    with private_folder() as path:
-        yield path
-
-
 def servers_below(folder: Path) -> list[int]:
     """Process ids of servers whose data directory is below `folder`."""
     found = []

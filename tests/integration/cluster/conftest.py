@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.cluster import Cluster, Installation
+from copyd.cluster import Cluster
 from tests.support.servers import private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-
-@pytest.fixture(scope="session")
-def installation() -> Installation:
-    """The installation to test: the folder in COPYD_TEST_BINDIR, else the one that is found."""
-    return Installation.find(os.environ.get("COPYD_TEST_BINDIR"))
+    from copyd.cluster import Installation
 
 
 @pytest.fixture(scope="session")
@@ -30,12 +25,6 @@ def template(installation: Installation) -> Iterator[Path]:
         cluster.init()
         cluster.settings.update(fsync=False, shared_buffers="16MB", max_connections=20)
         yield cluster.data_directory
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with private_folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -44,14 +44,26 @@ def running(cluster: Cluster) -> Cluster:
     return cluster
 
 
+def keep_from_getting_ready(cluster: Cluster) -> None:
+    (cluster.data_directory / "standby.signal").touch()
+    cluster.settings["hot_standby"] = False
+
+
 def test_starting_returns_before_the_server_is_ready(cluster: Cluster) -> None:
+    keep_from_getting_ready(cluster)
     cluster.start()
     assert cluster.running()
     assert cluster.state() is State.STARTING
+    assert cluster.ready_for_connections() is False
     assert cluster.daemon_process is not None
     assert cluster.daemon_process.pid == cluster.pid()
+
+
+def test_a_started_server_gets_ready(cluster: Cluster) -> None:
+    cluster.start()
     cluster.wait_until_started()
     assert cluster.state() is State.READY
+    assert cluster.daemon_process is not None
     assert cluster.daemon_process.pid == cluster.pid()
 
 
@@ -124,8 +136,7 @@ def test_a_server_that_dies_while_starting_tells_why(
 
 
 def test_a_server_that_is_slow_to_get_ready_runs_out_of_time(cluster: Cluster) -> None:
-    (cluster.data_directory / "standby.signal").touch()
-    cluster.settings["hot_standby"] = False
+    keep_from_getting_ready(cluster)
     cluster.start()
     assert wait_for(lambda: cluster.pid() is not None, timeout=10)
     began = time.monotonic()
