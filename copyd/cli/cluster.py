@@ -52,15 +52,15 @@ mode_option = click.option(
 
 
 @click.group(short_help="Make, start, stop and configure a PostgreSQL data directory.")
-@click.option("--pg-config", metavar="PROGRAM", help="The pg_config of the installation to use.")
+@click.option("--bindir", metavar="FOLDER", help="Where PostgreSQL's programs are.")
 @click.option("--run-as", metavar="ACCOUNT", help="The server's account, when run by root.")
 @click.pass_context
-def cluster(context: click.Context, pg_config: str | None, run_as: str | None) -> None:
+def cluster(context: click.Context, bindir: str | None, run_as: str | None) -> None:
     """Make, start, stop and configure the PostgreSQL server of a data directory.
 
     The installation is found by itself: for an existing data directory, one of its version.
     """
-    context.obj = lambda path: _open(path, pg_config=pg_config, run_as=run_as)
+    context.obj = lambda path: _open(path, bindir=bindir, run_as=run_as)
 
 
 @cluster.command()
@@ -220,14 +220,11 @@ def drop(opened: Opener, path: Path) -> None:
     click.echo(f"data directory {path} removed")
 
 
-def _open(path: Path, *, pg_config: str | None, run_as: str | None) -> Cluster:
+def _open(path: Path, *, bindir: str | None, run_as: str | None) -> Cluster:
     """Return the cluster at `path`, whose server outlives this command."""
-    from copyd.cluster import Cluster, Installation, pg_config_dictionary
+    from copyd.cluster import Cluster, Installation
 
-    if pg_config is not None:
-        installation = Installation(pg_config_dictionary(pg_config))
-    else:
-        installation = _installation_for(path)
+    installation = Installation.at(bindir) if bindir is not None else _installation_for(path)
     return Cluster(installation, path, run_as=run_as, on_parent_exit="leave")
 
 

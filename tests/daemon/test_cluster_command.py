@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+BINDIR = os.environ.get("COPYD_TEST_BINDIR")
+
+
 def cluster(command: str, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    done = run("cluster", command, str(path), *more)
+    options = ["--bindir", BINDIR] if BINDIR is not None else []
+    done = run("cluster", *options, command, str(path), *more)
     assert "Traceback" not in done.stderr
     return done
 
