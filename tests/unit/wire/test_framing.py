@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from copyd.wire import BLOCK_LIMIT, Message, ProtocolError, Scanner, data_header
-from copyd.wire.framing import leap
+from copyd.wire.framing import ROW_STARTS, leap
 
-TRICKY_SIZES = [5, 6, 10, 262, 266, 2_556, 2_656, 2_660, 65_536]
+TRICKY_SIZES = [5, 6, 10, 251, 252, 262, 266, 2_556, 2_656, 2_660, 65_531, 65_532]
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -111,12 +111,22 @@ def test_a_length_that_looks_like_a_row_end_is_not_taken_for_one(size: int, befo
 
 def test_rows_of_six_bytes_are_skipped_at_once_though_their_length_is_a_newline() -> None:
     block = bytearray(text_row(6) * 100)
-    assert leap(block, 0, len(block)) == (99, 99 * 11)
+    for row_start in ROW_STARTS:
+        assert leap(block, 0, len(block), row_start) == (99, 99 * 11)
+
+
+def test_each_pattern_skips_rows_up_to_its_size_and_no_larger_ones() -> None:
+    for row_start, size in zip(ROW_STARTS, (251, 65_531, 100_000), strict=True):
+        fitting = bytearray(text_row(size) * 3)
+        assert leap(fitting, 0, len(fitting), row_start) == (2, 2 * (size + 5))
+    too_large = bytearray(text_row(252) * 3)
+    assert leap(too_large, 0, len(too_large), ROW_STARTS[0]) == (0, 0)
 
 
 def test_a_notice_between_two_rows_stops_the_leap() -> None:
     block = bytearray(text_row(8) * 3 + message(b"N", b"x") + text_row(8) * 3)
-    assert leap(block, 0, len(block)) == (0, 0)
+    for row_start in ROW_STARTS:
+        assert leap(block, 0, len(block), row_start) == (0, 0)
 
 
 def test_an_impossible_length_is_a_protocol_error() -> None:
