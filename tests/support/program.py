@@ -20,8 +20,9 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def start(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    # A test run in the background hands an ignored SIGINT down; people at terminals do not.
     return subprocess.Popen(
-        [*PROGRAM, *arguments],
+        ["/usr/bin/env", "--default-signal=INT,TERM", *PROGRAM, *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
