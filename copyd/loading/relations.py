@@ -82,6 +82,8 @@ def look_up(connection: Connection, name: str) -> Relation:
 
     Raises CopydError where there is no such relation, or it is none that holds rows.
     """
+    if not name.strip():
+        raise CopydError("'' is no table name; write it as SCHEMA.TABLE")
     try:
         found = connection.execute(_LOOK_UP, [name]).fetchone()
     except (psycopg.errors.SyntaxError, psycopg.errors.InvalidName) as error:

@@ -52,10 +52,11 @@ class Site:
         return start("copy", "--from", self.source, *targets, "--table", "t")
 
     def in_mid_copy(self, program: subprocess.Popen[str], action: str, *, at: str) -> None:
-        """Wait until rows arrive `at` a replica, and take an SQL action on that backend."""
+        """Wait until COPY runs `at` a replica, and take an SQL action on that backend."""
         query = (
-            f"SELECT {action} FROM pg_stat_progress_copy"
-            " WHERE datname = current_database() AND tuples_processed > 10"
+            f"SELECT {action} FROM pg_stat_activity"
+            " WHERE datname = current_database() AND state = 'active'"
+            " AND query LIKE 'COPY % FROM STDIN %'"
         )
         with psycopg.connect(at, autocommit=True) as admin:
             while admin.execute(query.encode()).fetchone() is None:

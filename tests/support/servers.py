@@ -28,6 +28,7 @@ CHEAP = {
     "synchronous_commit": "off",
     "max_wal_size": "2GB",
     "shared_buffers": "64MB",
+    "password_encryption": "scram-sha-256",  # not the default before 14
 }
 
 Connection = psycopg.Connection[Any]
