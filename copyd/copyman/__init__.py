@@ -8,7 +8,14 @@ Usable from a script with two connections and no configuration::
         total_messages, total_bytes = transfer(producer, receiver)
 """
 
-from copyd.copyman.faults import CannotReconcile, CopyFail, Fault, ProducerFault, ReceiverFault
+from copyd.copyman.faults import (
+    CannotReconcile,
+    CopyFail,
+    Fault,
+    OutcomeUnknown,
+    ProducerFault,
+    ReceiverFault,
+)
 from copyd.copyman.links import LinkName
 from copyd.copyman.manager import CopyManager, transfer
 from copyd.copyman.ports import Link, Producer, Receiver
@@ -26,6 +33,7 @@ __all__ = [
     "LinkName",
     "NullProducer",
     "NullReceiver",
+    "OutcomeUnknown",
     "Producer",
     "ProducerFault",
     "Receiver",

@@ -41,6 +41,13 @@ class CannotReconcile(CopydError):
     """The receiver has missed data or lost its connection; it can only be fed in a new pass."""
 
 
+class OutcomeUnknown(CopydError, TimeoutError):
+    """A receiver was given all data, but its verdict did not come in time: it was closed.
+
+    Outside a transaction its rows may be there or not. In a transaction they are not.
+    """
+
+
 class CopyFail(CopydError):
     """The copy was not completed; no receiver in a transaction keeps anything of it.
 

@@ -9,23 +9,26 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
-from copyd.copyman.faults import CannotReconcile, CopyFail, ProducerFault, ReceiverFault
-from copyd.copyman.pumping import drive, wait
+from copyd.copyman.faults import (
+    CannotReconcile,
+    CopyFail,
+    OutcomeUnknown,
+    ProducerFault,
+    ReceiverFault,
+)
+from copyd.copyman.pumping import attend, drive
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
 
     from typing_extensions import Self
 
     from copyd.copyman.chunk import Chunk
-    from copyd.copyman.ports import Producer, Receiver
+    from copyd.copyman.ports import Producer, Pumped, Receiver
 
-    Party = TypeVar("Party", Producer, Receiver)
-
-REALIGN_TIMEOUT = 5.0
-"""Seconds without progress after which an aborted connection is closed instead of realigned."""
+    Party = TypeVar("Party", bound=Pumped)
 
 
 class _Phase(Enum):
@@ -44,9 +47,13 @@ class CopyManager:
     that the copy is complete. COMMIT is the caller's.
 
     ``stall_timeout``: seconds without progress after which a receiver, or with
-    ``producer_stall_timeout`` the producer, is at fault; None waits for ever. It does not limit
-    how long a server takes for its verdict once it has all data.
+    ``producer_stall_timeout`` the producer, is at fault; None waits for ever.
+    ``verdict_timeout``: the same for a receiver that has all data and must only say that it is
+    complete, which takes a server longer the more it checks at the end; see `OutcomeUnknown`.
     """
+
+    realign_timeout = 2.0
+    """Seconds without progress after which an aborted connection is closed instead of realigned."""
 
     def __init__(
         self,
@@ -54,19 +61,24 @@ class CopyManager:
         *receivers: Receiver,
         stall_timeout: float | None = None,
         producer_stall_timeout: float | None = None,
+        verdict_timeout: float | None = None,
     ) -> None:
         self.producer = producer
         self.receivers: set[Receiver] = set(receivers)
         self.completed: set[Receiver] = set()
         self.stall_timeout = stall_timeout
         self.producer_stall_timeout = producer_stall_timeout
+        self.verdict_timeout = verdict_timeout
         self._members = frozenset(receivers)
+        self._started: list[Pumped] = []
         self._phase = _Phase.NEW
         self._faulted: set[Receiver] = set()  # in the last cycle: may still be reconciled
-        self._dropped: set[Receiver] = set()  # told to leave, perhaps still leaving
+        self._chunk: Chunk | None = None
+        self._unserved: set[Receiver] = set()  # those that the chunk is still to be offered to
         self._has_rest = False  # a reconciled receiver still needs some of the chunk
         self._counted = (0, 0)
         self._producer_fault: Exception | None = None
+        self._is_readable = True
 
     def __repr__(self) -> str:
         parts = [self._phase.value, f"from {self.producer!r}"]
@@ -101,13 +113,10 @@ class CopyManager:
                 raise CopyFail(self, "no receivers")
             self._start_producer()
             self._start_receivers()
-        except CopyFail as failure:
+        except BaseException as error:
             self._phase = _Phase.EXITED
+            failure = error if isinstance(error, CopyFail) else CopyFail(self, _in_words(error))
             self._abort(failure)
-            raise
-        except BaseException:
-            self._phase = _Phase.EXITED
-            self._abort(CopyFail(self, "interrupted at the start"))
             raise
         return self
 
@@ -127,13 +136,12 @@ class CopyManager:
         failure = CopyFail(self, self._reason(exc), producer_fault=self._producer_fault)
         self._phase = _Phase.EXITED
         self._abort(failure)
-        if exc is None:
-            if not is_complete:
-                raise failure
-        elif isinstance(exc, Exception):
+        if isinstance(exc, Exception):
             raise failure from exc
-        else:
+        if exc is not None:
             exc.__context__ = failure
+        elif not is_complete:
+            raise failure from self._producer_fault
 
     # -- iterator -------------------------------------------------------------------------------
 
@@ -152,16 +160,12 @@ class CopyManager:
         """
         if self._phase is _Phase.NEW:
             raise RuntimeError("the copy was not started: iterate inside 'with manager:'")
-        self._let_go()
-        if self._phase is not _Phase.COPYING or not self.receivers or not self._can_read():
+        if self._phase is _Phase.EXITED:
             raise StopIteration
-        if not self._has_rest and not self._offer_next():
-            self._finish()
-            if self._counted == (0, 0):
-                raise StopIteration
-        else:
-            self._has_rest = False
-            self._drop(drive(self.receivers, stall_timeout=self.stall_timeout))
+        self._let_go()
+        has_moved = self._can_go_on() and self._transfer_chunk()
+        if not has_moved and self._counted == (0, 0):
+            raise StopIteration
         counted, self._counted = self._counted, (0, 0)
         return counted
 
@@ -176,7 +180,7 @@ class CopyManager:
             raise RuntimeError(f"{receiver!r} is not a receiver of this copy")
         if receiver in self.receivers:
             return
-        if receiver not in self._faulted:
+        if receiver not in self._faulted or self._phase is not _Phase.COPYING:
             raise CannotReconcile(f"{receiver!r} has missed data; feed it in a new pass")
         if not receiver.can_resume:
             raise CannotReconcile(f"{receiver!r} left COPY; feed it in a new pass")
@@ -190,9 +194,10 @@ class CopyManager:
         try:
             self.producer.start()
         except RuntimeError:
-            raise  # used twice: the caller's mistake, nothing was started
+            raise  # it ran before: the caller's mistake
         except Exception as error:
             raise self._cannot_start(error) from error
+        self._started.append(self.producer)
         faults = drive([self.producer], stall_timeout=self.producer_stall_timeout)
         if faults:
             fault = faults[self.producer]
@@ -218,40 +223,63 @@ class CopyManager:
                 f"its client_encoding is {theirs}, the producer's is {ours}: set both to the same"
             )
         receiver.start()
+        self._started.append(receiver)
 
-    def _can_read(self) -> bool:
-        return self._producer_fault is None or self.producer.can_resume
+    def _can_go_on(self) -> bool:
+        return self._phase is _Phase.COPYING and bool(self.receivers) and self._is_readable
 
-    def _offer_next(self) -> bool:
-        """Read a chunk and offer it to every receiver; False where the producer has ended."""
-        try:
-            chunk = self._read()
-        except Exception as error:
-            self._producer_fault = error
-            raise ProducerFault(self, f"{self.producer!r}: {error}") from error
-        if chunk is None:
-            return False
-        self._counted = (self._counted[0] + chunk.messages, self._counted[1] + chunk.size)
-        for receiver in self.receivers:
-            receiver.offer(chunk)
+    def _transfer_chunk(self) -> bool:
+        """Bring one chunk, or what is missing of it, to every receiver; False at the end."""
+        if not self._has_rest:
+            self._chunk = self._read()
+            if self._chunk is None:
+                self._finish()
+                return False
+            messages, size = self._counted
+            self._counted = messages + self._chunk.messages, size + self._chunk.size
+            self._unserved = set(self.receivers)
+        self._has_rest = False
+        faults = self._offer()
+        faults |= drive(self.receivers - faults.keys(), stall_timeout=self.stall_timeout)
+        self._drop(faults)
         return True
 
     def _read(self) -> Chunk | None:
         """Wait for the producer's next chunk; None where it has completed."""
-        chunk = self.producer.read()
-        while chunk is None and not self.producer.is_finished:
-            if not wait([self.producer], self.producer_stall_timeout):
-                raise TimeoutError(f"no data for {self.producer_stall_timeout:g} s")
-            chunk = self.producer.read()
+        faults: dict[Receiver, Exception] = {}
+        try:
+            while (chunk := self.producer.read()) is None and not self.producer.is_finished:
+                timeout = self.producer_stall_timeout
+                faults = attend(self.producer, self.receivers, stall_timeout=timeout)
+                if faults:
+                    break
+        except Exception as error:
+            self._producer_fault = error
+            self._is_readable = self.producer.can_resume
+            raise ProducerFault(self, f"{self.producer!r}: {error}") from error
+        self._drop(faults)
         return chunk
+
+    def _offer(self) -> dict[Receiver, Exception]:
+        """Offer the chunk to those that do not have it; one that raises may be offered it again."""
+        chunk = self._chunk
+        if chunk is None:
+            return {}
+        faults = _each(self._unserved & self.receivers, lambda receiver: receiver.offer(chunk))
+        self._unserved = set(faults)
+        return faults
 
     def _finish(self) -> None:
         """Tell every receiver that the data is complete, and hear what their servers say."""
         self._phase = _Phase.EXHAUSTED
         faults = _each(self.receivers, lambda receiver: receiver.finish())
-        faults |= drive(self.receivers - faults.keys(), stall_timeout=None)
+        faults |= drive(self.receivers - faults.keys(), stall_timeout=self.verdict_timeout)
         self.completed = self.receivers - faults.keys()
         self.receivers -= self.completed
+        for receiver, fault in faults.items():
+            if isinstance(fault, TimeoutError):
+                receiver.close()
+                faults[receiver] = OutcomeUnknown(f"no verdict: {fault}; the connection is closed")
         self._drop(faults)
 
     def _drop(self, faults: dict[Receiver, Exception]) -> None:
@@ -262,31 +290,39 @@ class CopyManager:
 
     def _let_go(self) -> None:
         """The cycle of their fault is over: those not reconciled leave COPY, without waiting."""
-        for receiver in self._faulted:
-            _leave([receiver], "the receiver was dropped", stall_timeout=0)
-        self._dropped |= self._faulted
+        _leave(self._faulted, "the receiver was dropped", stall_timeout=0)
         self._faulted = set()
 
     def _abort(self, failure: CopyFail) -> None:
-        """Bring every connection out of COPY, or close it; what raises goes into `failure`."""
-        self._dropped |= self._faulted
-        self._faulted = set()
-        faults = _leave(self.receivers, failure.reason)
-        if faults:
-            failure.receiver_faults = {**faults, **(failure.receiver_faults or {})}
-        for receiver in [*faults, *_leave(self._dropped, failure.reason)]:
-            receiver.close()
-        if _leave([self.producer], failure.reason):
-            self.producer.close()
+        """Bring every connection out of COPY, or close it.
+
+        What goes wrong at receivers that took part to the end goes into `failure`.
+        """
+        leaving = [party for party in self._started if party not in self.completed]
+        try:
+            faults = _leave(leaving, failure.reason, stall_timeout=self.realign_timeout)
+        except BaseException:
+            for party in leaving:
+                party.close()
+            raise
+        for party in faults:
+            party.close()
+        at_exit = {receiver: faults[receiver] for receiver in self.receivers & faults.keys()}
+        if at_exit:
+            failure.receiver_faults = at_exit | (failure.receiver_faults or {})
 
     def _reason(self, exc: BaseException | None) -> str:
         if self._producer_fault is not None:
             return f"the producer faulted: {self._producer_fault}"
         if exc is not None:
-            return f"{type(exc).__name__}: {exc}"
+            return _in_words(exc)
         if not self.receivers and not self.completed:
             return "no receivers"
         return "the copy was given up before its end"
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party, Exception]:
@@ -301,10 +337,9 @@ def _each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party
 
 
 def _leave(
-    parties: Iterable[Party], reason: str, *, stall_timeout: float = REALIGN_TIMEOUT
-) -> dict[Party, Exception]:
+    parties: Collection[Pumped], reason: str, *, stall_timeout: float
+) -> dict[Pumped, Exception]:
     """Have each of `parties` leave COPY; returns what went wrong, by party."""
-    parties = list(parties)
     faults = _each(parties, lambda party: party.abort(reason))
     return faults | drive(set(parties) - faults.keys(), stall_timeout=stall_timeout)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from copyd.copyman.chunk import PayloadChunk
 from copyd.copyman.links import open_copy_out
@@ -13,11 +13,8 @@ from copyd.copyman.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    import psycopg
-    from psycopg import sql
-
     from copyd.copyman.chunk import Chunk
-    from copyd.copyman.links import LinkName
+    from copyd.copyman.ports import Link
     from copyd.wire import CommandTag
 
 
@@ -28,25 +25,14 @@ class StatementProducer(Statement[CopyOut]):
     in the transaction that psycopg would have opened, or closed where the server was lost.
     """
 
-    def __init__(
-        self,
-        connection: psycopg.Connection[Any],
-        statement: str | sql.Composable,
-        *,
-        link: LinkName = "auto",
-    ) -> None:
-        super().__init__(connection, statement, link=link)
-
     def start(self) -> None:
         """Begin to enter COPY.
 
         Raises RuntimeError for a second run, psycopg.Error where the connection is not free.
         """
-        if self._copy is not None:
+        if self._part is not None:
             raise RuntimeError(f"{self!r} ran already; a producer runs once")
-        link, self._copy = open_copy_out(self._connection, self._rendered(), self._wanted_link)
-        self._link = link
-        self._copy.start()
+        super().start()
 
     def read(self) -> Chunk | None:
         return self._running.read()
@@ -54,6 +40,9 @@ class StatementProducer(Statement[CopyOut]):
     @property
     def is_finished(self) -> bool:
         return self._copy is not None and self._copy.is_finished
+
+    def _open(self, link: Link, statement: bytes) -> CopyOut:
+        return open_copy_out(link, self._connection, statement)
 
 
 class IteratorProducer:
@@ -63,11 +52,12 @@ class IteratorProducer:
     events = select.POLLIN
     rows: int | None = None
     tag: CommandTag | None = None
-    can_resume = True
 
     def __init__(self, iterator: Iterable[Sequence[bytes]]) -> None:
         self._iterator = iter(iterator)
         self._has_started = False
+        self._raised: Exception | None = None
+        self.can_resume = True
         self.is_finished = False
         self.progress = 0
 
@@ -86,13 +76,22 @@ class IteratorProducer:
     def read(self) -> Chunk | None:
         """Return the iterator's next chunk; None at its end.
 
-        Raises what the iterator raises, and TypeError for lines that are not bytes.
+        Raises what the iterator raises, and TypeError for lines that are not bytes. Raises
+        EOFError where the iterator ends right after it raised: a generator that raised is dead,
+        and what it would still have said is lost.
         """
         try:
             chunk = PayloadChunk(next(self._iterator))
         except StopIteration:
-            self.is_finished = True
+            self.is_finished = self._raised is None
+            if not self.is_finished:
+                self.can_resume = False
+                raise EOFError(f"the iterator ended where it had raised: {self._raised}") from None
             return None
+        except Exception as error:
+            self._raised = error
+            raise
+        self._raised = None
         self.progress += chunk.size
         return chunk
 

@@ -28,6 +28,30 @@ def wait(parties: Iterable[Party], timeout: float | None) -> list[Party]:
     return [by_descriptor[descriptor] for descriptor, _ in poller.poll(milliseconds)]
 
 
+def attend(
+    speaker: Pumped, bystanders: Iterable[Party], *, stall_timeout: float | None
+) -> dict[Party, Exception]:
+    """Wait until there is something from `speaker`, and listen to `bystanders` meanwhile.
+
+    Returns as soon as some of them raised, with what they raised; nothing if `speaker` is ready.
+
+    Raises TimeoutError where `speaker` was silent for `stall_timeout` seconds.
+    """
+    listening = [party for party in bystanders if party.fileno() is not None]
+    deadline = None if stall_timeout is None else monotonic() + stall_timeout
+    faults: dict[Party, Exception] = {}
+    while not faults:
+        remaining = None if deadline is None else deadline - monotonic()
+        parties: list[Pumped] = [speaker, *listening]
+        ready = wait(parties, remaining)
+        if speaker in ready:
+            break
+        if not ready:
+            raise TimeoutError(f"no data for {stall_timeout:g} s")
+        _pump_all([party for party in listening if party in ready], faults)
+    return faults
+
+
 def drive(parties: Iterable[Party], *, stall_timeout: float | None) -> dict[Party, Exception]:
     """Pump each of `parties` until its step is done.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from copyd.copyman.links import open_copy_in
 from copyd.copyman.ports import CopyIn
@@ -12,11 +12,8 @@ from copyd.copyman.statement import Statement
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import psycopg
-    from psycopg import sql
-
     from copyd.copyman.chunk import Chunk
-    from copyd.copyman.links import LinkName
+    from copyd.copyman.ports import Link
     from copyd.wire import CommandTag
 
 
@@ -25,32 +22,17 @@ class StatementReceiver(Statement[CopyIn]):
 
     The connection must not be used while the copy lasts. It is an ordinary one again afterwards,
     in the transaction that psycopg would have opened, or closed where the server was lost.
-    COMMIT is the caller's.
+    COMMIT is the caller's. It can run again, in another copy.
     """
-
-    def __init__(
-        self,
-        connection: psycopg.Connection[Any],
-        statement: str | sql.Composable,
-        *,
-        link: LinkName = "auto",
-    ) -> None:
-        super().__init__(connection, statement, link=link)
-
-    def start(self) -> None:
-        """Begin to enter COPY, again if it ran before.
-
-        Raises psycopg.Error where the connection is not free.
-        """
-        link, self._copy = open_copy_in(self._connection, self._rendered(), self._wanted_link)
-        self._link = link
-        self._copy.start()
 
     def offer(self, chunk: Chunk) -> None:
         self._running.offer(chunk)
 
     def finish(self) -> None:
         self._running.finish()
+
+    def _open(self, link: Link, statement: bytes) -> CopyIn:
+        return open_copy_in(link, self._connection, statement)
 
 
 class _LocalReceiver:
@@ -124,6 +106,10 @@ class CallReceiver(_LocalReceiver):
         else:
             lines = []
         self._lines = lines
+
+    def abort(self, reason: str) -> None:
+        super().abort(reason)
+        self._lines = []
 
     def pump(self) -> bool:
         """Give the lines to the callable; raises what it raises, and gives them again then."""

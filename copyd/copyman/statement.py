@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import select
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from psycopg import Connection, sql
 
+from copyd.copyman.links import choose
+from copyd.copyman.links.loans import give_back, lend
+from copyd.copyman.links.opening import Opening
+
 if TYPE_CHECKING:
     from copyd.copyman.links import LinkName
-    from copyd.copyman.ports import CopyIn, CopyOut, Link
+    from copyd.copyman.ports import CopyIn, CopyOut, Link, Pumped
     from copyd.wire import CommandTag
 
 Copy = TypeVar("Copy", "CopyIn", "CopyOut")
 
 
-class Statement(Generic[Copy]):
+class Statement(ABC, Generic[Copy]):
     """A COPY statement, the connection it runs on, and the run of it."""
 
     def __init__(
@@ -31,6 +36,7 @@ class Statement(Generic[Copy]):
         self._statement = statement
         self._wanted_link = link
         self._link: Link | None = None
+        self._opening: Opening | None = None
         self._copy: Copy | None = None
 
     def __repr__(self) -> str:
@@ -66,35 +72,81 @@ class Statement(Generic[Copy]):
 
     @property
     def progress(self) -> int:
-        return self._copy.progress if self._copy is not None else 0
+        return self._part.progress if self._part is not None else 0
 
     @property
     def events(self) -> int:
-        return self._copy.events if self._copy is not None else select.POLLIN
+        return self._part.events if self._part is not None else select.POLLIN
 
     @property
     def can_resume(self) -> bool:
-        return self._copy is not None and self._copy.can_resume
+        return self._part is not None and self._part.can_resume
 
-    def fileno(self) -> int | None:
-        return self._copy.fileno() if self._copy is not None else None
+    def start(self) -> None:
+        """Begin to enter COPY.
+
+        Raises psycopg.Error where the connection is not free.
+        """
+        lend(self._connection)
+        try:
+            opening = Opening(self._connection, asks_facts=self._wanted_link != "libpq")
+            opening.start()
+        except BaseException:
+            give_back(self._connection)
+            raise
+        self._opening, self._copy, self._link = opening, None, None
 
     def pump(self) -> bool:
-        return self._copy.pump() if self._copy is not None else True
+        try:
+            if self._opening is not None:
+                if not self._opening.pump():
+                    return False
+                self._enter(self._opening)
+            return self._copy is None or self._copy.pump()
+        finally:
+            if self.fileno() is None:
+                give_back(self._connection)
+
+    def fileno(self) -> int | None:
+        return self._part.fileno() if self._part is not None else None
 
     def abort(self, reason: str) -> None:
-        if self._copy is not None:
-            self._copy.abort(reason)
+        if self._part is not None:
+            self._part.abort(reason)
 
     def close(self) -> None:
-        if self._copy is not None:
-            self._copy.close()
+        if self._part is not None:
+            self._part.close()
+            give_back(self._connection)
+
+    @property
+    def _part(self) -> Pumped | None:
+        """What the connection is at: the opening of a transaction, then the COPY."""
+        return self._opening if self._opening is not None else self._copy
 
     @property
     def _running(self) -> Copy:
         if self._copy is None:
             raise RuntimeError(f"{self!r} was not started")
         return self._copy
+
+    def _enter(self, opening: Opening) -> None:
+        """The transaction is open: begin the COPY on the link that fits, unless it was aborted."""
+        self._opening = None
+        if opening.is_aborted:
+            return
+        self._link = choose(
+            self._connection,
+            self._wanted_link,
+            is_listening=opening.is_listening,
+            has_gssapi_encryption=opening.has_gssapi_encryption,
+        )
+        self._copy = self._open(self._link, self._rendered())
+        self._copy.start()
+
+    @abstractmethod
+    def _open(self, link: Link, statement: bytes) -> Copy:
+        """Prepare the COPY on `link`."""
 
     def _rendered(self) -> bytes:
         if isinstance(self._statement, sql.Composable):
@@ -113,8 +165,8 @@ class Statement(Generic[Copy]):
         return f"{info.dbname} at {info.host or 'local socket'}:{info.port}"
 
     def _situation(self) -> str:
-        if self._copy is None:
-            return "not started"
         if self.tag is not None:
             return self.tag.text
-        return f"{self._copy.progress} bytes"
+        if self._part is None:
+            return "not started"
+        return f"{self._part.progress} bytes"

@@ -80,11 +80,12 @@ class Server:
         return psycopg.connect(self.conninfo(dbname), autocommit=autocommit)
 
     @contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, encoding: str = "UTF8") -> Iterator[str]:
         """A fresh database, dropped afterwards whoever is still connected."""
         name = sql.Identifier(f"test_{os.getpid()}_{next(self.names)}")
         with self.connect() as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}")
+            admin.execute(create.format(name, encoding))
             try:
                 yield name.as_string().strip('"')
             finally:

@@ -4,54 +4,65 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import psycopg
-
 from copyd.copyman.links.libpq import LibpqCopyIn, LibpqCopyOut
+from copyd.copyman.links.stream import PlainStream
+from copyd.copyman.links.tls import TlsStream, why_not
 from copyd.copyman.links.wire import WireCopyIn, WireCopyOut
 from copyd.copyman.ports import Link
 
 if TYPE_CHECKING:
+    import psycopg
+
+    from copyd.copyman.links.stream import Stream
     from copyd.copyman.ports import CopyIn, CopyOut
 
+    Connection = psycopg.Connection[Any]
+
 LinkName = Literal["auto", "wire", "libpq"]
+"""What may be asked for; ``wire`` is the connection's own byte stream, plain or TLS."""
 
 
-def open_copy_out(
-    connection: psycopg.Connection[Any], statement: bytes, wanted: LinkName
-) -> tuple[Link, CopyOut]:
-    """Prepare ``COPY ... TO STDOUT`` on the link that `choose` picks."""
-    link = choose(connection, wanted)
-    return link, (WireCopyOut if link.name == "wire" else LibpqCopyOut)(connection, statement)
+def open_copy_out(link: Link, connection: Connection, statement: bytes) -> CopyOut:
+    """Prepare ``COPY ... TO STDOUT`` on the link that `choose` picked."""
+    if link.name == "libpq":
+        return LibpqCopyOut(connection, statement)
+    return WireCopyOut(connection, statement, _borrow(link, connection))
 
 
-def open_copy_in(
-    connection: psycopg.Connection[Any], statement: bytes, wanted: LinkName
-) -> tuple[Link, CopyIn]:
-    """Prepare ``COPY ... FROM STDIN`` on the link that `choose` picks."""
-    link = choose(connection, wanted)
-    return link, (WireCopyIn if link.name == "wire" else LibpqCopyIn)(connection, statement)
+def open_copy_in(link: Link, connection: Connection, statement: bytes) -> CopyIn:
+    """Prepare ``COPY ... FROM STDIN`` on the link that `choose` picked."""
+    if link.name == "libpq":
+        return LibpqCopyIn(connection, statement)
+    return WireCopyIn(connection, statement, _borrow(link, connection))
 
 
-def choose(connection: psycopg.Connection[Any], wanted: LinkName = "auto") -> Link:
-    """Say which link serves `connection`, and why.
+def _borrow(link: Link, connection: Connection) -> Stream:
+    return PlainStream(connection) if link.name == "plain" else TlsStream(connection)
 
-    Raises ValueError where the wanted link cannot serve it, psycopg.OperationalError where the
-    connection is closed.
+
+def choose(
+    connection: Connection,
+    wanted: LinkName,
+    *,
+    is_listening: bool,
+    has_gssapi_encryption: bool,
+) -> Link:
+    """Say which link serves `connection`, and why: ``plain``, ``tls`` or ``libpq``.
+
+    Raises ValueError where ``wire`` is wanted and cannot serve it.
     """
-    if connection.closed:
-        raise psycopg.OperationalError("the connection is closed")
-    encryption = _encryption(connection)
     if wanted == "libpq":
         return Link("libpq", "asked for")
-    if encryption is None:
-        return Link("wire", "asked for" if wanted == "wire" else "the connection is not encrypted")
+    has_tls = connection.pgconn.ssl_in_use
+    if is_listening:
+        obstacle: str | None = "the connection LISTENs, and only libpq keeps its notifications"
+    elif has_gssapi_encryption:
+        obstacle = "the connection has GSSAPI encryption"
+    else:
+        obstacle = why_not(connection) if has_tls else None
+    if obstacle is None:
+        reason = "TLS through libpq's own session" if has_tls else "no encryption"
+        return Link("tls" if has_tls else "plain", reason)
     if wanted == "wire":
-        raise ValueError(f'link "wire" cannot serve a connection with {encryption} encryption')
-    return Link("libpq", f"the connection has {encryption} encryption")
-
-
-def _encryption(connection: psycopg.Connection[Any]) -> str | None:
-    if connection.pgconn.ssl_in_use:
-        return "TLS"
-    # libpq does not tell whether GSSAPI only authenticated or encrypts as well.
-    return "GSSAPI" if connection.pgconn.used_gssapi else None
+        raise ValueError(f'link "wire" cannot serve this connection: {obstacle}')
+    return Link("libpq", obstacle)

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from copyd.copyman.links.question import Question, begin_statement, require_usable
-from copyd.wire import ProtocolError
-
 if TYPE_CHECKING:
+    from copyd.copyman.links.question import Question
     from copyd.wire import CommandTag
 
     Connection = psycopg.Connection[Any]
@@ -29,7 +27,6 @@ class State(Enum):
     """Where the conversation with the server stands."""
 
     NEW = "new"
-    BEGINNING = "opening a transaction"
     STARTING = "entering COPY"
     COPYING = "in COPY"
     ENDING = "leaving COPY"
@@ -39,9 +36,8 @@ class State(Enum):
 
 
 MOVES = {
-    State.NEW: {State.BEGINNING, State.STARTING, State.LOST},
-    State.BEGINNING: {State.STARTING, State.ENDED, State.LOST},
-    State.STARTING: {State.COPYING, State.ENDING, State.SETTLING, State.LOST},
+    State.NEW: {State.STARTING, State.LOST},
+    State.STARTING: {State.COPYING, State.ENDING, State.SETTLING, State.ENDED, State.LOST},
     State.COPYING: {State.ENDING, State.SETTLING, State.LOST},
     State.ENDING: {State.SETTLING, State.ENDED, State.LOST},
     State.SETTLING: {State.ENDED, State.LOST},
@@ -52,7 +48,7 @@ RESTING = (State.NEW, State.ENDED, State.LOST)
 
 
 class Conversation(ABC):
-    """One COPY statement, from the transaction before it until the connection is free again."""
+    """One COPY statement, from its sending until the connection is free again."""
 
     wanted: str
     """The kind of COPY, for people."""
@@ -87,18 +83,9 @@ class Conversation(ABC):
         """Poll events to wait for."""
         return self._question.events if self._question is not None else self._copy_events()
 
+    @abstractmethod
     def start(self) -> None:
-        """Open the transaction that psycopg would open, then send the statement.
-
-        Raises psycopg.Error where the connection cannot enter COPY.
-        """
-        require_usable(self._connection)
-        begin = begin_statement(self._connection)
-        if begin is None:
-            self._enter()
-        else:
-            self._question = Question(self._connection, begin)
-            self._move(State.BEGINNING)
+        """Send the COPY statement and move to STARTING."""
 
     def pump(self) -> bool:
         """Go on with the last step; True when it is done.
@@ -111,14 +98,15 @@ class Conversation(ABC):
                 self._pump_question(self._question)
             elif self._state not in RESTING:
                 self._pump_copy()
-        except (psycopg.OperationalError, ProtocolError) as error:
+        except BaseException as error:
+            # Also where a signal's exception came in between: nobody knows now what was sent.
             self.close()
-            if self._error is not None:
+            if self._error is not None and isinstance(error, Exception):
                 raise self._error from error
             raise
         if self._state is State.ENDED and self._error is not None and not self._is_aborting:
             raise self._error
-        return self._state in RESTING or (self._state is State.COPYING and not self._outgoing)
+        return self._state in RESTING or (self._state is State.COPYING and self._has_sent_all)
 
     def abort(self, reason: str) -> None:
         """Begin to leave COPY; `pump` is True when the connection is free again.
@@ -141,17 +129,15 @@ class Conversation(ABC):
             raise RuntimeError(f"a COPY that is {self._state.value} cannot be {state.value}")
         self._state = state
 
+    @property
+    def _has_sent_all(self) -> bool:
+        return not self._outgoing
+
     def _pump_question(self, question: Question) -> None:
-        """Wait for an ordinary statement: the BEGIN before, or the empty query after."""
-        if not question.pump():
-            return
-        self._question = None
-        if self._state is State.BEGINNING:
-            self._error = question.error
-            if self._error is None and not self._is_aborting:
-                self._enter()
-                return
-        self._move(State.ENDED)
+        """Wait for libpq to see, with an empty statement, where the server stands."""
+        if question.pump():
+            self._question = None
+            self._move(State.ENDED)
 
     def _fail(self, error: psycopg.Error) -> None:
         """Keep the first error, to be raised when the connection is free again."""
@@ -172,10 +158,6 @@ class Conversation(ABC):
     @abstractmethod
     def _abort(self, reason: str) -> None:
         """Ask the server, as far as it has come, to end the COPY with nothing kept."""
-
-    @abstractmethod
-    def _enter(self) -> None:
-        """Send the COPY statement and move to STARTING."""
 
     @abstractmethod
     def _copy_events(self) -> int:

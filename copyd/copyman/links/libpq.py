@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import select
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
 
 from copyd.copyman.chunk import PayloadChunk
-from copyd.copyman.links.conversation import LISTEN_EVERY, Conversation, State
+from copyd.copyman.links.conversation import LISTEN_EVERY, RESTING, Conversation, State
 from copyd.wire import CommandTag
 
 if TYPE_CHECKING:
@@ -35,8 +36,9 @@ class _LibpqConversation(Conversation):
     def __init__(self, connection: Connection, statement: bytes) -> None:
         super().__init__(connection, statement)
         self._pgconn = connection.pgconn
+        self._is_discarding = False  # data of a COPY OUT that nobody wants any more
 
-    def _enter(self) -> None:
+    def start(self) -> None:
         self._pgconn.send_query(self._statement)
         self._move(State.STARTING)
 
@@ -47,17 +49,18 @@ class _LibpqConversation(Conversation):
     def _pump_copy(self) -> None:
         if self._state is State.COPYING:
             self._pump_data()
-        else:
+        if self._state is not State.COPYING:  # also when it left COPY just now
             self._pump_results()
 
+    @abstractmethod
     def _pump_data(self) -> None:
-        """Move COPY data, where `pump` and not the reader does it."""
+        """Move COPY data as far as it goes without waiting."""
 
     def _pump_results(self) -> None:
         """Enter COPY, or leave it, as the server answers."""
         self._pgconn.flush()
         self._pgconn.consume_input()
-        while not self._pgconn.is_busy():
+        while self._discard() and not self._pgconn.is_busy():
             result = self._pgconn.get_result()
             if result is None:
                 self._release()
@@ -85,10 +88,18 @@ class _LibpqConversation(Conversation):
                 self._refuse_statement()
 
     def _throw_away(self) -> None:
-        """Cancel a COPY OUT and read what is still on its way."""
+        """Cancel a COPY OUT; what is still on its way is discarded."""
         self._cancel()
-        while self._pgconn.get_copy_data(0)[0] > 0:
-            pass
+        self._is_discarding = True
+
+    def _discard(self) -> bool:
+        """Discard what has come of such a COPY OUT; False while there is more to come."""
+        count = 1
+        while self._is_discarding and count > 0:
+            count, _ = self._pgconn.get_copy_data(1)
+            self._is_discarding = count >= 0
+            self.progress += max(count, 0)
+        return not self._is_discarding
 
 
 class LibpqCopyOut(_LibpqConversation):
@@ -97,6 +108,10 @@ class LibpqCopyOut(_LibpqConversation):
     answer = ExecStatus.COPY_OUT
     wanted = "COPY ... TO STDOUT"
 
+    def __init__(self, connection: Connection, statement: bytes) -> None:
+        super().__init__(connection, statement)
+        self._pieces: list[bytes] = []
+
     @property
     def is_finished(self) -> bool:
         """Whether the server completed the COPY and the connection is free again."""
@@ -104,9 +119,8 @@ class LibpqCopyOut(_LibpqConversation):
 
     def read(self) -> Chunk | None:
         """Return the messages that have come, None where none have; raises as `pump` does."""
-        pieces = self._read_pieces() if self._state is State.COPYING else []
-        if self._state is not State.COPYING and not pieces:
-            self.pump()
+        self.pump()
+        pieces, self._pieces = self._pieces, []
         return PayloadChunk(pieces) if pieces else None
 
     def _abort(self, reason: str) -> None:
@@ -117,9 +131,10 @@ class LibpqCopyOut(_LibpqConversation):
             self._throw_away()
             self._move(State.ENDING)
 
-    def _read_pieces(self) -> list[bytes]:
+    def _pump_data(self) -> None:
+        """Take messages from libpq until a chunk is full, none is there, or all have come."""
         self._pgconn.consume_input()
-        pieces, size = [], 0
+        size = 0
         while size < CHUNK_SIZE:
             count, data = self._pgconn.get_copy_data(1)
             if count == 0:
@@ -127,10 +142,9 @@ class LibpqCopyOut(_LibpqConversation):
             if count < 0:
                 self._move(State.ENDING)
                 break
-            pieces.append(bytes(data))
+            self._pieces.append(bytes(data))
             size += count
         self.progress += size
-        return pieces
 
 
 class LibpqCopyIn(_LibpqConversation):
@@ -147,6 +161,8 @@ class LibpqCopyIn(_LibpqConversation):
 
     def offer(self, chunk: Chunk) -> None:
         """Begin to send `chunk`."""
+        if self._state is not State.COPYING:  # the server refused meanwhile: `pump` will say so
+            return
         payload = memoryview(chunk.payload)
         self._outgoing = [
             payload[start : start + PIECE_SIZE] for start in range(0, len(payload), PIECE_SIZE)
@@ -154,8 +170,9 @@ class LibpqCopyIn(_LibpqConversation):
 
     def finish(self) -> None:
         """Send CopyDone; `pump` is True once the server has said COPY and how many rows."""
-        self._pgconn.put_copy_end(None)
-        self._move(State.ENDING)
+        if self._state is State.COPYING:
+            self._pgconn.put_copy_end(None)
+            self._move(State.ENDING)
 
     def _abort(self, reason: str) -> None:
         if self._state is State.COPYING:
@@ -163,12 +180,12 @@ class LibpqCopyIn(_LibpqConversation):
         elif self._state in (State.STARTING, State.ENDING) and self._error is None:
             self._cancel()
 
-    def _enter(self) -> None:
+    def start(self) -> None:
         self._connection.add_notice_handler(self._count_notice)
-        super()._enter()
+        super().start()
 
     def _release(self) -> None:
-        if self._state not in (State.NEW, State.BEGINNING):
+        if self._state not in RESTING:
             self._connection.remove_notice_handler(self._count_notice)
         super()._release()
 
@@ -182,11 +199,12 @@ class LibpqCopyIn(_LibpqConversation):
         self._move(State.ENDING)
 
     def _pump_data(self) -> None:
+        is_idle = not self._outgoing
         while self._pgconn.flush() == 0 and self._outgoing:
             piece = self._outgoing.pop(0)
             self._pgconn.put_copy_data(piece)
             self.progress += len(piece)
-        if self._outgoing or self.progress - self._listened_at >= LISTEN_EVERY:
+        if is_idle or self._outgoing or self.progress - self._listened_at >= LISTEN_EVERY:
             self._listened_at = self.progress
             self._listen()
 

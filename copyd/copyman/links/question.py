@@ -1,9 +1,9 @@
-"""What both links ask of libpq around a COPY: an ordinary statement, and the right state."""
+"""What all links ask of libpq around a COPY: ordinary statements, states, errors and notices."""
 
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 from psycopg import errors
@@ -74,8 +74,11 @@ class Question:
 def require_usable(connection: Connection) -> None:
     """Refuse a connection that cannot enter COPY now.
 
-    Raises psycopg.InterfaceError where it is busy, in a failed transaction or in pipeline mode.
+    Raises psycopg.InterfaceError where it is busy, in a failed transaction or in pipeline mode,
+    psycopg.OperationalError where it is closed.
     """
+    if connection.closed:
+        raise psycopg.OperationalError("the connection is closed")
     pgconn = connection.pgconn
     if pgconn.pipeline_status != PipelineStatus.OFF:
         raise psycopg.InterfaceError("COPY cannot be used in pipeline mode; leave it first")
@@ -96,6 +99,23 @@ def begin_statement(connection: Connection) -> bytes | None:
     if connection.deferrable is not None:
         words.append("DEFERRABLE" if connection.deferrable else "NOT DEFERRABLE")
     return " ".join(words).encode()
+
+
+class _Notice:
+    """As much of a PGresult as psycopg reads of a notice."""
+
+    def __init__(self, body: bytes) -> None:
+        self._fields = error_fields(body)
+
+    def error_field(self, code: DiagnosticField) -> bytes | None:
+        return self._fields.get(code)
+
+
+def hand_on_notice(connection: Connection, body: bytes) -> None:
+    """Give a NoticeResponse to the notice handlers of `connection`, as libpq would have done."""
+    handler = connection.pgconn.notice_handler
+    if handler is not None:
+        handler(cast("PGresult", _Notice(body)))
 
 
 def server_error(body: bytes, encoding: str) -> psycopg.Error:

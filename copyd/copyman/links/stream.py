@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from psycopg import OperationalError
+from psycopg import Connection, OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_VIEWS_AT_ONCE = 64  # well below what one sendmsg takes
 
 
 class Stream(Protocol):
     """Bytes both ways, without waiting; raises OperationalError where the connection is lost."""
 
-    def fileno(self) -> int: ...
+    @property
+    def is_flushed(self) -> bool:
+        """Whether all that was taken is on its way; else ``send`` again, even nothing."""
 
     def receive(self, target: memoryview) -> int:
-        """Fill `target` from its start; returns how many bytes, 0 where none have come."""
+        """Fill `target` from its start; returns how many bytes, 0 only where none have come."""
 
     def send(self, views: Sequence[memoryview]) -> int:
         """Send from the start of `views`; returns how many bytes were taken, 0 where full."""
@@ -30,12 +34,11 @@ class Stream(Protocol):
 class PlainStream:
     """An unencrypted socket, by a duplicate of libpq's descriptor."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=os.dup(descriptor))
-        self._socket.settimeout(0)
+    is_flushed = True
 
-    def fileno(self) -> int:
-        return self._socket.fileno()
+    def __init__(self, connection: Connection[Any]) -> None:
+        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+        self._socket.settimeout(0)
 
     def receive(self, target: memoryview) -> int:
         try:
@@ -50,7 +53,7 @@ class PlainStream:
 
     def send(self, views: Sequence[memoryview]) -> int:
         try:
-            return self._socket.sendmsg(views)
+            return self._socket.sendmsg(views[:_VIEWS_AT_ONCE])
         except BlockingIOError:
             return 0
         except OSError as error:

@@ -1,6 +1,6 @@
 """COPY spoken by us on the borrowed byte stream of an idle libpq connection.
 
-libpq never notices: it begins the transaction before and asks an empty query after, which brings
+libpq never notices: it opened the transaction before and asks an empty query after, which brings
 its idea of the transaction up to date. In between every byte of the stream is ours, from the
 Query message to ReadyForQuery, and CopyData is passed on as it stands.
 """
@@ -16,8 +16,7 @@ import psycopg
 
 from copyd.copyman.chunk import WireChunk
 from copyd.copyman.links.conversation import LISTEN_EVERY, Conversation, State
-from copyd.copyman.links.question import Question, server_error
-from copyd.copyman.links.stream import PlainStream
+from copyd.copyman.links.question import Question, hand_on_notice, server_error
 from copyd.wire import (
     COPY_DONE,
     CommandTag,
@@ -40,7 +39,6 @@ BLOCK_SIZE = 256 * 1024
 INBOX_SIZE = 8 * 1024
 LARGEST_PADDING = 1024 * 1024
 """Bytes that are worth sending to end a message that nobody wants any more."""
-_VIEWS_AT_ONCE = 64  # well below what one sendmsg takes
 
 
 class _WireConversation(Conversation):
@@ -49,16 +47,18 @@ class _WireConversation(Conversation):
     answer: bytes
     """The message with which the server enters the wanted kind of COPY."""
 
-    def __init__(self, connection: Connection, statement: bytes, *, block_size: int) -> None:
+    def __init__(
+        self, connection: Connection, statement: bytes, stream: Stream, *, block_size: int
+    ) -> None:
         super().__init__(connection, statement)
-        self._stream: Stream | None = None
+        self._stream: Stream | None = stream
         self._scanner = Scanner()
         self._block = bytearray(block_size)
         self._view = memoryview(self._block)
         self._rest = b""
+        self._is_ready = False
 
-    def _enter(self) -> None:
-        self._stream = PlainStream(self._connection.fileno())
+    def start(self) -> None:
         self._outgoing = [memoryview(query(self._statement))]
         self._move(State.STARTING)
 
@@ -69,11 +69,18 @@ class _WireConversation(Conversation):
             self._stream = None
 
     def _copy_events(self) -> int:
-        return select.POLLIN | (select.POLLOUT if self._outgoing else 0)
+        return select.POLLIN | (0 if self._has_sent_all else select.POLLOUT)
+
+    @property
+    def _has_sent_all(self) -> bool:
+        return not self._outgoing and (self._stream is None or self._stream.is_flushed)
 
     def _pump_copy(self) -> None:
         if self._stream is not None:
             self._pump_stream(self._stream)
+            # A server that refuses is ready before it has the rest of the message it was in.
+            if self._is_ready and self._has_sent_all:
+                self._settle()
 
     @abstractmethod
     def _pump_stream(self, stream: Stream) -> None:
@@ -81,8 +88,8 @@ class _WireConversation(Conversation):
 
     def _send(self, stream: Stream) -> None:
         """Send what is outgoing, or as much of it as is taken."""
-        while self._outgoing:
-            sent = stream.send(self._outgoing[:_VIEWS_AT_ONCE])
+        while not self._has_sent_all:
+            sent = stream.send(self._outgoing)
             if not sent:
                 return
             self.progress += sent
@@ -106,7 +113,7 @@ class _WireConversation(Conversation):
         return cut
 
     def _hear(self, message: Message) -> None:
-        """Act on one message; notices and changed parameters are read and dropped."""
+        """Act on one message; a changed parameter is read and dropped."""
         match message.kind:
             case b"G" | b"H":
                 self._enter_copy(message)
@@ -122,7 +129,9 @@ class _WireConversation(Conversation):
             case b"E":
                 self._fail(server_error(message.body, self._connection.info.encoding))
             case b"Z":
-                self._settle()
+                self._is_ready = True
+            case b"N":
+                hand_on_notice(self._connection, message.body)
 
     def _enter_copy(self, message: Message) -> None:
         """The server is in COPY: as wanted, or it must be made to leave it."""
@@ -155,8 +164,8 @@ class WireCopyOut(_WireConversation):
     answer = b"H"
     wanted = "COPY ... TO STDOUT"
 
-    def __init__(self, connection: Connection, statement: bytes) -> None:
-        super().__init__(connection, statement, block_size=BLOCK_SIZE)
+    def __init__(self, connection: Connection, statement: bytes, stream: Stream) -> None:
+        super().__init__(connection, statement, stream, block_size=BLOCK_SIZE)
         self._received: WireChunk | None = None
 
     @property
@@ -181,13 +190,16 @@ class WireCopyOut(_WireConversation):
 
     def _pump_stream(self, stream: Stream) -> None:
         self._send(stream)
-        resumed = self._scanner.owed
-        cut = self._receive(stream)
-        if cut is None:
-            return
-        self.progress += cut.size
-        if cut.spans and not self._is_aborting:
-            self._received = WireChunk(self._view, cut, resumed=resumed)
+        # Until there is data to hand out, or nothing left: a TLS session holds bytes that no
+        # poll of the socket tells of.
+        while self._received is None:
+            resumed = self._scanner.owed
+            cut = self._receive(stream)
+            if cut is None:
+                return
+            self.progress += cut.size
+            if cut.spans and not self._is_aborting:
+                self._received = WireChunk(self._view, cut, resumed=resumed)
 
 
 class WireCopyIn(_WireConversation):
@@ -196,20 +208,22 @@ class WireCopyIn(_WireConversation):
     answer = b"G"
     wanted = "COPY ... FROM STDIN"
 
-    def __init__(self, connection: Connection, statement: bytes) -> None:
-        super().__init__(connection, statement, block_size=INBOX_SIZE)
+    def __init__(self, connection: Connection, statement: bytes, stream: Stream) -> None:
+        super().__init__(connection, statement, stream, block_size=INBOX_SIZE)
         self._chunk: Chunk | None = None
         self._listened_at = 0
 
     def offer(self, chunk: Chunk) -> None:
         """Begin to send `chunk`; its memory must stay as it is until `pump` returned True."""
-        self._chunk = chunk
-        self._outgoing = list(chunk.framed)
+        if self._state is State.COPYING:  # else the server refused meanwhile: `pump` will say so
+            self._chunk = chunk
+            self._outgoing = list(chunk.framed)
 
     def finish(self) -> None:
         """Send CopyDone; `pump` is True once the server has said COPY and how many rows."""
-        self._outgoing.append(memoryview(COPY_DONE))
-        self._move(State.ENDING)
+        if self._state is State.COPYING:
+            self._outgoing.append(memoryview(COPY_DONE))
+            self._move(State.ENDING)
 
     def _abort(self, reason: str) -> None:
         if self._state is State.COPYING:
@@ -220,15 +234,16 @@ class WireCopyIn(_WireConversation):
             self._cancel()
 
     def _pump_stream(self, stream: Stream) -> None:
+        is_idle = self._has_sent_all
         try:
             self._send(stream)
         except psycopg.OperationalError:
             self._hear_last_words(stream)
             raise
         is_due = self.progress - self._listened_at >= LISTEN_EVERY
-        if self._outgoing or is_due or self._state is not State.COPYING:
+        if is_idle or self._outgoing or is_due or self._state is not State.COPYING:
             self._listened_at = self.progress
-            while self._stream is not None and self._receive(stream) is not None:
+            while self._receive(stream) is not None:
                 pass
 
     def _hear_last_words(self, stream: Stream) -> None:
@@ -248,9 +263,10 @@ class WireCopyIn(_WireConversation):
         """Cut what is outgoing to the end of the current message, padded if it is not here."""
         if self._chunk is None:
             return
-        size = sum(map(len, self._chunk.framed))
-        sent = size - sum(map(len, self._outgoing))
-        missing = self._chunk.boundary(sent) - sent
+        missing = self._chunk.owed
+        if self._outgoing:
+            sent = sum(map(len, self._chunk.framed)) - sum(map(len, self._outgoing))
+            missing = self._chunk.boundary(sent) - sent
         if missing > LARGEST_PADDING:
             raise psycopg.OperationalError(f"connection closed: a row still owes {missing} bytes")
         # Copied, because the block will be read into again before all this is sent.

@@ -1,0 +1,89 @@
+"""What comes before a COPY: the transaction that psycopg would open, and what the link must know."""
+
+from __future__ import annotations
+
+import select
+from typing import TYPE_CHECKING, Any
+
+from copyd.copyman.links.question import Question, begin_statement, require_usable
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+# libpq itself tells of GSSAPI only from version 16 on, and then not whether it encrypts.
+_FACTS = b"""
+    SELECT (SELECT count(*) FROM pg_catalog.pg_listening_channels()),
+        (SELECT count(*) FROM pg_catalog.pg_stat_gssapi
+            WHERE pid = pg_catalog.pg_backend_pid() AND encrypted)
+"""
+
+
+class Opening:
+    """One round trip at most, on an idle connection or in its open transaction."""
+
+    progress = 0
+    can_resume = False
+
+    def __init__(self, connection: Connection, *, asks_facts: bool) -> None:
+        """`asks_facts`: whether the server is asked what may forbid to borrow the byte stream."""
+        self._connection = connection
+        self._asks_facts = asks_facts
+        self._question: Question | None = None
+        self.is_aborted = False
+        self.is_listening = False
+        """Whether notifications may come; known once `pump` is True, if it was asked."""
+        self.has_gssapi_encryption = False
+        """Known likewise."""
+
+    @property
+    def events(self) -> int:
+        return self._question.events if self._question is not None else select.POLLIN
+
+    def fileno(self) -> int | None:
+        return self._question.fileno() if self._question is not None else None
+
+    def start(self) -> None:
+        """Ask what has to be asked.
+
+        Raises psycopg.Error where the connection cannot enter COPY.
+        """
+        require_usable(self._connection)
+        statements = [begin_statement(self._connection)]
+        statements += [_FACTS] if self._asks_facts else []
+        asked = b"; ".join(filter(None, statements))
+        if asked:
+            self._question = Question(self._connection, asked)
+
+    def pump(self) -> bool:
+        """Go on; True when the transaction is open.
+
+        Raises psycopg.Error: what the server said, or that the connection is lost and closed.
+        """
+        question = self._question
+        if question is None:
+            return True
+        try:
+            if not question.pump():
+                return False
+        except BaseException:
+            self.close()
+            raise
+        self._question = None
+        if question.error is not None:
+            raise question.error
+        if self._asks_facts:
+            facts = question.results[-1]
+            self.is_listening = facts.get_value(0, 0) != b"0"
+            self.has_gssapi_encryption = facts.get_value(0, 1) != b"0"
+        return True
+
+    def abort(self, reason: str) -> None:
+        """Go no further: there is no COPY yet to explain `reason` to."""
+        del reason
+        self.is_aborted = True
+
+    def close(self) -> None:
+        self._question = None
+        self._connection.close()

@@ -1,0 +1,141 @@
+"""The TLS session of a libpq connection, borrowed: libpq's own SSL object and its own OpenSSL.
+
+libpq documents ``PQsslStruct``, which gives the OpenSSL session of a connection. Its functions
+are looked up through the library that psycopg was loaded with, whose dependencies are that libpq
+and its libssl: another OpenSSL in this process (Python's own) must not touch the session.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from psycopg import Connection, OperationalError, pq
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_RECORD = 16 * 1024
+"""The most that one TLS record holds, and so the most that one SSL_write sends at once."""
+_WANT_READ, _WANT_WRITE = 2, 3
+
+
+class _Library:
+    """The functions of libpq and OpenSSL that are needed; OSError, AttributeError: not there."""
+
+    def __init__(self, path: str) -> None:
+        library = ctypes.CDLL(path)
+        pointer, number = ctypes.c_void_p, ctypes.c_int
+        self.session = library.PQsslStruct
+        self.session.restype, self.session.argtypes = pointer, [pointer, ctypes.c_char_p]
+        self.read = library.SSL_read
+        self.read.restype, self.read.argtypes = number, [pointer, pointer, number]
+        self.write = library.SSL_write
+        self.write.restype, self.write.argtypes = number, [pointer, ctypes.c_char_p, number]
+        self.get_error = library.SSL_get_error
+        self.get_error.restype, self.get_error.argtypes = number, [pointer, number]
+        self.clear_errors = library.ERR_clear_error
+        self.clear_errors.restype, self.clear_errors.argtypes = None, []
+
+
+@cache
+def _library() -> _Library | str:
+    """Return the library, or why there is none."""
+    if pq.__impl__ == "python":
+        path = ctypes.util.find_library("pq")
+    else:
+        path = sys.modules[pq.PGconn.__module__].__file__
+    if path is None:
+        return "libpq was not found"
+    try:
+        return _Library(path)
+    except (OSError, AttributeError) as error:
+        return f"OpenSSL was not found beside libpq: {error}"
+
+
+def why_not(connection: Connection[Any]) -> str | None:
+    """Say why the TLS session of `connection` cannot be borrowed, None where it can."""
+    library = _library()
+    if isinstance(library, str):
+        return library
+    return None if _session(library, connection) else "libpq's TLS is not OpenSSL's"
+
+
+def _session(library: _Library, connection: Connection[Any]) -> int | None:
+    pointer = getattr(connection.pgconn, "pgconn_ptr", None)  # psycopg's protocol leaves it out
+    session: int | None = library.session(pointer, b"OpenSSL") if pointer else None
+    return session
+
+
+class TlsStream:
+    """Whole records through libpq's session; the socket under it stays libpq's."""
+
+    def __init__(self, connection: Connection[Any]) -> None:
+        """Borrow the session of `connection`, about which `why_not` had nothing to say."""
+        library = _library()
+        if isinstance(library, str):
+            raise OperationalError(library)
+        self._library = library
+        self._session = _session(library, connection)
+        self._record = b""  # taken, perhaps encrypted already: it must go out as it is
+
+    @property
+    def is_flushed(self) -> bool:
+        return not self._record
+
+    def receive(self, target: memoryview) -> int:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(target))
+        size, filled = len(target), 0
+        self._library.clear_errors()
+        while filled < size:
+            count = self._library.read(self._session, address + filled, size - filled)
+            if count <= 0:
+                self._check(count, "receiving", has_data=filled > 0)
+                break
+            filled += count
+        return filled
+
+    def send(self, views: Sequence[memoryview]) -> int:
+        if not self._flush():
+            return 0
+        self._record = _first_bytes(views, _RECORD)
+        taken = len(self._record)
+        self._flush()
+        return taken
+
+    def close(self) -> None:
+        self._session = None
+
+    def _flush(self) -> bool:
+        """Send the record that was taken; False where it must be tried again."""
+        if not self._record:
+            return True
+        self._library.clear_errors()
+        count = self._library.write(self._session, self._record, len(self._record))
+        if count <= 0:
+            self._check(count, "sending")
+            return False
+        self._record = b""
+        return True
+
+    def _check(self, result: int, doing: str, *, has_data: bool = False) -> None:
+        """Raise, unless it is just that nothing more can be moved now."""
+        code = self._library.get_error(self._session, result)
+        if code not in (_WANT_READ, _WANT_WRITE) and not has_data:
+            raise OperationalError(f"connection lost while {doing}: TLS error {code}")
+
+
+def _first_bytes(views: Sequence[memoryview], size: int) -> bytes:
+    """Copy the first `size` bytes of `views`, fewer where there are fewer."""
+    if len(views) == 1:
+        return bytes(views[0][:size])
+    parts = []
+    for view in views:
+        parts.append(view[:size])
+        size -= len(parts[-1])
+        if not size:
+            break
+    return b"".join(parts)
