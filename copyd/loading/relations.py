@@ -25,6 +25,7 @@ _LOCKABLE = ("r", "p", "v")
 
 _LOOK_UP = """
 SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       c.relkind = 'r' AND c.relhassubclass AS has_children,
        CASE WHEN c.reltuples > 0 AND c.relpages > 0
             THEN (c.reltuples / c.relpages * pg_relation_size(c.oid)
                   / current_setting('block_size')::int)::bigint
@@ -58,6 +59,7 @@ class Relation:
     schema: str
     name: str
     kind: str
+    has_children: bool
     estimated_rows: int | None
     columns: tuple[Column, ...]
 
@@ -68,8 +70,8 @@ class Relation:
 
     @property
     def is_table(self) -> bool:
-        """Whether COPY can read it as it is, without a SELECT."""
-        return self.kind == "r"
+        """Whether COPY reads all its rows without a SELECT: those of children need one."""
+        return self.kind == "r" and not self.has_children
 
     @property
     def is_lockable(self) -> bool:
@@ -92,17 +94,20 @@ def look_up(connection: Connection, name: str) -> Relation:
         raise CopydError(f"there is no table {name}")
     with connection.cursor(row_factory=class_row(Column)) as cursor:
         columns = cursor.execute(_COLUMNS, [found[0]]).fetchall()
-    oid, schema, table, kind, estimated_rows = found
-    return Relation(oid, schema, table, kind, estimated_rows, tuple(columns))
+    oid, schema, table, kind, has_children, estimated_rows = found
+    return Relation(oid, schema, table, kind, has_children, estimated_rows, tuple(columns))
 
 
 def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:
     """Return the columns that `query` yields, without running it.
 
+    What it reads is locked (ACCESS SHARE) until the transaction ends. Prepared, because only one
+    statement can be: a query that closes its parenthesis and goes on is refused.
+
     Raises psycopg.Error where the server refuses it, CopydError where two columns have one name.
     """
     probe = f"SELECT * FROM ({query}\n) AS query LIMIT 0"  # noqa: S608 - SQL is what it is
-    description = connection.execute(probe.encode()).description or []
+    description = connection.execute(probe.encode(), prepare=True).description or []
     names = [column.name for column in description]
     for name in names:
         if names.count(name) > 1:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
+LOCK_TIMEOUT = "10s"
+"""How long to wait for a lock that somebody else holds, at either end."""
+
 COMMON = {
     "client_encoding": "UTF8",
     "statement_timeout": "0",

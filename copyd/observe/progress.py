@@ -14,10 +14,8 @@ from copyd import events
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
 
     from rich.console import Console
-    from typing_extensions import Self
 
     from copyd.events import Event
 
@@ -26,7 +24,7 @@ LINE_EVERY = 5.0
 
 
 @dataclass
-class _Share:
+class _Delivery:
     """What one destination has been given in its current pass."""
 
     rows: int = 0
@@ -39,33 +37,29 @@ class _Share:
 
 
 class RunProgress:
-    """Shows one run on `console`; an observer and a context manager."""
+    """Shows one run on `console`; an observer, to be started and stopped."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._shares: dict[str, _Share] = {}
+        self._deliveries: dict[str, _Delivery] = {}
         self._tasks: dict[str, TaskID] = {}
         self._next_line = 0.0
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[share]}"),
+            TextColumn("{task.fields[delivered]}"),
             TextColumn("{task.fields[state]}"),
             console=console,
             disable=not console.is_terminal,
         )
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
+        """Begin to draw."""
         self._bars.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def stop(self) -> None:
+        """Draw a last time."""
         self._bars.stop()
 
     def __call__(self, event: Event) -> None:
@@ -73,9 +67,9 @@ class RunProgress:
         match event:
             case events.RunStarted():
                 for name in event.destinations:
-                    self._shares[name] = _Share()
+                    self._deliveries[name] = _Delivery()
                     self._tasks[name] = self._bars.add_task(
-                        escape(name), total=event.estimated_rows, share="", state="preparing"
+                        escape(name), total=event.estimated_rows, delivered="", state="preparing"
                     )
             case events.PassStarted():
                 self._begin_pass(event)
@@ -93,7 +87,7 @@ class RunProgress:
 
     def _begin_pass(self, event: events.PassStarted) -> None:
         for name in event.destinations:
-            self._shares[name] = _Share(began=self._clock())
+            self._deliveries[name] = _Delivery(began=self._clock())
             self._bars.reset(self._tasks[name])
         self._say(f"pass {event.number}: {', '.join(event.destinations)}")
         self._redraw(event.destinations, state="copying")
@@ -101,19 +95,19 @@ class RunProgress:
 
     def _advance(self, event: events.DataRelayed) -> None:
         for name in event.destinations:
-            self._shares[name].rows += event.messages
-            self._shares[name].size += event.size
+            self._deliveries[name].rows += event.messages
+            self._deliveries[name].size += event.size
         self._redraw(event.destinations)
         now = self._clock()
         if now >= self._next_line:
             self._next_line = now + LINE_EVERY
             for name in sorted(event.destinations):
-                self._say(f"{name}: {self._shares[name].text(now)}")
+                self._say(f"{name}: {self._deliveries[name].text(now)}")
 
     def _end(self, event: events.DestinationEnded) -> None:
         is_good = event.verdict == "succeeded"
         if is_good:
-            self._shares[event.destination].rows = event.rows
+            self._deliveries[event.destination].rows = event.rows
             self._bars.update(self._tasks[event.destination], total=max(event.rows, 1))
         colour = "green" if is_good else "red"
         self._show(event.destination, f"[{colour}]{event.verdict}[/]", event.cause)
@@ -126,9 +120,9 @@ class RunProgress:
     def _redraw(self, names: Iterable[str], state: str | None = None) -> None:
         now = self._clock()
         for name in names:
-            share = self._shares[name]
-            text = share.text(now) if share.size else ""
-            self._bars.update(self._tasks[name], completed=share.rows, share=text)
+            delivery = self._deliveries[name]
+            text = delivery.text(now) if delivery.size else ""
+            self._bars.update(self._tasks[name], completed=delivery.rows, delivered=text)
             if state is not None:
                 self._bars.update(self._tasks[name], state=state)
 

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from copyd.transfers import Outcome, Report
@@ -24,14 +24,14 @@ def table(report: Report) -> Table:
     rendered.add_column("verdict", overflow="fold")
     for outcome in report.outcomes:
         verdict = outcome.verdict.value
-        reason = f": {escape(outcome.cause)}" if outcome.cause else ""
+        reason = f": {outcome.cause}" if outcome.cause else ""
         rendered.add_row(
-            escape(outcome.destination),
+            Text(outcome.destination),
             f"{outcome.rows:,}",
             decimal(outcome.size),
             f"{outcome.seconds:.2f}",
             f"{_rate(outcome):.0f}",
-            f"[{_COLOURS[verdict]}]{verdict}[/]{reason}",
+            Text.assemble((verdict, _COLOURS[verdict]), reason),
         )
     return rendered
 
@@ -46,6 +46,13 @@ def as_json(report: Report) -> str:
         },
         ensure_ascii=False,
         indent=2,
+    )
+
+
+def failure_as_json(cause: str) -> str:
+    """Return the report of a run that could not begin."""
+    return json.dumps(
+        {"verdict": "failed", "cause": cause, "destinations": []}, ensure_ascii=False, indent=2
     )
 
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from copyd.copyman import StatementReceiver
 from copyd.errors import CopydError
 from copyd.loading.columns import require_match
-from copyd.loading.relations import look_up
-from copyd.loading.session import set_local
+from copyd.loading.relations import Relation, look_up
+from copyd.loading.session import LOCK_TIMEOUT, set_local
 from copyd.transfers.server import one_line
 
 if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
     from copyd.copyman import Link
     from copyd.transfers.server import Server
     from copyd.transfers.snapshot import Snapshot
 
     Connection = psycopg.Connection[Any]
 
-LOCK_TIMEOUT = "10s"
+GONE_WITHIN = 5.0
+"""Seconds that an old backend of ours gets to end."""
 
 
 class Verdict(Enum):
@@ -60,8 +67,10 @@ class Destination:
     server: Server
     connection: Connection | None = None
     receiver: StatementReceiver | None = None
+    backend: tuple[int, object] | None = None
     verdict: Verdict | None = None
     cause: BaseException | None = None
+    is_dropped: bool = False
     passes: int = 0
     drops: int = 0
     size: int = 0
@@ -92,15 +101,19 @@ class Destination:
         self.close()
         self.size = 0
         self.connection = connection = self.server.connect()
+        if self.verdict is not None:  # the run did not wait
+            connection.close()
+            raise CopydError(f"connected to {self.name} too late")
+        self._end_predecessor(connection)
         set_local(connection, lock_timeout=LOCK_TIMEOUT)
         relation = look_up(connection, transfer.what.into)
-        table = f"{relation.schema}.{relation.name}"
-        if not _alone(connection, snapshot.witness) and _is_same(relation.oid, snapshot):
-            raise CopydError(f"table {table} there is the source itself")
-        if not _alone(connection, snapshot.witness + relation.oid):
-            raise CopydError(f"table {table} there is a destination of this run already")
-        is_binary = transfer.format == "binary"
-        require_match(snapshot.columns, relation.columns, table=table, is_binary=is_binary)
+        require_distinct(connection, relation, snapshot)
+        require_match(
+            snapshot.columns,
+            relation.columns,
+            table=f"{relation.schema}.{relation.name}",
+            is_binary=transfer.format == "binary",
+        )
         if transfer.truncate:
             connection.execute(sql.SQL("TRUNCATE {}").format(relation.identifier))
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in snapshot.columns)
@@ -111,16 +124,23 @@ class Destination:
 
     def commit(self) -> None:
         """Commit; the verdict is known afterwards, unless the connection was lost meanwhile."""
-        assert self.connection is not None  # noqa: S101 - it was fed
+        connection = self.fed.connection
         try:
-            self.connection.commit()
+            connection.commit()
         except psycopg.Error as error:
-            is_lost = self.connection.closed or self.connection.broken
+            is_lost = connection.closed or connection.broken
             self.verdict = Verdict.UNKNOWN if is_lost else Verdict.FAILED
             self.cause = error
         else:
             self.verdict = Verdict.SUCCEEDED
             self.cause = None
+
+    def cut(self) -> None:
+        """Cut the connection under a thread that waits on it: it gets an error instead."""
+        connection = self.connection
+        if connection is not None and not connection.closed:
+            with suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Roll back what is not committed."""
@@ -144,12 +164,65 @@ class Destination:
             cause=cause,
         )
 
+    def _end_predecessor(self, connection: Connection) -> None:
+        """End the backend of an earlier pass, which may still hold its locks and half a table.
 
-def _alone(connection: Connection, number: int) -> bool:
-    """Whether no other session of this database and run holds the lock `number`."""
+        Raises CopydError, caused by a TimeoutError, where it does not end.
+        """
+        if self.backend is not None:
+            attempts = Retrying(
+                retry=retry_if_result(bool),
+                stop=stop_after_delay(GONE_WITHIN),
+                wait=wait_fixed(0.05),
+                retry_error_callback=_still_there,
+            )
+            if attempts(_terminate, connection, *self.backend):
+                still = f"its backend {self.backend[0]} of the last pass does not end"
+                raise CopydError(still) from TimeoutError(still)
+        row = connection.execute(
+            "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+        ).fetchone()
+        connection.rollback()  # the transaction of the run begins with its settings
+        self.backend = (row[0], row[1]) if row is not None else None
+
+
+def require_distinct(connection: Connection, relation: Relation, snapshot: Snapshot) -> None:
+    """Raise CopydError where `relation` is what the run reads, or another of its destinations.
+
+    Two sessions that compete for one advisory lock are in one database; there the session that
+    holds the snapshot has locked all that the run reads.
+    """
+    table = f"{relation.schema}.{relation.name}"
+    if not _try_lock(connection, snapshot.witness) and _is_read(connection, relation, snapshot):
+        raise CopydError(f"table {table} there is the source itself")
+    if not _try_lock(connection, snapshot.witness + relation.oid):
+        raise CopydError(f"table {table} there is a destination of this run already")
+
+
+def _try_lock(connection: Connection, number: int) -> bool:
     row = connection.execute("SELECT pg_try_advisory_xact_lock(%s)", [number]).fetchone()
     return row == (True,)
 
 
-def _is_same(oid: int, snapshot: Snapshot) -> bool:
-    return snapshot.relation is not None and snapshot.relation.oid == oid
+def _is_read(connection: Connection, relation: Relation, snapshot: Snapshot) -> bool:
+    held = connection.execute(
+        "SELECT 1 FROM pg_locks WHERE locktype = 'relation' AND pid = %s AND relation = %s::oid",
+        [snapshot.holder, relation.oid],
+    )
+    return held.fetchone() is not None
+
+
+def _still_there(state: RetryCallState) -> bool:
+    """Answer what the last attempt answered."""
+    return bool(state.outcome and state.outcome.result())
+
+
+def _terminate(connection: Connection, pid: int, started: object) -> bool:
+    """Terminate a backend of ours; True while it is still there."""
+    found = connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid = %s AND backend_start = %s",
+        [pid, started],
+    ).fetchone()
+    connection.rollback()
+    return found is not None

@@ -5,15 +5,15 @@ Each destination commits as soon as a pass that fed it is over, whatever became 
 
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Event
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
-from tenacity.nap import sleep_using_event
 
 from copyd import events
 from copyd.copyman import CopyFail, CopyManager, ReceiverFault, StatementProducer
@@ -24,7 +24,7 @@ from copyd.transfers.server import one_line
 from copyd.transfers.snapshot import reader, take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from copyd.copyman import Receiver
     from copyd.events import Observer
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     Connection = psycopg.Connection[Any]
 
-RECONNECT_FOR = 30.0
-"""Seconds that a dropped destination gets to be reachable again."""
 REPORT_EVERY = 1024 * 1024
 """Bytes between two events about data relayed."""
 
@@ -75,7 +73,9 @@ def run(transfer: Transfer, *, observe: Observer = events.ignore) -> Report:
 def judge(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict of a run from those of its destinations."""
     found = set(verdicts)
-    return found.pop() if len(found) == 1 else Verdict.PARTIAL
+    if Verdict.SUCCEEDED in found:
+        return Verdict.SUCCEEDED if len(found) == 1 else Verdict.PARTIAL
+    return Verdict.UNKNOWN if Verdict.UNKNOWN in found else Verdict.FAILED
 
 
 class Runner:
@@ -86,7 +86,6 @@ class Runner:
         self._observe = observe
         self._transfer = snapshot.transfer
         self._passes = 0
-        self._interrupted = Event()
 
     def feed(self, destinations: Sequence[Destination]) -> None:
         """Bring every destination to a verdict."""
@@ -99,11 +98,13 @@ class Runner:
     def _prepare(
         self, destinations: Sequence[Destination], step: Callable[[Destination], None]
     ) -> None:
-        """Prepare all at once, so that a slow one holds up nobody; drop those that cannot be."""
-        for destination, error in self._in_parallel(step, destinations).items():
-            self._end(destination, Verdict.FAILED, error)
-        for destination in destinations:
-            if destination.cause is not None and destination.verdict is None:
+        """Prepare all at once; those that cannot be, or take too long, are out."""
+        timeout = self._transfer.prepare_timeout
+        for destination, error in in_parallel(step, destinations, timeout=timeout):
+            if error is not None:
+                self._end(destination, Verdict.FAILED, error)
+            elif destination.is_dropped:
+                destination.is_dropped = False
                 destination.cause = None
                 self._observe(events.DestinationReintroduced(destination.name))
 
@@ -111,9 +112,8 @@ class Runner:
         """Wait for a replica that went away; what is wrong for good ends the wait."""
         attempts = Retrying(
             retry=retry_if_exception(is_transient),
-            stop=stop_after_delay(RECONNECT_FOR),
+            stop=stop_after_delay(self._transfer.prepare_timeout),
             wait=wait_random_exponential(multiplier=0.1, max=5),
-            sleep=sleep_using_event(self._interrupted),
             reraise=True,
         )
         attempts(destination.prepare, self._snapshot)
@@ -144,8 +144,14 @@ class Runner:
         by_receiver: dict[Receiver, Destination] = {each.fed: each for each in destinations}
         statement = self._snapshot.statement(source)
         producer = StatementProducer(source, statement, link=self._transfer.link)
-        stall_timeout = self._transfer.stall_timeout
-        with CopyManager(producer, *by_receiver, stall_timeout=stall_timeout) as copy:
+        copy = CopyManager(
+            producer,
+            *by_receiver,
+            stall_timeout=self._transfer.stall_timeout,
+            producer_stall_timeout=self._transfer.answer_timeout,
+            verdict_timeout=self._transfer.answer_timeout,
+        )
+        with copy:
             while copy.receivers:
                 try:
                     self._relay_until_fault(copy, by_receiver)
@@ -187,6 +193,7 @@ class Runner:
     def _drop(self, destination: Destination, cause: BaseException) -> None:
         """Take a destination out of the pass, for good or until the next pass."""
         destination.cause = cause
+        destination.is_dropped = True
         destination.drops += 1
         will_return = is_transient(cause) and destination.drops <= self._transfer.reintroduce
         self._observe(events.DestinationDropped(destination.name, one_line(cause), will_return))
@@ -196,25 +203,35 @@ class Runner:
     def _blame(self, error: Exception, destinations: Sequence[Destination]) -> None:
         """A pass failed as a whole: by receivers that could not start, or else by the source.
 
-        The others of a pass that could not start are innocent and get the next one.
+        The others of a pass that could not start are innocent and get the next one. Raises
+        `error`, or what caused it, where nobody of the run is to blame: a defect.
         """
-        unfinished = [each for each in destinations if each.verdict is None]
+        fed = [each for each in destinations if each.verdict is None and not each.is_dropped]
+        faults: Mapping[Receiver, BaseException] = {}
         if isinstance(error, CopyFail) and error.producer_fault is None:
-            if error.receiver_faults is not None:
-                for destination in unfinished:
-                    cause = error.receiver_faults.get(destination.fed)
-                    if cause is not None:
-                        self._drop(destination, cause)
+            faults = error.receiver_faults or {}
+            if fed and not faults:
+                raise error.__cause__ or error
+            for destination in fed:
+                if destination.fed in faults:
+                    self._drop(destination, faults[destination.fed])
             return
         cause = CopydError(f"source {self._transfer.source.name}: {one_line(error)}")
-        for destination in unfinished:
-            self._end(destination, Verdict.FAILED, cause)
+        for destination in destinations:
+            if destination.verdict is None:
+                self._end(destination, Verdict.FAILED, cause)
 
     def _commit(self, completed: Sequence[Destination]) -> None:
-        """Commit all at once; only what COMMIT confirmed is counted."""
-        self._in_parallel(Destination.commit, completed)
-        for destination in completed:
-            self._end(destination, destination.verdict or Verdict.UNKNOWN, destination.cause)
+        """Commit all at once, and say of each as soon as it is known; only that is counted."""
+        timeout = self._transfer.answer_timeout
+        try:
+            for destination, error in in_parallel(Destination.commit, completed, timeout=timeout):
+                verdict = destination.verdict or Verdict.UNKNOWN
+                self._end(destination, verdict, error or destination.cause)
+        finally:
+            for destination in completed:
+                if destination.ended is None:  # the run is interrupted
+                    self._end(destination, Verdict.UNKNOWN, None)
 
     def _end(self, destination: Destination, verdict: Verdict, cause: BaseException | None) -> None:
         destination.verdict = verdict
@@ -228,22 +245,40 @@ class Runner:
             )
         )
 
-    def _in_parallel(
-        self, step: Callable[[Destination], None], destinations: Sequence[Destination]
-    ) -> dict[Destination, Exception]:
-        """Take `step` for all destinations, each in a thread; returns what was raised."""
-        if not destinations:
-            return {}
-        failures: dict[Destination, Exception] = {}
-        with ThreadPoolExecutor(len(destinations), thread_name_prefix="copyd") as threads:
-            futures = {threads.submit(step, each): each for each in destinations}
-            try:
-                wait(futures)
-            except BaseException:
-                self._interrupted.set()
-                raise
-            for future, destination in futures.items():
-                error = future.exception()
-                if isinstance(error, Exception):
-                    failures[destination] = error
-        return failures
+
+def in_parallel(
+    step: Callable[[Destination], None], destinations: Sequence[Destination], *, timeout: float
+) -> Iterator[tuple[Destination, Exception | None]]:
+    """Take `step` for all destinations at once; yields each when it is done, and what it raised.
+
+    One that is not done after `timeout` seconds is cut off and raised a TimeoutError. When the
+    caller is interrupted, all connections are cut: no thread outlives the run by much.
+    """
+    done: SimpleQueue[tuple[Destination, Exception | None]] = SimpleQueue()
+
+    def take(destination: Destination) -> None:
+        try:
+            step(destination)
+        except Exception as error:  # noqa: BLE001 - handed to the runner, whose boundary this is
+            done.put((destination, error))
+        else:
+            done.put((destination, None))
+
+    missing = list(destinations)
+    for destination in missing:
+        threading.Thread(target=take, args=(destination,), name="copyd", daemon=True).start()
+    deadline = time.monotonic() + timeout
+    try:
+        while missing:
+            with suppress(Empty):
+                finished = done.get(timeout=max(deadline - time.monotonic(), 0.0))
+                missing.remove(finished[0])
+                yield finished
+                continue
+            late, missing = missing, []
+            for destination in late:
+                destination.cut()
+                yield destination, TimeoutError(f"no answer within {timeout:g} s")
+    finally:
+        for destination in missing:
+            destination.cut()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from copyd.errors import CopydError
 Connection = psycopg.Connection[Any]
 
 DEFAULTS = {
-    "application_name": "copyd",
+    "fallback_application_name": "copyd",
     "connect_timeout": "10",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
@@ -54,6 +55,8 @@ class Server:
         """
         given = conninfo_to_dict(self.conninfo)
         missing = {key: value for key, value in DEFAULTS.items() if key not in given}
+        if "PGCONNECT_TIMEOUT" in os.environ or "service" in given or "PGSERVICE" in os.environ:
+            missing.pop("connect_timeout", None)  # libpq's own sources may say it
         try:
             return psycopg.connect(make_conninfo(self.conninfo, **missing))
         except psycopg.Error as error:
@@ -70,9 +73,10 @@ def one_line(error: BaseException) -> str:
 
 
 def _is_misread(given: dict[str, Any]) -> bool:
-    """Whether a password with a raw ``@`` or ``/`` was taken for a host or a port."""
-    host, port = str(given.get("host", "")), str(given.get("port", ""))
-    return "@" in host.lstrip("@") or any(not part.isdecimal() for part in port.split(",") if part)
+    """Whether a password with a raw ``@`` or ``/`` was taken for a host, port or database."""
+    host, port, dbname = (str(given.get(key, "")) for key in ("host", "port", "dbname"))
+    is_port = all(part.isdecimal() for part in port.split(",") if part)
+    return "@" in host.lstrip("@") or "@" in dbname or "://" in dbname or not is_port
 
 
 def _name(given: dict[str, Any]) -> str:

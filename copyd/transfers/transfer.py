@@ -36,8 +36,10 @@ class Query:
 class Transfer:
     """One fan-out.
 
-    ``stall_timeout``: seconds without progress after which a destination is dropped.
-    ``reintroduce``: how many more passes a dropped destination gets within the run.
+    Seconds: ``stall_timeout`` without progress, after which a destination is dropped;
+    ``prepare_timeout`` for connecting and for what comes before its data; ``answer_timeout`` for
+    what a server thinks over: the source before it sends more, a destination its verdict and its
+    COMMIT. ``reintroduce``: how many more passes a dropped destination gets within the run.
     """
 
     source: Server
@@ -47,4 +49,6 @@ class Transfer:
     link: LinkName = "auto"
     truncate: bool = False
     stall_timeout: float = 60.0
+    prepare_timeout: float = 30.0
+    answer_timeout: float = 900.0
     reintroduce: int = 0

@@ -159,5 +159,17 @@ def test_a_server_that_cannot_start_says_why(made: Path) -> None:
 
 
 def test_drop_asks_first(made: Path) -> None:
-    assert cluster("drop", made).returncode != 0
+    done = cluster("drop", made)
+    assert (done.returncode, "nothing was done" in done.stderr) == (1, True)
     assert made.exists()
+
+
+def test_start_does_not_write_through_a_link_in_the_data_directory(made: Path) -> None:
+    victim = made.parent / "victim"
+    victim.write_text("mine\n")
+    before = victim.stat()
+    (made / "server.log").symlink_to(victim)
+    done = cluster("start", made)
+    assert done.returncode == 1
+    assert "choose --log" in done.stderr
+    assert (victim.read_text(), victim.stat().st_uid) == ("mine\n", before.st_uid)

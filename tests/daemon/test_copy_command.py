@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.support.program import run, start
+from tests.support.program import PROGRAM, environment, run, start
 from tests.support.servers import PASSWORD, free_port
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from tests.support.servers import Server
@@ -47,9 +48,9 @@ class Site:
             query = f"SELECT count(*), md5(string_agg(r::text, '/' ORDER BY id)) FROM {table} r"
             return connection.execute(query).fetchone()
 
-    def started_copy(self) -> subprocess.Popen[str]:
+    def started_copy(self, *more: str) -> subprocess.Popen[str]:
         targets = [word for replica in self.replicas for word in ("--to", replica)]
-        return start("copy", "--from", self.source, *targets, "--table", "t")
+        return start("copy", "--from", self.source, *targets, "--table", "t", *more)
 
     def in_mid_copy(self, program: subprocess.Popen[str], action: str, *, at: str) -> None:
         """Wait until COPY runs `at` a replica, and take an SQL action on that backend."""
@@ -156,9 +157,9 @@ def test_a_destination_that_lost_its_table_is_named_and_the_others_commit(site: 
 
 def test_a_locked_destination_does_not_keep_the_others_from_committing(site: Site) -> None:
     with psycopg.connect(site.replicas[0]) as locker:
-        locker.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        locker.execute("LOCK TABLE t IN SHARE MODE")
         done = site.copy("--stall-timeout", "1")
-    assert_one_sentence(done, 3)
+    assert_one_sentence(done, 3, f"{dbname(site.replicas[0])}@", "no progress for 1 s")
     assert site.content(site.replicas[0]) == (0, None)
     assert site.content(site.replicas[1]) == site.content(site.source)
 
@@ -176,9 +177,10 @@ def test_a_missing_privilege_is_named(site: Site) -> None:
 
 
 def test_the_source_cannot_be_its_own_destination(site: Site) -> None:
-    done = run("copy", "--from", site.source, "--to", site.source, "--table", "t")
+    before = site.content(site.source)
+    done = run("copy", "--from", site.source, "--to", site.source, "--table", "t", "--truncate")
     assert_one_sentence(done, 1, "is the source itself")
-    assert site.content(site.source) == site.content(site.source)
+    assert site.content(site.source) == before
 
 
 def test_one_table_cannot_be_two_destinations(site: Site) -> None:
@@ -218,6 +220,56 @@ def test_a_wrong_password_is_one_sentence_that_does_not_hold_it(site: Site) -> N
     assert "tops3cret" not in done.stdout + done.stderr
 
 
+def test_a_report_that_cannot_be_written_does_not_undo_the_copy(site: Site) -> None:
+    targets = [word for replica in site.replicas for word in ("--to", replica)]
+    words = ["copy", "--from", site.source, *targets, "--table", "t"]
+    for more in ([], ["--truncate", "--json"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*PROGRAM, *words, *more],
+                check=False, stdout=full, stderr=subprocess.PIPE, text=True, env=environment(),
+            )  # fmt: skip
+        assert done.returncode == 0
+        assert "the report could not be written" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert site.content(site.replicas[2]) == site.content(site.source)
+
+
+def test_a_query_cannot_smuggle_in_another_statement(site: Site) -> None:
+    before = site.content(site.source)
+    query = "SELECT 1 AS id) AS a; DELETE FROM t; COMMIT; SELECT * FROM (SELECT 1 AS id"
+    done = run(
+        "copy", "--from", site.source, "--to", site.replicas[0], "--query", query, "--into", "t"
+    )
+    assert_one_sentence(done, 1, "multiple commands")
+    assert site.content(site.source) == before
+
+
+def test_a_query_that_reads_its_own_destination_is_refused(site: Site) -> None:
+    query = ["--query", "SELECT id + 5000 AS id, x FROM t", "--into", "t", "--truncate"]
+    before = site.content(site.source)
+    done = run("copy", "--from", site.source, "--to", site.source, *query)
+    assert_one_sentence(done, 1, "is the source itself")
+    assert site.content(site.source) == before
+
+
+def test_a_lost_destination_is_fed_again_where_that_is_asked_for(site: Site) -> None:
+    site.fill(400_000)
+    with site.started_copy("--reintroduce", "2") as program:
+        site.in_mid_copy(program, "pg_terminate_backend(pid)", at=site.replicas[1])
+        said, _ = program.communicate(timeout=60)
+    assert program.returncode == 0
+    assert "reintroduced" in said
+    assert site.content(site.replicas[1]) == site.content(site.source)
+
+
+def test_an_unreachable_source_is_an_object_for_machines(site: Site) -> None:
+    nobody = f"host=127.0.0.1 port={free_port()} dbname=shop"
+    done = run("copy", "--from", nobody, "--to", site.replicas[0], "--table", "t", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["verdict"] == "failed"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -227,6 +279,8 @@ def test_a_wrong_password_is_one_sentence_that_does_not_hold_it(site: Site) -> N
         ["--from", "dbname=a", "--table", "t"],
         ["--from", "dbname=a hush", "--to", "dbname=b", "--table", "t"],
         ["--from", "dbname=a", "--to", "dbname=b", "--table", "t", "--format", "xml"],
+        ["--from", "dbname=a", "--to", "dbname=b", "--table", "t", "--stall-timeout", "nan"],
+        ["--from", "dbname=a", "--to", "dbname=b", "--table", "\udcff"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str]) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from copyd import events
 from copyd.errors import CopydError
 from copyd.transfers import Query, Server, Table, Transfer, Verdict, run
+from tests.support.proxy import Action, Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,6 +44,19 @@ class Site:
 
     def transfer(self, reintroduce: int = 0) -> Transfer:
         return Transfer(self.source, (self.eu, self.us), Table("t"), reintroduce=reintroduce)
+
+    def at_commit(self, server: Server, action: str) -> None:
+        """Have the server take `action` (PL/pgSQL) when rows of the table are committed."""
+        self.ask(
+            server,
+            "CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS"
+            f" 'BEGIN {action}; RETURN NULL; END'",
+        )
+        self.ask(
+            server,
+            "CREATE CONSTRAINT TRIGGER act AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
+            " FOR EACH ROW WHEN (NEW.i = 1) EXECUTE FUNCTION act()",
+        )
 
     def terminate(self, server: Server) -> None:
         self.ask(
@@ -120,18 +136,125 @@ def test_a_source_that_dies_fails_every_destination_and_leaves_nothing(site: Sit
     assert site.ask(site.eu, "SELECT count(*) FROM t") == (0,)
 
 
-def test_the_source_table_cannot_be_emptied_while_it_is_read(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("what", "statement"),
+    [
+        (Table("t"), "TRUNCATE t"),
+        (Table("v"), "TRUNCATE t"),
+        (Query("SELECT i, x FROM t", into="t"), "TRUNCATE t"),
+        (Table("m"), "REFRESH MATERIALIZED VIEW m"),
+    ],
+    ids=["table", "view", "query", "materialized view"],
+)
+def test_what_is_read_cannot_be_emptied_from_the_snapshot_on(
+    site: Site, what: Table | Query, statement: str
+) -> None:
+    site.ask(site.source, "CREATE VIEW v AS SELECT * FROM t")
+    site.ask(site.source, "CREATE MATERIALIZED VIEW m AS SELECT * FROM t")
+    for name in ("v", "m"):
+        site.ask(site.eu, f"CREATE TABLE {name} (i int, x text)")
     refused: list[Exception] = []
 
-    def empty() -> None:
-        try:
-            site.ask(site.source, "SET lock_timeout = '10ms'; TRUNCATE t")
-        except psycopg.errors.LockNotAvailable as error:
-            refused.append(error)
+    def empty(event: Event) -> None:
+        if isinstance(event, events.RunStarted):
+            try:
+                site.ask(site.source, f"SET lock_timeout = '10ms'; {statement}")
+            except psycopg.errors.LockNotAvailable as error:
+                refused.append(error)
 
-    report = run(site.transfer(), observe=once(empty, []))
+    report = run(Transfer(site.source, (site.eu,), what), observe=empty)
     assert report.verdict is Verdict.SUCCEEDED
+    assert report.outcomes[0].rows == ROWS
     assert len(refused) == 1
+
+
+def test_a_destination_that_falls_silent_before_its_data_holds_nobody_up(
+    site: Site, server: servers.Server
+) -> None:
+    dbname = str(conninfo_to_dict(site.us.conninfo)["dbname"])
+    plain = make_conninfo(server.tcp_conninfo(dbname), sslmode="disable")
+    with Proxy(server.port) as proxy, psycopg.connect(plain, port=proxy.port):
+        logged_in = len(proxy.to_client.seen)
+    with Proxy(server.port) as proxy:
+        over_proxy = make_conninfo(plain, port=proxy.port)
+        proxy.to_client.after(logged_in, Action.STALL)
+        transfer = Transfer(
+            site.source, (site.eu, Server("us", over_proxy)), Table("t"), prepare_timeout=2.0
+        )
+        report = run(transfer)
+        proxy.to_client.release()
+    eu, us = report.outcomes
+    assert (eu.verdict, us.verdict) == (Verdict.SUCCEEDED, Verdict.FAILED)
+    assert "no answer within 2 s" in (us.cause or "")
+
+
+def test_a_commit_that_does_not_end_is_unknown_and_holds_nobody_up(site: Site) -> None:
+    site.at_commit(site.us, "PERFORM pg_sleep(30)")
+    transfer = replace(site.transfer(), answer_timeout=2.0)
+    eu, us = run(transfer).outcomes
+    assert (eu.verdict, us.verdict) == (Verdict.SUCCEEDED, Verdict.UNKNOWN)
+
+
+def test_a_stalled_destination_comes_back_though_its_old_backend_still_holds_its_locks(
+    site: Site,
+) -> None:
+    # nextval is not rolled back: only the first row of the first pass sleeps.
+    site.ask(site.us, "CREATE SEQUENCE calls")
+    site.ask(
+        site.us,
+        "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF nextval(''calls'') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NEW; END'",
+    )
+    site.ask(site.us, "CREATE TRIGGER nap BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION nap()")
+    seen: list[Event] = []
+    transfer = replace(site.transfer(reintroduce=2), stall_timeout=1.0)
+    report = run(transfer, observe=seen.append)
+    assert report.verdict is Verdict.SUCCEEDED, report
+    assert [outcome.passes for outcome in report.outcomes] == [1, 2]
+    assert site.ask(site.us, SOURCE_SUM) == site.ask(site.source, SOURCE_SUM)
+
+
+def test_a_defect_ends_the_run_with_its_own_exception_and_keeps_nothing(site: Site) -> None:
+    def broken(event: Event) -> None:
+        if isinstance(event, events.DataRelayed):
+            raise ZeroDivisionError("a defect")
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        run(site.transfer(), observe=broken)
+    assert site.ask(site.eu, "SELECT count(*) FROM t") == (0,)
+
+
+def test_rows_that_a_policy_hides_are_an_error_not_a_smaller_copy(site: Site) -> None:
+    site.ask(site.source, "ALTER TABLE t ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    site.ask(site.source, "CREATE POLICY few ON t USING (i < 10)")
+    site.ask(site.source, "CREATE ROLE reader_of_few LOGIN; GRANT SELECT ON t TO reader_of_few")
+    try:
+        as_reader = f"{site.source.conninfo} options='-c role=reader_of_few'"
+        report = run(Transfer(Server("source", as_reader), (site.eu,), Table("t")))
+        assert report.verdict is Verdict.FAILED
+        assert "row-level security" in (report.outcomes[0].cause or "")
+    finally:
+        site.ask(site.source, "DROP OWNED BY reader_of_few; DROP ROLE reader_of_few")
+
+
+def test_the_rows_of_child_tables_belong_to_their_parent(site: Site) -> None:
+    site.ask(site.source, "CREATE TABLE child () INHERITS (t)")
+    site.ask(site.source, "INSERT INTO child VALUES (-1, 'child')")
+    report = run(site.transfer())
+    assert [outcome.rows for outcome in report.outcomes] == [ROWS + 1, ROWS + 1]
+
+
+def test_a_source_database_of_another_encoding_is_read_as_utf8(
+    site: Site, server: servers.Server
+) -> None:
+    for encoding in ("LATIN1", "SQL_ASCII"):
+        with server.database(encoding) as name:
+            source = Server("source", server.conninfo(name))
+            site.ask(source, "CREATE TABLE t (i int, x text)")
+            site.ask(source, "INSERT INTO t VALUES (-1, 'Zo' || chr(105))")
+            report = run(Transfer(source, (site.eu,), Query("SELECT i, x FROM t -- é", into="t")))
+            assert report.verdict is Verdict.SUCCEEDED, report
+        site.ask(site.eu, "TRUNCATE t")
 
 
 def test_rows_that_the_destination_refuses_at_commit_are_a_failure(site: Site) -> None:
@@ -148,16 +271,7 @@ def test_rows_that_the_destination_refuses_at_commit_are_a_failure(site: Site) -
 
 
 def test_a_commit_whose_answer_is_lost_is_unknown(site: Site) -> None:
-    site.ask(
-        site.us,
-        "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END'",
-    )
-    site.ask(
-        site.us,
-        "CREATE CONSTRAINT TRIGGER die AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED"
-        " FOR EACH ROW EXECUTE FUNCTION die()",
-    )
+    site.at_commit(site.us, "PERFORM pg_terminate_backend(pg_backend_pid())")
     report = run(site.transfer(reintroduce=2))
     eu, us = report.outcomes
     assert (eu.verdict, us.verdict) == (Verdict.SUCCEEDED, Verdict.UNKNOWN)

@@ -14,6 +14,17 @@ def test_columns_match_by_name_whatever_their_order() -> None:
     assert refusal([ID, NAME], [NAME, ID, Column("more", "text")], is_binary=True) is None
 
 
+def test_names_of_objects_are_refused_in_binary_where_they_are_numbers() -> None:
+    for kind in ("regclass", "regtype[]"):
+        column = Column("what", kind)
+        assert "use the text format" in (refusal([column], [column], is_binary=True) or "")
+        assert refusal([column], [column], is_binary=False) is None
+
+
+def test_a_table_without_columns_is_refused() -> None:
+    assert refusal([], [ID], is_binary=False) == "the source has no column to copy"
+
+
 def test_missing_columns_are_all_named() -> None:
     assert refusal([ID, NAME], [], is_binary=False) == "it has no column id, name"
 

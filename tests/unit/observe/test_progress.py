@@ -25,9 +25,11 @@ def show(*, is_terminal: bool) -> str:
     text = io.StringIO()
     console = Console(file=text, force_terminal=is_terminal, width=200, color_system=None)
     ticks = iter(range(0, 10_000, 10))
-    with RunProgress(console, clock=lambda: float(next(ticks))) as progress:
-        for event in RUN:
-            progress(event)
+    progress = RunProgress(console, clock=lambda: float(next(ticks)))
+    progress.start()
+    for event in RUN:
+        progress(event)
+    progress.stop()
     return text.getvalue()
 
 

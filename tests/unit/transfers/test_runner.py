@@ -16,7 +16,7 @@ GOOD, BAD, LOST = Verdict.SUCCEEDED, Verdict.FAILED, Verdict.UNKNOWN
         ([GOOD, BAD], Verdict.PARTIAL),
         ([GOOD, LOST], Verdict.PARTIAL),
         ([LOST], Verdict.UNKNOWN),
-        ([BAD, LOST], Verdict.PARTIAL),
+        ([BAD, LOST], Verdict.UNKNOWN),
     ],
 )
 def test_a_runs_verdict_follows_from_its_destinations(

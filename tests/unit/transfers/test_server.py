@@ -27,6 +27,8 @@ def test_a_server_is_called_by_database_host_and_port(conninfo: str, name: str) 
         "postgresql://anna:hu/sh@db1/shop",
         "postgresql://anna:hush@hush2@db1/shop",
         "postgresql://anna:hush%zz@db1/shop",
+        "postgresql://anna:123/hush@db1/shop",
+        "host=db1 dbname=postgresql://anna:hush@db1/shop",
         "hush=hush2",
     ],
 )
