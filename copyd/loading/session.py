@@ -1,7 +1,7 @@
 """What a session is told before COPY, so that both ends mean the same by the same bytes.
 
-SET LOCAL, because start-up options break connection poolers. Sources: PostgreSQL documentation,
-"Client Connection Defaults"; a list of its own in docs/architecture.md.
+SET LOCAL, because start-up options break connection poolers. Source: PostgreSQL documentation,
+"Client Connection Defaults".
 """
 
 from __future__ import annotations
