@@ -66,6 +66,7 @@ class Destination:
 
     server: Server
     connection: Connection | None = None
+    table: sql.Identifier | None = None
     receiver: StatementReceiver | None = None
     backend: tuple[int, object] | None = None
     verdict: Verdict | None = None
@@ -114,13 +115,20 @@ class Destination:
             table=f"{relation.schema}.{relation.name}",
             is_binary=transfer.format == "binary",
         )
-        if transfer.truncate:
-            connection.execute(sql.SQL("TRUNCATE {}").format(relation.identifier))
+        self.table = relation.identifier
         names = sql.SQL(", ").join(sql.Identifier(column.name) for column in snapshot.columns)
         statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(
             relation.identifier, names, sql.Identifier(transfer.format)
         )
         self.receiver = StatementReceiver(connection, statement, link=transfer.link)
+
+    def empty(self) -> None:
+        """TRUNCATE the table; from here on its readers wait for the run's COMMIT.
+
+        Raises psycopg.Error where the server refuses.
+        """
+        if self.table is not None:
+            self.fed.connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
 
     def commit(self) -> None:
         """Commit; the verdict is known afterwards, unless the connection was lost meanwhile."""
@@ -152,7 +160,8 @@ class Destination:
         is_committed = self.verdict is Verdict.SUCCEEDED
         cause = one_line(self.cause) if self.cause is not None else None
         if self.verdict is Verdict.UNKNOWN:
-            cause = f"the answer to COMMIT was lost, look whether the rows are there: {cause}"
+            why = f" ({cause})" if cause is not None else ""
+            cause = f"the answer to COMMIT was lost, look whether the rows are there{why}"
         return Outcome(
             destination=self.name,
             verdict=self.verdict or Verdict.FAILED,

@@ -126,6 +126,10 @@ class Runner:
             destination.began = time.monotonic()
         names = tuple(destination.name for destination in destinations)
         self._observe(events.PassStarted(self._passes, names))
+        if self._transfer.truncate:
+            destinations = self._emptied(destinations)
+        if not destinations:
+            return
         try:
             with reader(self._snapshot) as source:
                 completed = self._relay(source, destinations)
@@ -133,6 +137,14 @@ class Runner:
             self._blame(error, destinations)
         else:
             self._commit(completed)
+
+    def _emptied(self, destinations: Sequence[Destination]) -> Sequence[Destination]:
+        """Empty all tables at once, as late as can be; returns those that are empty now."""
+        timeout = self._transfer.prepare_timeout
+        for destination, error in in_parallel(Destination.empty, destinations, timeout=timeout):
+            if error is not None:
+                self._end(destination, Verdict.FAILED, error)
+        return [each for each in destinations if each.verdict is None]
 
     def _relay(
         self, source: Connection, destinations: Sequence[Destination]

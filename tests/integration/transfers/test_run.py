@@ -188,6 +188,27 @@ def test_a_destination_that_falls_silent_before_its_data_holds_nobody_up(
     assert "no answer within 2 s" in (us.cause or "")
 
 
+def test_a_table_is_emptied_only_when_its_data_comes(site: Site) -> None:
+    site.ask(site.eu, "INSERT INTO t VALUES (-1, 'old')")
+    seen: list[object] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, events.PassStarted):
+            seen.append(site.ask(site.eu, "SET lock_timeout = '1s'; SELECT count(*) FROM t"))
+
+    report = run(replace(site.transfer(), truncate=True), observe=look)
+    assert report.verdict is Verdict.SUCCEEDED
+    assert len(seen) == 1  # nobody had to wait before the pass
+    assert site.ask(site.eu, SOURCE_SUM) == site.ask(site.source, SOURCE_SUM)
+
+
+def test_a_table_that_cannot_be_emptied_is_left_out_and_the_others_go_on(site: Site) -> None:
+    site.ask(site.us, "CREATE TABLE children (i int REFERENCES t)")
+    eu, us = run(replace(site.transfer(), truncate=True)).outcomes
+    assert (eu.verdict, us.verdict) == (Verdict.SUCCEEDED, Verdict.FAILED)
+    assert "foreign key" in (us.cause or "")
+
+
 def test_a_commit_that_does_not_end_is_unknown_and_holds_nobody_up(site: Site) -> None:
     site.at_commit(site.us, "PERFORM pg_sleep(30)")
     transfer = replace(site.transfer(), answer_timeout=2.0)
