@@ -120,13 +120,12 @@ def _folder(root: str, *, keep: bool) -> Iterator[Path]:
     """A folder that nobody else can list; servers of another account can pass through."""
     folder = Path(tempfile.mkdtemp(prefix="copyd-demo-", dir=root))
     folder.chmod(0o711)
+    is_kept = False
     try:
         yield folder
-    except BaseException:
-        keep = False
-        raise
+        is_kept = keep  # only of a demo that came to its end
     finally:
-        if not keep:
+        if not is_kept:
             shutil.rmtree(folder)
 
 
