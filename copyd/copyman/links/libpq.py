@@ -215,7 +215,9 @@ class LibpqCopyIn(_LibpqConversation):
         server says then: words that did not turn out to be a notice by the next look are one.
         """
         before = self._notices
-        has_words = bool(select.select([self._pgconn.socket], [], [], 0)[0])
+        poller = select.poll()  # select.select refuses descriptors from 1024 on
+        poller.register(self._pgconn.socket, select.POLLIN)
+        has_words = bool(poller.poll(0))
         if has_words:
             self._pgconn.consume_input()
         self._pgconn.is_busy()  # makes libpq hand out the notices that it holds
