@@ -256,8 +256,9 @@ def _explain_keep(console: Console, servers: dict[str, Cluster], folder: Path) -
     for cluster in servers.values():
         console.print(f'  psql "{cluster.conninfo()}"', soft_wrap=True)
     console.print("To stop and remove them:")
-    pids = " ".join(str(cluster.pid()) for cluster in servers.values())
-    console.print(f"  kill -INT {pids}; rm -r {folder}", soft_wrap=True)
+    for cluster in servers.values():
+        console.print(f"  copyd cluster drop --yes {cluster.data_directory}", soft_wrap=True)
+    console.print(f"  rmdir {folder}", soft_wrap=True)
 
 
 def _for_all(servers: dict[str, Cluster], step: Callable[[Cluster], Result]) -> list[Result]:

@@ -80,26 +80,18 @@ def test_ctrl_c_at_any_moment_stops_and_removes_everything(folder: Path, words: 
     assert_nothing_is_left(folder)
 
 
-def test_keep_leaves_servers_that_the_printed_command_stops(folder: Path) -> None:
+def test_keep_leaves_servers_that_the_printed_commands_remove(folder: Path) -> None:
     done = run("demo", "--rows", "1000", "--no-fault", "--keep", env={"TMPDIR": str(folder)})
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(servers_below(folder)) >= 4
-    stop = next(line for line in done.stdout.splitlines() if line.startswith("  kill -INT"))
-    kill, remove = stop.split(";")
-    pids = [int(word) for word in shlex.split(kill)[2:]]
-    watched = [os.pidfd_open(pid) for pid in pids]
-    subprocess.run(shlex.split(kill), check=True)
-    for descriptor in watched:
-        wait_for_end(descriptor)
-    subprocess.run(shlex.split(remove), check=True)
+    drops = [line for line in done.stdout.splitlines() if line.startswith("  copyd cluster drop")]
+    assert len(drops) == 4
+    for line in drops:
+        dropped = run(*shlex.split(line)[1:])
+        assert dropped.returncode == 0, dropped.stderr
+    rmdir = next(line for line in done.stdout.splitlines() if line.startswith("  rmdir"))
+    subprocess.run(shlex.split(rmdir), check=True)
     assert_nothing_is_left(folder)
-
-
-def wait_for_end(descriptor: int) -> None:
-    import select
-
-    assert select.select([descriptor], [], [], 30)[0], "the server did not stop"
-    os.close(descriptor)
 
 
 @pytest.mark.skipif(
