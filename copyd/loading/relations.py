@@ -14,13 +14,7 @@ from copyd.errors import CopydError
 if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
-_KINDS = {
-    "r": "table",
-    "p": "partitioned table",
-    "v": "view",
-    "m": "materialized view",
-    "f": "foreign table",
-}
+_KINDS = ("r", "p", "v", "m", "f")  # pg_class.relkind: what holds rows, foreign tables last
 _LOCKABLE = ("r", "p", "v")
 
 _LOOK_UP = """

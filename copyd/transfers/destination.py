@@ -131,17 +131,13 @@ class Destination:
             self.fed.connection.execute(sql.SQL("TRUNCATE {}").format(self.table))
 
     def commit(self) -> None:
-        """Commit; the verdict is known afterwards, unless the connection was lost meanwhile."""
-        connection = self.fed.connection
-        try:
-            connection.commit()
-        except psycopg.Error as error:
-            is_lost = connection.closed or connection.broken
-            self.verdict = Verdict.UNKNOWN if is_lost else Verdict.FAILED
-            self.cause = error
-        else:
-            self.verdict = Verdict.SUCCEEDED
-            self.cause = None
+        """Commit; what the server or the network said is raised as psycopg's own error."""
+        self.fed.connection.commit()
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connection is gone, so that nobody can ask the server any more."""
+        return self.connection is None or self.connection.closed or self.connection.broken
 
     def cut(self) -> None:
         """Cut the connection under a thread that waits on it: it gets an error instead."""

@@ -78,6 +78,14 @@ def judge(verdicts: Sequence[Verdict]) -> Verdict:
     return Verdict.UNKNOWN if Verdict.UNKNOWN in found else Verdict.FAILED
 
 
+def judge_commit(error: Exception | None, *, is_lost: bool) -> Verdict:
+    """Return the verdict after a COMMIT: `error` is what it raised, None where it is confirmed."""
+    if error is None:
+        return Verdict.SUCCEEDED
+    # Who was cut off in the middle, by us or by the network, may have committed all the same.
+    return Verdict.UNKNOWN if is_lost or isinstance(error, TimeoutError) else Verdict.FAILED
+
+
 class Runner:
     """The passes of one run, one after the other."""
 
@@ -238,8 +246,7 @@ class Runner:
         timeout = self._transfer.answer_timeout
         try:
             for destination, error in in_parallel(Destination.commit, completed, timeout=timeout):
-                verdict = destination.verdict or Verdict.UNKNOWN
-                self._end(destination, verdict, error or destination.cause)
+                self._end(destination, judge_commit(error, is_lost=destination.is_lost), error)
         finally:
             for destination in completed:
                 if destination.ended is None:  # the run is interrupted

@@ -31,8 +31,8 @@ class Server:
     conninfo: str = field(repr=False)
 
     @classmethod
-    def parse(cls, conninfo: str, name: str | None = None) -> Server:
-        """Take `conninfo`; its default name says database, host and port.
+    def parse(cls, conninfo: str) -> Server:
+        """Take `conninfo`; the name says database, host and port.
 
         Raises CopydError, without repeating any of it, where libpq cannot read it.
         """
@@ -46,7 +46,7 @@ class Server:
                 'the connection string cannot be read; write it as "host=... dbname=..." or as '
                 "postgresql://user@host:port/dbname, with special characters percent-encoded"
             ) from None
-        return cls(name or _name(given), conninfo)
+        return cls(_name(given), conninfo)
 
     def connect(self) -> Connection:
         """Open a connection that begins transactions by itself.
