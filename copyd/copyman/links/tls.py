@@ -18,8 +18,8 @@ from psycopg import Connection, OperationalError, pq
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_RECORD = 16 * 1024
-"""The most that one TLS record holds, and so the most that one SSL_write sends at once."""
+_WRITE_SIZE = 64 * 1024
+"""Bytes that one SSL_write is given: four TLS records. More spares hardly anything."""
 _WANT_READ, _WANT_WRITE = 2, 3
 
 
@@ -79,46 +79,55 @@ class TlsStream:
         if isinstance(library, str):
             raise OperationalError(library)
         self._library = library
+        self._connection = connection
         self._session = _session(library, connection)
-        self._record = b""  # taken, perhaps encrypted already: it must go out as it is
+        self._taken = b""  # perhaps encrypted in part already: it must go out as it is
 
     @property
     def is_flushed(self) -> bool:
-        return not self._record
+        return not self._taken
 
     def receive(self, target: memoryview) -> int:
-        address = ctypes.addressof(ctypes.c_char.from_buffer(target))
-        size, filled = len(target), 0
+        self._require_open()
+        read, session = self._library.read, self._session
+        begin = position = ctypes.addressof(ctypes.c_char.from_buffer(target))
+        stop = begin + len(target)
         self._library.clear_errors()
-        while filled < size:
-            count = self._library.read(self._session, address + filled, size - filled)
+        while position < stop:
+            count = read(session, position, stop - position)
             if count <= 0:
-                self._check(count, "receiving", has_data=filled > 0)
+                self._check(count, "receiving", has_data=position > begin)
                 break
-            filled += count
-        return filled
+            position += count
+        return position - begin
 
     def send(self, views: Sequence[memoryview]) -> int:
+        self._require_open()
         if not self._flush():
             return 0
-        self._record = _first_bytes(views, _RECORD)
-        taken = len(self._record)
+        self._taken = _first_bytes(views, _WRITE_SIZE)
+        taken = len(self._taken)
         self._flush()
         return taken
 
     def close(self) -> None:
         self._session = None
 
+    def _require_open(self) -> None:
+        """Raise where the connection was closed meanwhile: libpq freed its session then."""
+        if self._connection.closed:
+            raise OperationalError("the connection is closed")
+
     def _flush(self) -> bool:
-        """Send the record that was taken; False where it must be tried again."""
-        if not self._record:
+        """Send what was taken; False where it must be tried again."""
+        if not self._taken:
             return True
         self._library.clear_errors()
-        count = self._library.write(self._session, self._record, len(self._record))
+        count = self._library.write(self._session, self._taken, len(self._taken))
         if count <= 0:
             self._check(count, "sending")
             return False
-        self._record = b""
+        self._taken = b""
         return True
 
     def _check(self, result: int, doing: str, *, has_data: bool = False) -> None:
