@@ -7,6 +7,7 @@ else is CopyFail. See docs/copyman.md.
 from __future__ import annotations
 
 from enum import Enum
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from copyd.copyman.faults import (
@@ -16,7 +17,8 @@ from copyd.copyman.faults import (
     ProducerFault,
     ReceiverFault,
 )
-from copyd.copyman.pumping import attend, drive
+from copyd.copyman.pumping import Limits, attend, drive
+from copyd.copyman.timesheet import Pace, Timesheet
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class CopyManager:
     ``producer_stall_timeout`` the producer, is at fault; None waits for ever.
     ``verdict_timeout``: the same for a receiver that has all data and must only say that it is
     complete, which takes a server longer the more it checks at the end; see `OutcomeUnknown`.
+    ``max_wait``: seconds that one receiver may hold the others back in all, whether it stalls or
+    is merely slow; then it is at fault as if it had stalled. See `held_back`.
     """
 
     realign_timeout = 2.0
@@ -62,6 +66,7 @@ class CopyManager:
         stall_timeout: float | None = None,
         producer_stall_timeout: float | None = None,
         verdict_timeout: float | None = None,
+        max_wait: float | None = None,
     ) -> None:
         self.producer = producer
         self.receivers: set[Receiver] = set(receivers)
@@ -69,6 +74,7 @@ class CopyManager:
         self.stall_timeout = stall_timeout
         self.producer_stall_timeout = producer_stall_timeout
         self.verdict_timeout = verdict_timeout
+        self.max_wait = max_wait
         self._members = frozenset(receivers)
         self._started: list[Pumped] = []
         self._phase = _Phase.NEW
@@ -77,6 +83,8 @@ class CopyManager:
         self._unserved: set[Receiver] = set()  # those that the chunk is still to be offered to
         self._has_rest = False  # a reconciled receiver still needs some of the chunk
         self._counted = (0, 0)
+        self._timesheet: Timesheet[Receiver] = Timesheet()
+        self._pace = Pace()
         self._producer_fault: Exception | None = None
         self._is_readable = True
 
@@ -176,8 +184,7 @@ class CopyManager:
         RuntimeError where it never belonged to this manager.
         """
         receiver = faulted_receiver
-        if receiver not in self._members:
-            raise RuntimeError(f"{receiver!r} is not a receiver of this copy")
+        self._check_membership(receiver)
         if receiver in self.receivers:
             return
         if receiver not in self._faulted or self._phase is not _Phase.COPYING:
@@ -187,6 +194,24 @@ class CopyManager:
         self._faulted.remove(receiver)
         self.receivers.add(receiver)
         self._has_rest = True
+
+    def held_back(self, receiver: Receiver) -> float:
+        """Return the seconds for which `receiver` has held back the others that are left.
+
+        That is how much longer it needed than the fastest of them, from being given a chunk to
+        having taken it and from the end of the data to its verdict; what one is late in one step
+        and another in the next cancels out, and so does what it takes at a good pace afterwards
+        (see `Pace`). 0 where there is no other.
+
+        Raises RuntimeError where it never belonged to this manager.
+        """
+        self._check_membership(receiver)
+        others = (self.receivers | self.completed) - {receiver}
+        return max(0.0, self._timesheet.lag(receiver, others))
+
+    def _check_membership(self, receiver: Receiver) -> None:
+        if receiver not in self._members:
+            raise RuntimeError(f"{receiver!r} is not a receiver of this copy")
 
     # -- phases of a copy -------------------------------------------------------------------------
 
@@ -198,7 +223,7 @@ class CopyManager:
         except Exception as error:
             raise self._cannot_start(error) from error
         self._started.append(self.producer)
-        faults = drive([self.producer], stall_timeout=self.producer_stall_timeout)
+        faults = drive([self.producer], Limits(self.producer_stall_timeout))
         if faults:
             fault = faults[self.producer]
             raise self._cannot_start(fault) from fault
@@ -210,7 +235,7 @@ class CopyManager:
     def _start_receivers(self) -> None:
         faults = _each(self.receivers, self._start_receiver)
         started = self.receivers - faults.keys()
-        faults |= drive(started, stall_timeout=self.stall_timeout)
+        faults |= drive(started, Limits(self.stall_timeout))
         if faults:
             reasons = "; ".join(f"{receiver!r}: {error}" for receiver, error in faults.items())
             failure = CopyFail(self, f"cannot start {reasons}", receiver_faults=faults)
@@ -238,9 +263,12 @@ class CopyManager:
             messages, size = self._counted
             self._counted = messages + self._chunk.messages, size + self._chunk.size
             self._unserved = set(self.receivers)
+            spent = self._pace.seconds_for(self._chunk.size, moment=monotonic())
+            self._timesheet.forgive(self.receivers, spent)
         self._has_rest = False
         faults = self._offer()
-        faults |= drive(self.receivers - faults.keys(), stall_timeout=self.stall_timeout)
+        limits = Limits(self.stall_timeout, self.max_wait)
+        faults |= drive(self.receivers - faults.keys(), limits, self._timesheet)
         self._drop(faults)
         return True
 
@@ -273,7 +301,8 @@ class CopyManager:
         """Tell every receiver that the data is complete, and hear what their servers say."""
         self._phase = _Phase.EXHAUSTED
         faults = _each(self.receivers, lambda receiver: receiver.finish())
-        faults |= drive(self.receivers - faults.keys(), stall_timeout=self.verdict_timeout)
+        limits = Limits(self.verdict_timeout, self.max_wait)
+        faults |= drive(self.receivers - faults.keys(), limits, self._timesheet)
         self.completed = self.receivers - faults.keys()
         self.receivers -= self.completed
         for receiver, fault in faults.items():
@@ -341,7 +370,7 @@ def _leave(
 ) -> dict[Pumped, Exception]:
     """Have each of `parties` leave COPY; returns what went wrong, by party."""
     faults = _each(parties, lambda party: party.abort(reason))
-    return faults | drive(set(parties) - faults.keys(), stall_timeout=stall_timeout)
+    return faults | drive(set(parties) - faults.keys(), Limits(stall_timeout))
 
 
 def transfer(producer: Producer, *receivers: Receiver) -> tuple[int, int]:

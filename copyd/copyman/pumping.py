@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import select
+from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from copyd.copyman.timesheet import Timesheet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,50 +51,93 @@ def attend(
             break
         if not ready:
             raise TimeoutError(f"no data for {stall_timeout:g} s")
-        _pump_all([party for party in listening if party in ready], faults)
+        _pump_all([party for party in listening if party in ready], faults, Timesheet())
     return faults
 
 
-def drive(parties: Iterable[Party], *, stall_timeout: float | None) -> dict[Party, Exception]:
+class Limits(NamedTuple):
+    """How long a party is waited for, in seconds; None is for ever."""
+
+    stall_timeout: float | None
+    max_wait: float | None = None
+
+    def remaining(self, *, idle: float, lag: float) -> float:
+        """Seconds until a party that is not done is at fault; not above 0 if it is already.
+
+        `idle`: since it last moved; `lag`: how far it is behind those that wait for it.
+        """
+        return min(_left(self.stall_timeout, idle), _left(self.max_wait, lag))
+
+    def fault(self, *, idle: float) -> TimeoutError:
+        """Say in what a party that is `idle` for so long is at fault."""
+        if _left(self.stall_timeout, idle) <= 0:
+            return TimeoutError(f"no progress for {self.stall_timeout:g} s")
+        return TimeoutError(f"held the others back for {self.max_wait:g} s")
+
+
+def _left(limit: float | None, used: float) -> float:
+    return inf if limit is None else limit - used
+
+
+def drive(
+    parties: Iterable[Party], limits: Limits, timesheet: Timesheet[Party] | None = None
+) -> dict[Party, Exception]:
     """Pump each of `parties` until its step is done.
 
-    Returns what went wrong, by party: what its pump raised, or a TimeoutError for one that made
-    no progress for `stall_timeout` seconds. None of them waits for another's fault.
+    Returns what went wrong, by party: what its pump raised, or a TimeoutError for one that
+    reached one of `limits`. None of them waits for another's fault.
+
+    Charges `timesheet`: to each party its own pumping, and the time that it is waited for.
     """
     faults: dict[Party, Exception] = {}
-    pending = _pump_all(parties, faults)
+    timesheet = Timesheet() if timesheet is None else timesheet
+    members = frozenset(parties)
+    pending = _pump_all(members, faults, timesheet)
     moved = {party: (party.progress, monotonic()) for party in pending}
     while moved:
         now = monotonic()
-        for party, (progress, since) in list(moved.items()):
-            if party.progress != progress:
-                moved[party] = (party.progress, now)
-            elif stall_timeout is not None and now - since >= stall_timeout:
-                faults[party] = TimeoutError(f"no progress for {stall_timeout:g} s")
-                del moved[party]
-        remaining = _remaining(moved.values(), stall_timeout, now)
-        ready = wait(moved, remaining) if moved else []
-        for party in set(ready) - set(_pump_all(ready, faults)):
+        _note_moves(moved, now)
+        done = members - moved.keys() - faults.keys()
+        remaining = {
+            party: limits.remaining(idle=now - since, lag=timesheet.lag(party, done))
+            for party, (_, since) in moved.items()
+        }
+        for party in [party for party, seconds in remaining.items() if seconds <= 0]:
+            _, since = moved.pop(party)
+            faults[party] = limits.fault(idle=now - since)
+        soonest = min((remaining[party] for party in moved), default=0.0)
+        ready = wait(moved, None if soonest == inf else soonest) if moved else []
+        waited = monotonic() - now
+        for party in moved:
+            timesheet.charge(party, waited)
+        for party in set(ready) - set(_pump_all(ready, faults, timesheet)):
             del moved[party]
     return faults
 
 
-def _remaining(
-    moved: Iterable[tuple[int, float]], stall_timeout: float | None, now: float
-) -> float | None:
-    """Seconds until the first of them would have stalled."""
-    if stall_timeout is None:
-        return None
-    return min((since for _, since in moved), default=now) + stall_timeout - now
+def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
+    """Bring up to date how far each has come, and since when it is there."""
+    for party, (progress, _) in moved.items():
+        if party.progress != progress:
+            moved[party] = party.progress, now
 
 
-def _pump_all(parties: Iterable[Party], faults: dict[Party, Exception]) -> list[Party]:
-    """Pump each once; returns those that are not done, and adds what they raise to `faults`."""
+def _pump_all(
+    parties: Iterable[Party], faults: dict[Party, Exception], timesheet: Timesheet[Party]
+) -> list[Party]:
+    """Pump each once, on its own time; returns those that are not done.
+
+    Adds what they raise to `faults`.
+    """
     unfinished = []
+    began = monotonic()
     for party in parties:
         try:
             if not party.pump():
                 unfinished.append(party)
         except Exception as error:  # noqa: BLE001 - the boundary where an exception becomes a fault
             faults[party] = error
+        ended = monotonic()
+        timesheet.charge(party, ended - began)
+        began = ended
     return unfinished

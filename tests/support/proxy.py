@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts, stalls, resets and slices what passes, at exact byte positions."""
+"""A TCP proxy that cuts, stalls, resets, slices and slows what passes, at exact byte positions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEADLINE = 10.0
+TICK = 0.02
+"""Seconds between two drops of what drips."""
 
 
 class Action(Enum):
@@ -34,6 +36,7 @@ class Gate:
         self.reached = threading.Event()
         self._limit: int | None = None
         self._action = Action.STALL
+        self._rate: int | None = None
         self._releases = 0
         self._changed = threading.Condition()
 
@@ -43,16 +46,24 @@ class Gate:
             self._limit, self._action = len(self.seen) + count, action
             self.reached.clear()
 
+    def drip(self, rate: int) -> None:
+        """Let no more than `rate` bytes a second pass from now on."""
+        with self._changed:
+            self._rate = rate
+
     def release(self) -> None:
         """Let everything pass from now on."""
         with self._changed:
-            self._limit = None
+            self._limit = self._rate = None
             self._releases += 1
             self._changed.notify_all()
 
     def admit(self, size: int) -> tuple[int, Action | None]:
         """Say how many of `size` bytes may pass now, and what to do where none may."""
         with self._changed:
+            if self._rate is not None:
+                size = min(size, max(1, round(self._rate * TICK)))
+                self._wait_for_release(size / self._rate)
             if self._limit is None:
                 return min(size, self.piece), None
             room = self._limit - len(self.seen)
@@ -60,10 +71,13 @@ class Gate:
                 return min(size, room, self.piece), None
             self.reached.set()
             if self._action is Action.STALL:
-                before = self._releases
-                self._changed.wait_for(lambda: self._releases > before, DEADLINE)
+                self._wait_for_release(DEADLINE)
                 return 0, None
             return 0, self._action
+
+    def _wait_for_release(self, timeout: float) -> None:
+        before = self._releases
+        self._changed.wait_for(lambda: self._releases > before, timeout)
 
 
 class Proxy:

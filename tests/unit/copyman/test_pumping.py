@@ -1,0 +1,39 @@
+"""How long a party is waited for, decided without a clock."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from copyd.copyman.pumping import Limits
+
+NEVER = -inf  # a lag that nobody waits for
+
+
+@pytest.mark.parametrize(
+    ("limits", "idle", "lag", "remaining"),
+    [
+        (Limits(None), 1e9, 1e9, inf),
+        (Limits(5.0), 1.0, 1e9, 4.0),
+        (Limits(5.0), 5.0, NEVER, 0.0),
+        (Limits(None, 60.0), 1e9, 50.0, 10.0),
+        (Limits(None, 60.0), 1e9, 61.0, -1.0),
+        (Limits(None, 60.0), 1e9, -3.0, 63.0),
+        (Limits(None, 60.0), 1e9, NEVER, inf),
+        (Limits(5.0, 60.0), 1.0, 58.0, 2.0),
+        (Limits(5.0, 60.0), 4.0, 58.0, 1.0),
+    ],
+)
+def test_a_party_is_waited_for_until_the_first_of_its_limits(
+    limits: Limits, idle: float, lag: float, remaining: float
+) -> None:
+    assert limits.remaining(idle=idle, lag=lag) == remaining
+
+
+@pytest.mark.parametrize(
+    ("idle", "said"),
+    [(5.0, "no progress for 5 s"), (4.9, "held the others back for 60 s")],
+)
+def test_a_fault_says_which_limit_was_reached(idle: float, said: str) -> None:
+    assert str(Limits(5.0, 60.0).fault(idle=idle)) == said
