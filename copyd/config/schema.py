@@ -1,0 +1,38 @@
+"""The JSON Schema of a configuration file, for editors that complete and check as one types."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic.json_schema import GenerateJsonSchema
+
+from copyd.config.durations import spell
+from copyd.config.model import Config
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import core_schema
+
+
+def json_schema() -> dict[str, object]:
+    """Return the schema, draft 2020-12, as JSON values."""
+    return {
+        "$schema": GenerateJsonSchema.schema_dialect,
+        **Config.model_json_schema(schema_generator=_TomlSchema),
+        "title": "copyd configuration",
+    }
+
+
+class _TomlSchema(GenerateJsonSchema):
+    """TOML has no null: a key without a default is left out, and defaults are as one writes them."""
+
+    def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        generated = super().default_schema(schema)
+        if schema["schema"].get("serialization", {}).get("function") is spell:
+            generated["default"] = spell(schema["default"])
+        if generated.get("default", ...) is None:
+            del generated["default"]
+        return generated

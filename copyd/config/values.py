@@ -1,0 +1,211 @@
+"""The types of single values: each from TOML's own, each with a sentence for what it is not."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+from cronsim import CronSim, CronSimError
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    Strict,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from copyd import conninfo
+from copyd.config import durations
+from copyd.config.problems import kind, shown
+from copyd.errors import CopydError
+from copyd.names import Pattern as TablePattern
+from copyd.names import TableName as QualifiedName
+from copyd.names import parse_identifier, parse_table_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Value = TypeVar("Value")
+
+DAY = 86_400.0
+LONGEST_WAIT = 7 * DAY  # poll takes no more than 24 days
+LONGEST_INTERVAL = 366 * DAY
+LABEL = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
+_LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+OVERLAP_EXPECTED = '"all", a duration such as "1h", or a whole number'
+
+
+def _refused(expected: str, value: object) -> ValueError:
+    return ValueError(f"expected {expected}, got {shown(value)}")
+
+
+def _table_text(text: str) -> str:
+    _read_table_name(text)
+    return text
+
+
+def _from_text(parse: Callable[[str], Value], expected: str) -> Callable[[object], Value]:
+    """Return a validator that reads a string with `parse`, whose errors are sentences."""
+
+    def read(value: object) -> Value:
+        if not isinstance(value, str):
+            raise _refused(expected, value)
+        try:
+            return parse(value)
+        except CopydError as error:
+            if shown(value) == kind(value):
+                raise _refused(expected, value) from None
+            raise ValueError(str(error)) from None
+
+    return read
+
+
+_read_table_name = _from_text(parse_table_name, "a table written as SCHEMA.TABLE")
+
+
+def _duration(*, longest: float, may_be_zero: bool = False) -> Callable[[object], float]:
+    def read(value: object) -> float:
+        try:
+            seconds = durations.parse(value) if isinstance(value, str) else None
+        except ValueError:
+            seconds = None
+        if seconds is None:
+            raise _refused(durations.EXPECTED, value)
+        if seconds > longest:
+            raise _refused(f"at most {durations.spell(longest)}", value)
+        if not (seconds or may_be_zero):
+            raise _refused("a duration above zero", value)
+        return seconds
+
+    return read
+
+
+def _overlap(value: object) -> Literal["all"] | timedelta | int:
+    if value == "all":
+        return "all"
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    try:
+        if isinstance(value, str):
+            return timedelta(seconds=durations.parse(value))
+    except (ValueError, OverflowError):
+        pass
+    raise _refused(OVERLAP_EXPECTED, value)
+
+
+def _cron(value: object) -> str:
+    if not isinstance(value, str):
+        raise _refused('a cron expression such as "*/5 * * * *"', value)
+    try:
+        CronSim(value, datetime.now(timezone.utc))
+    except CronSimError as error:
+        expected = 'a cron expression such as "*/5 * * * *"'
+        raise ValueError(f"expected {expected}, got {shown(value)}: {error}") from None
+    return value
+
+
+def _label(text: str) -> str:
+    is_plain = set(text) <= _LABEL_CHARACTERS and text[:1] not in {"", ".", "-"}
+    if not is_plain or len(text) > 63:
+        raise ValueError(
+            'expected a name of up to 63 letters, digits, "_", "-" and ".", beginning with a '
+            f'letter, a digit or "_", got {shown(text)}'
+        )
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected a text that is not blank, got one that is")
+    if "\0" in text:
+        raise ValueError("expected a text without a NUL, got one with it")
+    return text
+
+
+def _not_empty(items: tuple[Value, ...]) -> tuple[Value, ...]:
+    if not items:
+        raise ValueError("expected at least one, got an empty list")
+    return items
+
+
+def _path(value: object, info: ValidationInfo) -> Path:
+    """Take a path relative to the folder of the configuration file."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected a path, got {kind(value)}")  # noqa: TRY004 - pydantic's rule
+    return Path(info.context or "/") / _not_blank(value)
+
+
+def _conninfo(text: SecretStr) -> SecretStr:
+    try:
+        conninfo.parse(text.get_secret_value())
+    except CopydError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+_DurationSchema = WithJsonSchema({"type": "string", "pattern": durations.PATTERN})
+_TextSchema = WithJsonSchema({"type": "string"})
+_Spelled = PlainSerializer(durations.spell)
+
+Interval = Annotated[
+    float, PlainValidator(_duration(longest=LONGEST_INTERVAL)), _Spelled, _DurationSchema
+]
+"""Seconds between two runs, or two looks."""
+Wait = Annotated[float, PlainValidator(_duration(longest=LONGEST_WAIT)), _Spelled, _DurationSchema]
+"""Seconds to wait for something, more than none."""
+Patience = Annotated[
+    float,
+    PlainValidator(_duration(longest=LONGEST_WAIT, may_be_zero=True)),
+    _Spelled,
+    _DurationSchema,
+]
+"""Seconds to wait for something, or none."""
+Overlap = Annotated[
+    Literal["all"] | timedelta | int,
+    PlainValidator(_overlap),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "all"},
+                {"type": "string", "pattern": durations.PATTERN},
+                {"type": "integer", "minimum": 0},
+            ]
+        }
+    ),
+]
+Cron = Annotated[str, PlainValidator(_cron), _TextSchema]
+Label = Annotated[str, AfterValidator(_label), Field(json_schema_extra={"pattern": LABEL})]
+"""The name of a server, cluster or transfer: a word of metrics, file names and commands."""
+Text = Annotated[str, AfterValidator(_not_blank)]
+AbsolutePath = Annotated[Path, PlainValidator(_path), _TextSchema]
+Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
+Identifier = Annotated[
+    str,
+    PlainValidator(_from_text(parse_identifier, 'a name such as id or "Id"')),
+    _TextSchema,
+]
+TableText = Annotated[str, AfterValidator(_table_text), _TextSchema]
+"""A table, checked, but as it was written: two texts may be one table."""
+TableName = Annotated[
+    QualifiedName,
+    PlainValidator(_read_table_name),
+    _TextSchema,
+]
+Pattern = Annotated[
+    TablePattern,
+    PlainValidator(_from_text(TablePattern.parse, "a table or pattern such as sales.*")),
+    _TextSchema,
+]
+# pydantic's own min_length also complains about a list all of whose items are wrong.
+_Filled = AfterValidator(_not_empty)
+_FilledSchema = Field(json_schema_extra={"minItems": 1})
+_Listed = Strict(strict=False)  # TOML has lists, not tuples
+
+Identifiers = Annotated[tuple[Identifier, ...], _Listed, _Filled, _FilledSchema]
+Patterns = Annotated[tuple[Pattern, ...], _Listed, _Filled, _FilledSchema]
+References = Annotated[tuple[str, ...], _Listed, _Filled, _FilledSchema]
+Statements = Annotated[tuple[Text, ...], _Listed]
