@@ -15,10 +15,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.methods import COPYD, METHODS, Job
+from bench.methods import COPYD, METHODS, RUN, Job
 from bench.site import running_site
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bench.methods import Cost
     from bench.site import Site
 
@@ -35,6 +37,7 @@ CASES: list[tuple[Job, list[str]]] = [
     (Job("wide", "binary", 3, "socket"), ["psql | psql (tee)"]),
     (Job("wide", "text", 8, "socket"), ["psql | psql (tee)"]),
 ]
+RUNS = [Job("wide", "text", destinations, "socket") for destinations in (1, 3)]
 MEASURES = ("cpu", "wall")
 
 
@@ -59,19 +62,29 @@ def main() -> None:
                 for rival in rivals
                 if options.only in f"{job} {rival}"
             ]
+        for job in RUNS:
+            if options.only in f"run {job}":
+                results.append(compare(site, job, "bare relay", pairs=options.pairs, method=RUN))
     options.json.write_text(
         json.dumps({"at": datetime.now(timezone.utc).isoformat(), "results": results}, indent=1)
     )
 
 
-def compare(site: Site, job: Job, rival: str, *, pairs: int) -> dict[str, object]:
-    """Measure copyd and `rival` in turn, `pairs` times; the first pair of all warms up."""
+def compare(
+    site: Site,
+    job: Job,
+    rival: str,
+    *,
+    pairs: int,
+    method: Callable[[Site, Job], Cost] = COPYD,
+) -> dict[str, object]:
+    """Measure `method` and `rival` in turn, `pairs` times; the first pair of all warms up."""
     ours: list[Cost] = []
     theirs: list[Cost] = []
     for turn in range(pairs + 1):
-        for method, costs in ((COPYD, ours), (METHODS[rival], theirs)):
+        for each, costs in ((method, ours), (METHODS[rival], theirs)):
             site.empty(job.payload, job.destinations)
-            cost = method(site, job)
+            cost = each(site, job)
             if turn:
                 costs.append(cost)
     row = f"{job!s:<28} {rival:<20}"
@@ -80,6 +93,9 @@ def compare(site: Site, job: Job, rival: str, *, pairs: int) -> dict[str, object
         other = [getattr(cost, measure) for cost in theirs]
         row += f" {spread([a / b for a, b in zip(mine, other, strict=True) if b]):>22}"
     middle = {m: statistics.median(getattr(cost, m) for cost in ours) for m in (*MEASURES, "user")}
+    if method is RUN:
+        beyond = [run.wall - bare.wall for run, bare in zip(ours, theirs, strict=True)]
+        row += f"   {1000 * statistics.median(beyond):+.0f} ms beyond it"
     memory = max(cost.memory for cost in ours)
     print(
         f"{row}   cpu {middle['cpu']:.3f} s (user {middle['user']:.3f}), "

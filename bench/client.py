@@ -2,7 +2,7 @@
 
 ``python -m bench.client METHOD`` reads a job as JSON from standard input and prints what it cost
 as JSON: seconds of CPU, user and system, wall seconds, and KiB of memory beyond what the
-interpreter had before the copy. Start-up and connecting are not counted.
+interpreter had before the copy. Start-up and connecting are not counted, but for a whole run.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import resource
 import sys
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from copyd.copyman import StatementProducer, StatementReceiver, transfer
+from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 BATCH = 64 * 1024
+TABLE = "public.pgbench_accounts"
 
 
 def by_copyd(source: Connection, out: str, targets: list[Connection], into: str) -> None:
@@ -73,21 +76,62 @@ def by_pq(source: Connection, out: str, targets: list[Connection], into: str) ->
         target.pgconn.get_result()
 
 
+def by_emptying_relay(source: Connection, out: str, targets: list[Connection], into: str) -> None:
+    """The relay alone, between the same TRUNCATE and COMMIT as a run's."""
+    for target in targets:
+        target.autocommit = False
+        target.execute(f"TRUNCATE {into.split()[1]}".encode())
+    frozen = into.replace(")", ", FREEZE)")
+    transfer(StatementProducer(source, out), *(StatementReceiver(each, frozen) for each in targets))
+    for target in targets:
+        target.commit()
+
+
+def by_run(job: dict[str, Any]) -> None:
+    """A whole run: connecting, ledger, snapshot, TRUNCATE, relay, COMMIT."""
+    loading = Loading(
+        mode="replace",
+        replace_with="truncate",
+        analyze=False,
+        tables={TABLE: f"public.{job['into'].split()[1]}"},
+    )
+    replicas = [
+        Replica(Server(f"d{number}", conninfo), loading)
+        for number, conninfo in enumerate(job["targets"])
+    ]
+    report = run(
+        Transfer(
+            name="bench",
+            source=Server("source", job["source"]),
+            replicas=tuple(replicas),
+            what=Tables((TABLE,)),
+            format="text",
+        )
+    )
+    if report.verdict is not Verdict.SUCCEEDED:
+        raise RuntimeError(str(report))
+
+
 METHODS: dict[str, Callable[[Connection, str, list[Connection], str], None]] = {
     "copyd": by_copyd,
     "copyd, libpq link": by_libpq_link,
+    "bare relay": by_emptying_relay,
     "psycopg loop": by_loop,
     "psycopg pq": by_pq,
 }
 
 
 def main() -> None:
-    job = json.load(sys.stdin)
-    source = psycopg.connect(job["source"], autocommit=True)
-    targets = [psycopg.connect(target, autocommit=True) for target in job["targets"]]
+    method, job = sys.argv[1], json.load(sys.stdin)
+    if method == "run":
+        copy = partial(by_run, job)
+    else:
+        source = psycopg.connect(job["source"], autocommit=True)
+        targets = [psycopg.connect(target, autocommit=True) for target in job["targets"]]
+        copy = partial(METHODS[method], source, job["out"], targets, job["into"])
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.perf_counter()
-    METHODS[sys.argv[1]](source, job["out"], targets, job["into"])
+    copy()
     wall = time.perf_counter() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
     print(

@@ -145,6 +145,7 @@ def _shell(script: str) -> Cost:
 
 
 COPYD = python("copyd")
+RUN = python("run")
 METHODS: dict[str, Callable[[Site, Job], Cost]] = {
     "psycopg loop": python("psycopg loop"),
     "psycopg pq, 64 KiB": python("psycopg pq"),
@@ -152,4 +153,5 @@ METHODS: dict[str, Callable[[Site, Job], Cost]] = {
     "psql | psql (tee)": psql_pipe,
     "psql | psql each": psql_each,
     "servers' floor": floor,
+    "bare relay": python("bare relay"),
 }

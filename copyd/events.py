@@ -13,6 +13,8 @@ from dataclasses import dataclass
 class RunStarted:
     """A run began; ``estimated_rows`` is the source's own estimate, None where it has none."""
 
+    transfer: str
+    run: str
     destinations: tuple[str, ...]
     estimated_rows: int | None
 
@@ -44,10 +46,42 @@ class DestinationDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationReconciled:
+    """A destination that stalled was waited for; it has held the others back so many seconds."""
+
+    destination: str
+    held_back: float
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationReintroduced:
     """A dropped destination is back, for a new pass under the same snapshot."""
 
     destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowsMissed:
+    """A full look found rows of `table` that a bounded overlap had left out."""
+
+    destination: str
+    table: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDropped:
+    """The source failed in a pass; ``will_return``: the run goes on under a new snapshot."""
+
+    cause: str
+    will_return: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HorizonHeldBack:
+    """A transaction that has been open for so many seconds keeps rows from being appended."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +108,11 @@ Event = (
     | PassStarted
     | DataRelayed
     | DestinationDropped
+    | DestinationReconciled
     | DestinationReintroduced
+    | RowsMissed
+    | SourceDropped
+    | HorizonHeldBack
     | DestinationEnded
     | RunEnded
 )

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 import click
 
 from copyd.cli.seconds import Seconds
+from copyd.cli.showing import EXIT_CODES, show
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
-    from copyd.copyman import LinkName
-    from copyd.transfers import Server, Transfer
-    from copyd.transfers.transfer import Format
+    from collections.abc import Iterable
 
-EXIT_CODES = {"succeeded": 0, "failed": 1, "partial": 3, "unknown": 3}
+    from copyd.copyman import LinkName
+    from copyd.transfers import Query, Server, Tables, Transfer
+    from copyd.transfers.transfer import Format
 
 
 @click.command(short_help="Copy a table or a query's rows to many servers at once.")
@@ -86,56 +89,56 @@ def copy(
     Exit codes: 0 all destinations have the rows, 3 some, or it is not known, 1 none, 2 wrong
     usage.
     """
-    from copyd.transfers import Query, Table, Transfer
+    from copyd.transfers import Query, Tables
 
-    what: Table | Query
+    what: Tables | Query
     match (table, query, into):
         case (str(), None, None):
-            what = Table(table)
+            what = Tables((table,))
         case (None, str(), str()):
             what = Query(query.strip().rstrip(";"), into)
         case _:
             raise click.UsageError("give either --table, or --query together with --into")
-    transfer = Transfer(
-        source=_server(source, "--from"),
-        destinations=_distinct([_server(target, "--to") for target in targets]),
-        what=what,
-        format=format_,
-        link=link,
+    transfer = one_off(
+        _server(source, "--from"),
+        _distinct([_server(target, "--to") for target in targets]),
+        what,
         truncate=truncate,
-        stall_timeout=stall_timeout,
         reintroduce=reintroduce,
     )
-    return _run(transfer, as_json=as_json)
+    transfer = replace(transfer, format=format_, link=link, stall_timeout=stall_timeout)
+    return EXIT_CODES[show(transfer, as_json=as_json).verdict.value]
 
 
-def _run(transfer: Transfer, *, as_json: bool) -> int:
-    from copyd.cli.console import deliver, make_console
-    from copyd.observe import report
-    from copyd.observe.progress import RunProgress
-    from copyd.observe.tee import Tee
-    from copyd.transfers import run
+def one_off(
+    source: Server,
+    destinations: Iterable[Server],
+    what: Tables | Query,
+    *,
+    truncate: bool = False,
+    reintroduce: int = 0,
+) -> Transfer:
+    """Return a transfer that keeps no ledger: rows are added, once."""
+    from copyd.transfers import Loading, Reintroduce, Replica, Transfer
 
-    console = make_console()
-    progress = RunProgress(console)
-    tee = Tee() if as_json else Tee(progress)
-    try:
-        deliver(progress.start)
-        ended = run(transfer, observe=tee)
-    except CopydError as error:
-        if as_json:
-            text = report.failure_as_json(str(error))
-            deliver(lambda: click.echo(text))
-        raise
-    finally:
-        deliver(progress.stop)
-    for failure in tee.failures:
-        click.echo(f"copyd: progress could not be shown: {failure}", err=True)
-    if as_json:
-        deliver(lambda: click.echo(report.as_json(ended)))
-    else:
-        deliver(lambda: console.print(report.table(ended)))
-    return EXIT_CODES[ended.verdict.value]
+    loading = Loading(
+        mode="replace" if truncate else "insert", replace_with="truncate", analyze=False
+    )
+    return Transfer(
+        name="copy",
+        source=source,
+        replicas=tuple(Replica(server, loading) for server in destinations),
+        what=what,
+        max_shrink=1.0,
+        deadline=inf,
+        prepare_timeout=30.0,
+        stall_timeout=60.0,
+        max_wait=None,
+        lock_timeout=10.0,
+        reintroduce=Reintroduce(attempts=reintroduce, backoff=0.1, max_backoff=5.0),
+        format="text",
+        ledger=None,
+    )
 
 
 def _server(conninfo: str, option: str) -> Server:
@@ -149,8 +152,6 @@ def _server(conninfo: str, option: str) -> Server:
 
 def _distinct(servers: list[Server]) -> tuple[Server, ...]:
     """Number servers that would be called the same."""
-    from dataclasses import replace
-
     names = [server.name for server in servers]
     return tuple(
         replace(server, name=f"{server.name} ({position})")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from copyd.cli.copy import one_off
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -177,12 +178,12 @@ def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_faul
     from copyd.observe import report
     from copyd.observe.progress import RunProgress
     from copyd.observe.tee import Tee
-    from copyd.transfers import Server, Table, Transfer, run
+    from copyd.transfers import Server, Tables, run
 
-    transfer = Transfer(
-        source=Server(SOURCE, servers[SOURCE].conninfo()),
-        destinations=tuple(Server(name, servers[name].conninfo()) for name in REPLICAS),
-        what=Table("public.orders"),
+    transfer = one_off(
+        Server(SOURCE, servers[SOURCE].conninfo()),
+        [Server(name, servers[name].conninfo()) for name in REPLICAS],
+        Tables(("public.orders",)),
         reintroduce=3,
     )
     console.print("Copying orders to all replicas in one scan")

@@ -1,7 +1,7 @@
 """``copyd``: the group of commands, and the one place where errors become exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 78 bad configuration, 130 on SIGINT,
-143 on SIGTERM.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 not compared, 78 bad configuration,
+130 on SIGINT, 143 on SIGTERM.
 Heavy imports wait until a command needs them, so that help is instant.
 """
 
@@ -14,15 +14,21 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from copyd.cli.check import check
 from copyd.cli.cluster import cluster
 from copyd.cli.console import silence
 from copyd.cli.copy import copy
 from copyd.cli.demo import demo
+from copyd.cli.once import once
+from copyd.cli.plan import plan
+from copyd.cli.schema import schema
+from copyd.cli.verify import verify
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
     from types import FrameType
 
+BAD_CONFIGURATION = 78
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -58,9 +64,14 @@ def copyd() -> None:
     """Keep many PostgreSQL replicas fed from one source by COPY."""
 
 
+copyd.add_command(check)
 copyd.add_command(cluster)
 copyd.add_command(copy)
 copyd.add_command(demo)
+copyd.add_command(once)
+copyd.add_command(plan)
+copyd.add_command(schema)
+copyd.add_command(verify)
 
 
 def main() -> NoReturn:
@@ -105,7 +116,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     """Return one sentence for a person and the exit code; None for a defect of ours."""
     match error:
         case CopydError():
-            return str(error), 1
+            return str(error), BAD_CONFIGURATION if _is_configuration(error) else 1
         case click.Abort() if not isinstance(error.__cause__, KeyboardInterrupt):
             return "nothing was done", 1
         case click.Abort() | KeyboardInterrupt():
@@ -116,6 +127,12 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return " ".join(str(error).split()), 1
         case _:
             return None
+
+
+def _is_configuration(error: CopydError) -> bool:
+    """Whether a configuration file is in error; who raised that has imported the module."""
+    problems = sys.modules.get("copyd.config.problems")
+    return problems is not None and isinstance(error, problems.ConfigError)
 
 
 def _is_servers(error: BaseException) -> bool:

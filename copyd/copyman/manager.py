@@ -195,6 +195,13 @@ class CopyManager:
         self.receivers.add(receiver)
         self._has_rest = True
 
+    def charge(self, receiver: Receiver, seconds: float) -> None:
+        """Count `seconds` against `receiver`, as if it had held the others back in this copy.
+
+        For a receiver whose destination held them back in an earlier copy that went before.
+        """
+        self._timesheet.charge(receiver, seconds)
+
     def held_back(self, receiver: Receiver) -> float:
         """Return the seconds for which `receiver` has held back the others that are left.
 

@@ -84,6 +84,28 @@ class RunProgress:
                 self._end(event)
             case events.RunEnded():
                 pass  # the closing table says it
+            case _:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        """Say what seldom happens."""
+        match event:
+            case events.DestinationReconciled():
+                held_back = f"after {event.held_back:.1f} s of holding the others back"
+                self._show(event.destination, "[yellow]stalled[/], waited for", held_back)
+            case events.RowsMissed():
+                self._say(
+                    f"{event.destination}: {event.rows:,} rows of {event.table} were found that "
+                    "the overlap had left out"
+                )
+            case events.SourceDropped():
+                what = "to be asked again" if event.will_return else "for good"
+                self._console.print(f"source lost {what}: {event.cause}", markup=False)
+            case events.HorizonHeldBack():
+                self._say(
+                    f"a transaction at the source has been open for {event.seconds:.0f} s; rows "
+                    "written since then wait for its end"
+                )
 
     def _begin_pass(self, event: events.PassStarted) -> None:
         for name in event.destinations:

@@ -11,12 +11,17 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from copyd.transfers import Outcome, Report
+    from copyd.transfers.verify import Compared, Comparison
 
 _COLOURS = {"succeeded": "green", "partial": "yellow", "unknown": "yellow", "failed": "red"}
+_LIKENESS_COLOURS = {"equal": "green", "not compared": "yellow", "differs": "red"}
 
 
-def table(report: Report) -> Table:
-    """Return the closing table: a line a destination, MB/s of COPY payload."""
+def table(report: Report, *, is_private: bool = False) -> Table:
+    """Return the closing table: a line a destination, MB/s of COPY payload.
+
+    `is_private`: one person alone sees it, so that servers may quote rows.
+    """
     rendered = Table(box=None, pad_edge=False, header_style="bold")
     rendered.add_column("destination", overflow="fold")
     for title in ("rows", "bytes", "seconds", "MB/s"):
@@ -24,7 +29,8 @@ def table(report: Report) -> Table:
     rendered.add_column("verdict", overflow="fold")
     for outcome in report.outcomes:
         verdict = outcome.verdict.value
-        reason = f": {outcome.cause}" if outcome.cause else ""
+        why = outcome.words if is_private and outcome.words else outcome.cause
+        reason = "".join(f": {said}" for said in (why, *outcome.notes) if said)
         rendered.add_row(
             Text(outcome.destination),
             f"{outcome.rows:,}",
@@ -36,13 +42,20 @@ def table(report: Report) -> Table:
     return rendered
 
 
-def as_json(report: Report) -> str:
-    """Return the report as one JSON object; bytes of payload, seconds, bytes per second."""
+def as_json(report: Report, comparison: Comparison | None = None) -> str:
+    """Return the report as one JSON object; bytes of payload, seconds, bytes per second.
+
+    With a `comparison` each destination has "verified", null where it was not to be compared.
+    """
     return json.dumps(
         {
+            "transfer": report.transfer,
+            "run": report.run,
             "verdict": report.verdict.value,
             "seconds": round(report.seconds, 6),
-            "destinations": [_fields(outcome) for outcome in report.outcomes],
+            "destinations": [
+                _fields(outcome) | _verified(outcome, comparison) for outcome in report.outcomes
+            ],
         },
         ensure_ascii=False,
         indent=2,
@@ -56,6 +69,77 @@ def failure_as_json(cause: str) -> str:
     )
 
 
+def comparison_table(comparison: Comparison) -> Table:
+    """Return a line for each destination and table."""
+    rendered = Table(box=None, pad_edge=False, header_style="bold")
+    rendered.add_column("destination", overflow="fold")
+    rendered.add_column("table", overflow="fold")
+    for title in ("source rows", "rows there"):
+        rendered.add_column(title, justify="right")
+    rendered.add_column("verdict", overflow="fold")
+    for each in comparison.tables:
+        likeness = each.likeness.value
+        rendered.add_row(
+            Text(each.destination),
+            Text(each.table if each.table == each.there else f"{each.table} in {each.there}"),
+            _count(each.source_rows),
+            _count(each.rows),
+            Text.assemble((likeness, _LIKENESS_COLOURS[likeness]), _because(each.reason)),
+        )
+    if comparison.cause is not None:
+        rendered.add_row("", "", "", "", Text(f"not compared{_because(comparison.cause)}"))
+    return rendered
+
+
+def comparison_as_json(comparison: Comparison) -> str:
+    """Return the comparison as one JSON object."""
+    return json.dumps(
+        {
+            "transfer": comparison.transfer,
+            "verdict": comparison.likeness.value,
+            "cause": comparison.cause,
+            "seconds": round(comparison.seconds, 6),
+            "tables": [
+                {"destination": each.destination} | _compared(each) for each in comparison.tables
+            ],
+        },
+        ensure_ascii=False,
+        indent=2,
+    )
+
+
+def _verified(outcome: Outcome, comparison: Comparison | None) -> dict[str, Any]:
+    if comparison is None:
+        return {}
+    if outcome.verdict.value != "succeeded":
+        return {"verified": None}
+    verified = {
+        "verdict": comparison.likeness_at(outcome.destination).value,
+        "cause": comparison.cause,
+        "tables": [_compared(each) for each in comparison.at(outcome.destination)],
+    }
+    return {"verified": verified}
+
+
+def _compared(each: Compared) -> dict[str, Any]:
+    return {
+        "table": each.table,
+        "there": each.there,
+        "source_rows": each.source_rows,
+        "rows": each.rows,
+        "verdict": each.likeness.value,
+        "reason": each.reason,
+    }
+
+
+def _count(rows: int | None) -> str:
+    return "" if rows is None else f"{rows:,}"
+
+
+def _because(reason: str | None) -> str:
+    return "" if reason is None else f": {reason}"
+
+
 def _fields(outcome: Outcome) -> dict[str, Any]:
     return {
         "destination": outcome.destination,
@@ -66,8 +150,14 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 6),
         "bytes_per_second": round(_rate(outcome) * 1e6),
         "passes": outcome.passes,
+        "faults": outcome.faults,
+        "reconciliations": outcome.reconciliations,
         "link": outcome.link.name if outcome.link else None,
         "link_reason": outcome.link.reason if outcome.link else None,
+        "format": outcome.format.name if outcome.format else None,
+        "format_reason": outcome.format.reason if outcome.format else None,
+        "analyze_seconds": round(outcome.analyze_seconds, 6),
+        "notes": list(outcome.notes),
     }
 
 

@@ -1,303 +1,437 @@
-"""Runs a transfer once: one snapshot, a pass for all, more passes for those that were dropped.
+"""Brings every destination of a run to its verdict under one snapshot of the source.
 
-Each destination commits as soon as a pass that fed it is over, whatever became of the others.
+One thread runs the passes and alone changes what is known of the destinations. Whatever may wait
+for one destination (connecting, clearing, committing) happens in a daemon thread of that try, which
+reports to one inbox and can be cut off.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
+from math import inf
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from copyd import events
-from copyd.copyman import CopyFail, CopyManager, ReceiverFault, StatementProducer
 from copyd.errors import CopydError
-from copyd.transfers.destination import Destination, Outcome, Verdict
-from copyd.transfers.retry import is_transient
-from copyd.transfers.server import one_line
-from copyd.transfers.snapshot import reader, take
+from copyd.transfers.attempt import Attempt
+from copyd.transfers.destination import Destination, State, Verdict
+from copyd.transfers.passes import Passes, SourceLost
+from copyd.transfers.retry import is_transient, pause
+from copyd.transfers.wording import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from copyd.copyman import Receiver
     from copyd.events import Observer
-    from copyd.transfers.snapshot import Snapshot
+    from copyd.transfers.reading import Scan
+    from copyd.transfers.snapshot import Source
     from copyd.transfers.transfer import Transfer
 
-    Connection = psycopg.Connection[Any]
+COMING = frozenset({State.PREPARING, State.CLEARING})
+"""A pass waits a little for destinations in these."""
+LEAVING = frozenset({State.FINISHING, State.SETTLING, State.TIDYING})
+"""Destinations in these have all their data and need no source any more."""
+BUSY = COMING | LEAVING | {State.EMPTYING}
+"""A thread works for a destination in one of these."""
 
-REPORT_EVERY = 1024 * 1024
-"""Bytes between two events about data relayed."""
+
+class DeadlinePassed(TimeoutError):
+    """The run's deadline has passed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """How a run ended, and each of its destinations, in the transfer's order."""
+class Run:
+    """What stays the same for all snapshots and tries of a run.
 
-    verdict: Verdict
-    seconds: float
-    outcomes: tuple[Outcome, ...]
-
-
-def run(transfer: Transfer, *, observe: Observer = events.ignore) -> Report:
-    """Carry out `transfer` once; events go to `observe`.
-
-    Raises CopydError where the source cannot be read at all: no destination was touched then.
+    ``deadline`` is on ``clock``; ``numbers`` are those of its passes.
     """
-    began = time.monotonic()
-    destinations = [Destination(server) for server in transfer.destinations]
-    with take(transfer) as snapshot:
-        names = tuple(destination.name for destination in destinations)
-        observe(events.RunStarted(names, snapshot.estimated_rows))
-        try:
-            Runner(snapshot, observe).feed(destinations)
-        finally:
-            for destination in destinations:
-                destination.close()
-    report = Report(
-        verdict=judge([destination.verdict or Verdict.FAILED for destination in destinations]),
-        seconds=time.monotonic() - began,
-        outcomes=tuple(destination.outcome() for destination in destinations),
-    )
-    observe(events.RunEnded(report.verdict.value, report.seconds))
-    return report
+
+    transfer: Transfer
+    identifier: str
+    observe: Observer
+    clock: Callable[[], float]
+    deadline: float
+    is_full: bool = False
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
 
-def judge(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the verdict of a run from those of its destinations."""
-    found = set(verdicts)
-    if Verdict.SUCCEEDED in found:
-        return Verdict.SUCCEEDED if len(found) == 1 else Verdict.PARTIAL
-    return Verdict.UNKNOWN if Verdict.UNKNOWN in found else Verdict.FAILED
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """A step of a try is over; ``error`` is what it raised."""
 
-
-def judge_commit(error: Exception | None, *, is_lost: bool) -> Verdict:
-    """Return the verdict after a COMMIT: `error` is what it raised, None where it is confirmed."""
-    if error is None:
-        return Verdict.SUCCEEDED
-    # Who was cut off in the middle, by us or by the network, may have committed all the same.
-    return Verdict.UNKNOWN if is_lost or isinstance(error, TimeoutError) else Verdict.FAILED
+    destination: Destination
+    attempt: Attempt
+    error: Exception | None
 
 
 class Runner:
-    """The passes of one run, one after the other."""
+    """The passes under one snapshot, and all that goes on beside them."""
 
-    def __init__(self, snapshot: Snapshot, observe: Observer) -> None:
-        self._snapshot = snapshot
-        self._observe = observe
-        self._transfer = snapshot.transfer
-        self._passes = 0
-
-    def feed(self, destinations: Sequence[Destination]) -> None:
-        """Bring every destination to a verdict."""
-        self._prepare(destinations, lambda destination: destination.prepare(self._snapshot))
-        while waiting := [each for each in destinations if each.verdict is None]:
-            self._pass(waiting)
-            waiting = [each for each in waiting if each.verdict is None]
-            self._prepare(waiting, self._prepare_again)
-
-    def _prepare(
-        self, destinations: Sequence[Destination], step: Callable[[Destination], None]
-    ) -> None:
-        """Prepare all at once; those that cannot be, or take too long, are out."""
-        timeout = self._transfer.prepare_timeout
-        for destination, error in in_parallel(step, destinations, timeout=timeout):
-            if error is not None:
-                self._end(destination, Verdict.FAILED, error)
-            elif destination.is_dropped:
-                destination.is_dropped = False
-                destination.cause = None
-                self._observe(events.DestinationReintroduced(destination.name))
-
-    def _prepare_again(self, destination: Destination) -> None:
-        """Wait for a replica that went away; what is wrong for good ends the wait."""
-        attempts = Retrying(
-            retry=retry_if_exception(is_transient),
-            stop=stop_after_delay(self._transfer.prepare_timeout),
-            wait=wait_random_exponential(multiplier=0.1, max=5),
-            reraise=True,
+    def __init__(self, run: Run, source: Source, destinations: Sequence[Destination]) -> None:
+        self._run = run
+        self._transfer = run.transfer
+        self._source = source
+        self._destinations = destinations
+        self._passes = Passes(
+            source, run.observe, self._fault, self._spare, self._tick, self._time_left
         )
-        attempts(destination.prepare, self._snapshot)
+        self._inbox: SimpleQueue[_Done] = SimpleQueue()
+        self._due: dict[Destination, float] = {}
+        self._within: dict[Destination, float] = {}
+        self._left: list[Attempt] = []  # dropped from the pass, which still holds their connections
 
-    def _pass(self, destinations: Sequence[Destination]) -> None:
-        """Scan the source once for `destinations`; commit those that got all of it."""
-        self._passes += 1
-        for destination in destinations:
-            destination.passes += 1
-            destination.began = time.monotonic()
-        names = tuple(destination.name for destination in destinations)
-        self._observe(events.PassStarted(self._passes, names))
-        if self._transfer.truncate:
-            destinations = self._emptied(destinations)
-        if not destinations:
-            return
-        try:
-            with reader(self._snapshot) as source:
-                completed = self._relay(source, destinations)
-        except (CopyFail, CopydError, psycopg.Error) as error:
-            self._blame(error, destinations)
-        else:
-            self._commit(completed)
+    def feed(self) -> None:
+        """Bring every destination to a verdict.
 
-    def _emptied(self, destinations: Sequence[Destination]) -> Sequence[Destination]:
-        """Empty all tables at once, as late as can be; returns those that are empty now."""
-        timeout = self._transfer.prepare_timeout
-        for destination, error in in_parallel(Destination.empty, destinations, timeout=timeout):
-            if error is not None:
-                self._end(destination, Verdict.FAILED, error)
-        return [each for each in destinations if each.verdict is None]
-
-    def _relay(
-        self, source: Connection, destinations: Sequence[Destination]
-    ) -> Sequence[Destination]:
-        """Relay all the data; returns the destinations whose servers say that they have it.
-
-        Raises CopyFail where there is none.
+        Raises SourceLost where those without one need a new snapshot.
         """
-        by_receiver: dict[Receiver, Destination] = {each.fed: each for each in destinations}
-        statement = self._snapshot.statement(source)
-        producer = StatementProducer(source, statement, link=self._transfer.link)
-        copy = CopyManager(
-            producer,
-            *by_receiver,
-            stall_timeout=self._transfer.stall_timeout,
-            producer_stall_timeout=self._transfer.answer_timeout,
-            verdict_timeout=self._transfer.answer_timeout,
-        )
-        with copy:
-            while copy.receivers:
-                try:
-                    self._relay_until_fault(copy, by_receiver)
-                except ReceiverFault as fault:
-                    for receiver, cause in fault.faults.items():
-                        self._drop(by_receiver[receiver], cause)
-        return [by_receiver[receiver] for receiver in copy.completed]
-
-    def _relay_until_fault(
-        self, copy: CopyManager, by_receiver: Mapping[Receiver, Destination]
-    ) -> None:
-        messages = size = 0
-        due = 1  # the first chunk is news at once
+        for destination in self._open():
+            self._due[destination] = -inf
         try:
-            for more_messages, more_size in copy:
-                messages += more_messages
-                size += more_size
-                if size >= due:
-                    self._advance(by_receiver, copy.receivers | copy.completed, messages, size)
-                    messages = size = 0
-                    due = REPORT_EVERY
+            while self._open():
+                # One group at a time: the next pass may be under another snapshot.
+                for scans, group in self._gather():
+                    self._feed(group, scans)
+        except DeadlinePassed as error:
+            self._end_all(error)
+        except SourceLost:
+            self._see_off()
+            raise
         finally:
-            if messages or size:
-                self._advance(by_receiver, copy.receivers | copy.completed, messages, size)
+            for destination in self._open():
+                self._abandon(destination)
+            self._close_left()
 
-    def _advance(
-        self,
-        by_receiver: Mapping[Receiver, Destination],
-        receivers: Iterable[Receiver],
-        messages: int,
-        size: int,
-    ) -> None:
-        fed = [by_receiver[receiver] for receiver in receivers]
+    # -- who is where -----------------------------------------------------------------------------
+
+    def _open(self) -> list[Destination]:
+        return [each for each in self._destinations if each.state is not State.ENDED]
+
+    def _in(self, states: Iterable[State]) -> list[Destination]:
+        wanted = frozenset(states)
+        return [each for each in self._destinations if each.state in wanted]
+
+    def _gather(self) -> list[tuple[tuple[Scan, ...], list[Destination]]]:
+        """Wait until some are ready and nobody else is about to be.
+
+        Returns those that come first and need the same; nobody, where none is left to wait for.
+        """
+        patience = inf
+        while self._open():
+            ready = self._in({State.READY})
+            if ready and patience == inf:
+                patience = self._run.clock() + self._transfer.prepare_timeout
+            if ready and (not self._in(COMING) or self._run.clock() >= patience):
+                groups = self._by_needs(ready)
+                return sorted(groups.items(), key=lambda group: _is_long(group[0]))[:1]
+            self._receive(patience)
+        return []
+
+    def _by_needs(self, ready: Sequence[Destination]) -> dict[tuple[Scan, ...], list[Destination]]:
+        try:
+            snapshot = self._source.snapshot
+        except psycopg.Error as error:
+            raise SourceLost(facts(error)) from error
+        groups: dict[tuple[Scan, ...], list[Destination]] = {}
+        for destination in ready:
+            try:
+                scans = destination.trying.scans(snapshot)
+            except CopydError as error:
+                self._fault(destination, error)
+            else:
+                groups.setdefault(scans, []).append(destination)
+        self._tell_of_writers(groups, snapshot.oldest_writer)
+        return groups
+
+    def _tell_of_writers(self, scans: Iterable[Sequence[Scan]], oldest: float | None) -> None:
+        """Say that rows wait for a transaction of the source that does not end."""
+        waits = any(scan.bounds.until is not None for each in scans for scan in each)
+        if waits and oldest is not None and oldest > self._transfer.deadline:
+            self._run.observe(events.HorizonHeldBack(oldest))
+
+    # -- one pass ---------------------------------------------------------------------------------
+
+    def _feed(self, group: Sequence[Destination], scans: Sequence[Scan]) -> None:
+        names = tuple(destination.name for destination in group)
+        self._run.observe(events.PassStarted(next(self._run.numbers), names))
+        for destination in group:
+            destination.passes += 1
+            destination.began = self._run.clock()
+            destination.move(State.EMPTYING)
+            self._start(destination, destination.trying.empty, self._transfer.prepare_timeout)
+        while any(destination.state is State.EMPTYING for destination in group):
+            self._receive(inf)
+        fed = [destination for destination in group if destination.state is State.FED]
+        try:
+            self._passes.feed(fed, scans)
+        finally:
+            self._close_left()
         for destination in fed:
-            destination.size += size
-        names = frozenset(destination.name for destination in fed)
-        self._observe(events.DataRelayed(names, messages, size))
+            if destination.state is State.FED:
+                destination.move(State.FINISHING)
+                self._start(destination, destination.trying.finish, self._transfer.answer_timeout)
 
-    def _drop(self, destination: Destination, cause: BaseException) -> None:
-        """Take a destination out of the pass, for good or until the next pass."""
-        destination.cause = cause
-        destination.is_dropped = True
-        destination.drops += 1
-        will_return = is_transient(cause) and destination.drops <= self._transfer.reintroduce
-        self._observe(events.DestinationDropped(destination.name, one_line(cause), will_return))
+    def _time_left(self) -> float:
+        return max(self._run.deadline - self._run.clock(), 0.0)
+
+    def _tick(self) -> None:
+        """Attend to the threads while data flows."""
+        self._receive(-inf)
+
+    # -- threads and their news -------------------------------------------------------------------
+
+    def _start(self, destination: Destination, step: Callable[[], None], within: float) -> None:
+        """Take `step` in a thread; it is cut off after `within` seconds."""
+        attempt = destination.trying
+        self._due[destination] = self._run.clock() + within
+        self._within[destination] = within
+
+        def take() -> None:
+            try:
+                attempt.work(step)
+            except Exception as error:  # noqa: BLE001 - handed to the runner, whose boundary this is
+                self._inbox.put(_Done(destination, attempt, error))
+            else:
+                self._inbox.put(_Done(destination, attempt, None))
+
+        threading.Thread(target=take, name=f"copyd {destination.name}", daemon=True).start()
+
+    def _receive(self, until: float) -> None:
+        """Wait until there is news, something is due, or `until`; act on what there is.
+
+        Raises DeadlinePassed.
+        """
+        due = [self._due[each] for each in self._in(BUSY | {State.RESTING})]
+        moment = min([until, self._run.deadline, *due])
+        timeout = min(max(moment - self._run.clock(), 0.0), threading.TIMEOUT_MAX)
+        with suppress(Empty):
+            done = self._inbox.get(timeout=timeout)
+            if done.attempt is done.destination.attempt and done.destination.state in BUSY:
+                self._go_on(done.destination, done.error)
+        now = self._run.clock()
+        if now >= self._run.deadline:
+            raise DeadlinePassed(f"the deadline of {self._transfer.deadline:g} s has passed")
+        for destination in self._in(BUSY | {State.RESTING}):
+            if self._due[destination] <= now:
+                self._is_due(destination)
+
+    def _is_due(self, destination: Destination) -> None:
+        """Try again one that has rested, cut off one that takes too long."""
+        if destination.state is State.RESTING:
+            self._prepare(destination)
+        else:
+            destination.trying.cut()
+            late = TimeoutError(f"no answer within {self._within[destination]:g} s")
+            self._go_on(destination, late)
+
+    def _prepare(self, destination: Destination) -> None:
+        predecessor = destination.backend
+        attempt = self._new_attempt(destination)
+        destination.move(State.PREPARING)
+        self._start(
+            destination,
+            lambda: attempt.prepare(self._source, predecessor),
+            self._transfer.prepare_timeout,
+        )
+
+    def _new_attempt(self, destination: Destination) -> Attempt:
+        run = self._run
+        attempt = Attempt(destination.replica, run.transfer, run.identifier, is_full=run.is_full)
+        destination.attempt = attempt
+        return attempt
+
+    def _go_on(self, destination: Destination, error: Exception | None) -> None:
+        """Go on after a step of a destination, by its state; a defect of ours ends the run."""
+        if error is not None and not isinstance(error, (psycopg.Error, CopydError, OSError)):
+            raise error
+        step = {
+            State.PREPARING: self._prepared,
+            State.CLEARING: self._cleared,
+            State.EMPTYING: self._emptied,
+            State.FINISHING: self._finished,
+            State.SETTLING: self._settled,
+            State.TIDYING: self._tidied,
+        }[destination.state]
+        step(destination, error)
+
+    def _prepared(self, destination: Destination, error: Exception | None) -> None:
+        destination.backend = destination.trying.backend or destination.backend
+        if error is not None:
+            self._fault(destination, error)
+            return
+        destination.move(State.CLEARING)
+        self._start(destination, destination.trying.clear, self._transfer.answer_timeout)
+
+    def _cleared(self, destination: Destination, error: Exception | None) -> None:
+        if error is not None:
+            self._fault(destination, error)
+            return
+        destination.move(State.READY)
+        if destination.faults:
+            self._run.observe(events.DestinationReintroduced(destination.name))
+
+    def _emptied(self, destination: Destination, error: Exception | None) -> None:
+        if error is not None:
+            self._fault(destination, error)
+            return
+        destination.move(State.FED)
+
+    def _finished(self, destination: Destination, error: Exception | None) -> None:
+        attempt = destination.trying
+        if error is None or attempt.is_committed:
+            self._succeed(destination)
+        elif not attempt.is_committing or _is_refused(error, attempt):
+            self._fault(destination, error)
+        elif self._transfer.ledger is None:
+            self._end(destination, Verdict.UNKNOWN, error)
+        else:
+            self._settle(destination, error)
+
+    def _settle(self, destination: Destination, error: Exception) -> None:
+        """Have another try find out what became of the COMMIT of this one."""
+        lost = destination.trying
+        lost.close()
+        settling = self._new_attempt(destination)
+        destination.cause = error
+        destination.move(State.SETTLING)
+        self._start(destination, lambda: settling.settle(lost), inf)
+
+    def _settled(self, destination: Destination, error: Exception | None) -> None:
+        """The ledger has said whether the COMMIT took place, or nobody could read it."""
+        if error is not None:
+            self._end(destination, Verdict.UNKNOWN, error)
+        elif destination.trying.is_committed:
+            self._succeed(destination)
+        else:
+            lost = destination.cause or CopydError("the transaction was lost")
+            self._fault(destination, lost)
+
+    def _tidied(self, destination: Destination, error: Exception | None) -> None:
+        attempt = destination.trying
+        destination.analyze_seconds = attempt.analyze_seconds
+        if error is not None:
+            destination.notes.append(f"after its COMMIT: {facts(error)}")
+        attempt.close()
+        destination.move(State.ENDED)
+
+    # -- verdicts ---------------------------------------------------------------------------------
+
+    def _succeed(self, destination: Destination) -> None:
+        parts = destination.trying.parts
+        destination.rows = sum(part.rows + part.removed for part in parts)
+        destination.size = sum(part.size for part in parts)
+        for part in parts:
+            if part.missed:
+                missed = events.RowsMissed(destination.name, part.there.table, part.missed)
+                self._run.observe(missed)
+        self._judge(destination, Verdict.SUCCEEDED, None)
+        destination.move(State.TIDYING)
+        self._start(destination, destination.trying.tidy, self._transfer.answer_timeout)
+
+    def _fault(self, destination: Destination, cause: BaseException) -> None:
+        """Take a destination out, for good or until it is tried again."""
+        was_fed = destination.state is State.FED
+        destination.faults += 1
+        is_left = destination.faults <= self._transfer.reintroduce.attempts
+        will_return = is_left and is_transient(cause)
+        if was_fed or will_return:
+            told = events.DestinationDropped(destination.name, facts(cause), will_return)
+            self._run.observe(told)
         if not will_return:
             self._end(destination, Verdict.FAILED, cause)
-
-    def _blame(self, error: Exception, destinations: Sequence[Destination]) -> None:
-        """A pass failed as a whole: by receivers that could not start, or else by the source.
-
-        The others of a pass that could not start are innocent and get the next one. Raises
-        `error`, or what caused it, where nobody of the run is to blame: a defect.
-        """
-        fed = [each for each in destinations if each.verdict is None and not each.is_dropped]
-        faults: Mapping[Receiver, BaseException] = {}
-        if isinstance(error, CopyFail) and error.producer_fault is None:
-            faults = error.receiver_faults or {}
-            if fed and not faults:
-                raise error.__cause__ or error
-            for destination in fed:
-                if destination.fed in faults:
-                    self._drop(destination, faults[destination.fed])
             return
-        cause = CopydError(f"source {self._transfer.source.name}: {one_line(error)}")
-        for destination in destinations:
-            if destination.verdict is None:
-                self._end(destination, Verdict.FAILED, cause)
+        destination.cause = cause
+        self._rest(destination, pause(destination.faults, self._transfer.reintroduce))
 
-    def _commit(self, completed: Sequence[Destination]) -> None:
-        """Commit all at once, and say of each as soon as it is known; only that is counted."""
-        timeout = self._transfer.answer_timeout
-        try:
-            for destination, error in in_parallel(Destination.commit, completed, timeout=timeout):
-                self._end(destination, judge_commit(error, is_lost=destination.is_lost), error)
-        finally:
-            for destination in completed:
-                if destination.ended is None:  # the run is interrupted
-                    self._end(destination, Verdict.UNKNOWN, None)
+    def _spare(self, destination: Destination) -> None:
+        """Have one that did nothing wrong start again."""
+        self._rest(destination, 0.0)
+
+    def _rest(self, destination: Destination, seconds: float) -> None:
+        self._let_go(destination)
+        destination.move(State.RESTING)
+        self._due[destination] = self._run.clock() + seconds
+
+    def _close_left(self) -> None:
+        """Close the connections that a copy has held until now."""
+        while self._left:
+            self._left.pop().close()
+
+    def _let_go(self, destination: Destination) -> None:
+        """Close its connection, as soon as no copy holds it."""
+        if destination.attempt is not None:
+            if destination.state is State.FED:
+                self._left.append(destination.attempt)
+            else:
+                destination.attempt.close()
 
     def _end(self, destination: Destination, verdict: Verdict, cause: BaseException | None) -> None:
-        destination.verdict = verdict
-        destination.cause = cause
-        destination.ended = time.monotonic()
-        destination.close()
-        outcome = destination.outcome()
-        self._observe(
+        self._let_go(destination)
+        self._judge(destination, verdict, cause)
+        destination.move(State.ENDED)
+
+    def _judge(
+        self, destination: Destination, verdict: Verdict, cause: BaseException | None
+    ) -> None:
+        destination.judge(verdict, cause, moment=self._run.clock())
+        ended = destination.outcome()
+        self._run.observe(
             events.DestinationEnded(
-                outcome.destination, verdict.value, outcome.rows, outcome.size, outcome.cause
+                ended.destination, verdict.value, ended.rows, ended.size, ended.cause
             )
         )
 
-
-def in_parallel(
-    step: Callable[[Destination], None], destinations: Sequence[Destination], *, timeout: float
-) -> Iterator[tuple[Destination, Exception | None]]:
-    """Take `step` for all destinations at once; yields each when it is done, and what it raised.
-
-    One that is not done after `timeout` seconds is cut off and raised a TimeoutError. When the
-    caller is interrupted, all connections are cut: no thread outlives the run by much.
-    """
-    done: SimpleQueue[tuple[Destination, Exception | None]] = SimpleQueue()
-
-    def take(destination: Destination) -> None:
+    def _see_off(self) -> None:
+        """Wait for those that need the source no more."""
         try:
-            step(destination)
-        except Exception as error:  # noqa: BLE001 - handed to the runner, whose boundary this is
-            done.put((destination, error))
-        else:
-            done.put((destination, None))
+            while self._in(LEAVING):
+                self._receive(inf)
+        except DeadlinePassed as error:
+            self._end_all(error)
 
-    missing = list(destinations)
-    for destination in missing:
-        threading.Thread(target=take, args=(destination,), name="copyd", daemon=True).start()
-    deadline = time.monotonic() + timeout
-    try:
-        while missing:
-            with suppress(Empty):
-                finished = done.get(timeout=max(deadline - time.monotonic(), 0.0))
-                missing.remove(finished[0])
-                yield finished
-                continue
-            late, missing = missing, []
-            for destination in late:
-                destination.cut()
-                yield destination, TimeoutError(f"no answer within {timeout:g} s")
-    finally:
-        for destination in missing:
-            destination.cut()
+    def _end_all(self, cause: DeadlinePassed) -> None:
+        for destination in self._open():
+            if destination.state is State.FINISHING and destination.trying.is_committed:
+                self._succeed(destination)  # the news of it came too late
+            if destination.state is State.TIDYING:
+                destination.notes.append(f"after its COMMIT: {cause}")
+                destination.trying.close()
+                destination.move(State.ENDED)
+            else:
+                self._end(destination, _unfinished(destination), cause)
+
+    def _abandon(self, destination: Destination) -> None:
+        """The run is interrupted, or goes on under another snapshot."""
+        if _unfinished(destination) is Verdict.UNKNOWN:
+            self._end(destination, Verdict.UNKNOWN, None)
+        elif destination.state is State.TIDYING:
+            destination.move(State.ENDED)
+        else:
+            self._rest(destination, 0.0)
+
+
+def _is_long(scans: Sequence[Scan]) -> bool:
+    """Whether a whole table is read; what is short goes first."""
+    return any(scan.bounds.since is None and scan.keys_only is None for scan in scans)
+
+
+def _unfinished(destination: Destination) -> Verdict:
+    """The verdict on one that is not waited for any more."""
+    is_in_doubt = destination.state is State.SETTLING or (
+        destination.state is State.FINISHING and destination.trying.is_committing
+    )
+    return Verdict.UNKNOWN if is_in_doubt else Verdict.FAILED
+
+
+def _is_refused(error: Exception, attempt: Attempt) -> bool:
+    """Whether a COMMIT that raised `error` surely did not take place.
+
+    Who was cut off in the middle, by us or by the network, may have committed all the same.
+    """
+    return not attempt.is_lost and not isinstance(error, TimeoutError)

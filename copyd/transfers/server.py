@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from psycopg import IsolationLevel
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from copyd.conninfo import parse
 from copyd.errors import CopydError
+from copyd.transfers.wording import one_line
 
 Connection = psycopg.Connection[Any]
 
@@ -36,47 +39,31 @@ class Server:
 
         Raises CopydError, without repeating any of it, where libpq cannot read it.
         """
-        try:
-            given = conninfo_to_dict(conninfo)
-        except psycopg.Error:
-            given = None
-        if given is None or _is_misread(given):
-            # Not libpq's message: it may quote a part of the password. Not the cause either.
-            raise CopydError(
-                'the connection string cannot be read; write it as "host=... dbname=..." or as '
-                "postgresql://user@host:port/dbname, with special characters percent-encoded"
-            ) from None
+        given = parse(conninfo)
         return cls(_name(given), conninfo)
 
     def connect(self) -> Connection:
-        """Open a connection that begins transactions by itself.
+        """Open a connection that begins transactions by itself, READ COMMITTED, and speaks UTF-8.
 
-        Raises CopydError where the server cannot be reached or refuses; the cause is psycopg's.
+        Both whatever the role or the database is set to: a snapshot must not be older than what
+        is locked, and names can be in any language. Raises CopydError where the server cannot be reached or refuses; the cause is psycopg's.
         """
         given = conninfo_to_dict(self.conninfo)
         missing = {key: value for key, value in DEFAULTS.items() if key not in given}
         if "PGCONNECT_TIMEOUT" in os.environ or "service" in given or "PGSERVICE" in os.environ:
             missing.pop("connect_timeout", None)  # libpq's own sources may say it
         try:
-            return psycopg.connect(make_conninfo(self.conninfo, **missing))
+            connection = psycopg.connect(
+                make_conninfo(self.conninfo, **missing, client_encoding="UTF8")
+            )
         except psycopg.Error as error:
             reason = one_line(error)
             password = given.get("password")
             if password:
                 reason = reason.replace(str(password), "***")
             raise CopydError(f"cannot connect to {self.name}: {reason}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """Return what `error` says, on one line."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _is_misread(given: dict[str, Any]) -> bool:
-    """Whether a password with a raw ``@`` or ``/`` was taken for a host, port or database."""
-    host, port, dbname = (str(given.get(key, "")) for key in ("host", "port", "dbname"))
-    is_port = all(part.isdecimal() for part in port.split(",") if part)
-    return "@" in host.lstrip("@") or "@" in dbname or "://" in dbname or not is_port
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        return connection
 
 
 def _name(given: dict[str, Any]) -> str:

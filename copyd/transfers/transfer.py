@@ -1,27 +1,48 @@
-"""A transfer: what to copy, from which server to which, and how. Frozen; it does nothing."""
+"""A transfer: what to copy, from which server to which, and how. Frozen; it does nothing.
+
+All durations are seconds.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import timedelta
+
     from copyd.copyman import LinkName
     from copyd.transfers.server import Server
 
-Format = Literal["text", "binary", "csv"]
+Mode = Literal["insert", "replace", "append", "merge"]
+"""``insert`` adds all rows and keeps no ledger: it is what ``copyd copy`` does."""
+Format = Literal["auto", "text", "binary", "csv"]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """All rows of a table; the destinations' table has the same name."""
+class TableOptions:
+    """What is said of one table; None: nothing.
 
-    name: str
+    ``where`` is a condition in SQL, ``cursor`` the column that narrows an incremental scan, ``key``
+    what tells two rows apart.
+    """
 
-    @property
-    def into(self) -> str:
-        """The destinations' table, written as in SQL."""
-        return self.name
+    columns: tuple[str, ...] | None = None
+    where: str | None = None
+    cursor: str | None = None
+    key: tuple[str, ...] | None = None
+
+
+PLAIN = TableOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Tables by name or pattern, as written in SQL; ``options`` by a table's name (TableName)."""
+
+    names: tuple[str, ...]
+    options: Mapping[str, TableOptions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +53,72 @@ class Query:
     into: str
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """One fan-out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How rows get into the tables of one destination.
 
-    Seconds: ``stall_timeout`` without progress, after which a destination is dropped;
-    ``prepare_timeout`` for connecting and for what comes before its data; ``answer_timeout`` for
-    what a server thinks over: the source before it sends more, a destination its verdict and its
-    COMMIT. ``reintroduce``: how many more passes a dropped destination gets within the run.
+    ``before`` and ``after`` are SQL in the transaction of the data, ``after_commit`` outside it.
+    ``tables`` maps a source table to its name there, where it is another one.
     """
 
+    mode: Mode = "replace"
+    replace_with: Literal["delete", "truncate"] = "delete"
+    triggers: Literal["fire", "skip"] = "fire"
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    after_commit: tuple[str, ...] = ()
+    analyze: bool = True
+    adopt: bool = False
+    physical_clone: bool = False
+    tables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A destination: where, and how its tables are loaded."""
+
+    server: Server
+    loading: Loading = Loading()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reintroduce:
+    """How often, and after how long, a dropped destination comes back within a run."""
+
+    attempts: int = 5
+    backoff: float = 1.0
+    max_backoff: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """One fan-out; the keys of a ``[transfers.NAME]`` section have the same names.
+
+    ``overlap``: "all", or how far behind the mark of the cursor to look.
+    ``max_wait``: how long, per pass, one destination may hold the others back; None: until it
+    stalls, and then it is dropped at once.
+    ``answer_timeout``: what a server may think over: the source before it sends more, a
+    destination its verdict. ``ledger``: the schema of the ledger; None keeps none.
+    """
+
+    name: str
     source: Server
-    destinations: tuple[Server, ...]
-    what: Table | Query
-    format: Format = "text"
-    link: LinkName = "auto"
-    truncate: bool = False
-    stall_timeout: float = 60.0
-    prepare_timeout: float = 30.0
+    replicas: tuple[Replica, ...]
+    what: Tables | Query
+    key: tuple[str, ...] | None = None
+    cursor: str | None = None
+    overlap: Literal["all"] | timedelta | int = "all"
+    full_every: float = 86_400.0
+    delete_missing: bool = False
+    max_shrink: float = 0.9
+    deadline: float = 1_800.0
+    prepare_timeout: float = 10.0
+    stall_timeout: float = 5.0
     answer_timeout: float = 900.0
-    reintroduce: int = 0
+    max_wait: float | None = 60.0
+    lock_timeout: float = 1.0
+    reintroduce: Reintroduce = Reintroduce()
+    minimum_destinations: int = 1
+    format: Format = "auto"
+    link: LinkName = "auto"
+    ledger: str | None = "copyd"

@@ -81,28 +81,35 @@ class Server:
 
     @contextmanager
     def database(self, encoding: str = "UTF8") -> Iterator[str]:
-        """A fresh database, dropped afterwards whoever is still connected."""
+        """A fresh database, dropped afterwards whoever is still connected.
+
+        No session is kept: the server may be killed and restarted meanwhile.
+        """
         name = sql.Identifier(f"test_{os.getpid()}_{next(self.names)}")
         with self.connect() as admin:
             create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING {}")
             admin.execute(create.format(name, encoding))
-            try:
-                yield name.as_string().strip('"')
-            finally:
+        try:
+            yield name.as_string().strip('"')
+        finally:
+            with self.connect() as admin:
                 admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @contextmanager
-def running_server(installation: Installation) -> Iterator[Server]:
+def running_server(installation: Installation, **settings: str) -> Iterator[Server]:
+    """A server of its own; `settings` come on top of the cheap ones."""
     with private_folder() as folder:
         cluster = Cluster(installation, folder / "data", socket_directory=None)
         cluster.init(encoding="UTF8", user="tester")
         port = free_port()
-        cluster.settings.update({**CHEAP, "listen_addresses": "127.0.0.1", "port": str(port)})
+        cluster.settings.update(
+            {**CHEAP, "listen_addresses": "127.0.0.1", "port": str(port), **settings}
+        )
         if installation.ssl:
             _give_certificate(cluster)
         with cluster.hba_file.open("a") as hba:
-            hba.write("host all all 127.0.0.1/32 scram-sha-256\n")
+            hba.write("host all,replication all 127.0.0.1/32 scram-sha-256\n")
         with cluster:
             with psycopg.connect(cluster.conninfo(), autocommit=True) as admin:
                 role = sql.SQL("ALTER ROLE tester PASSWORD {}").format(PASSWORD)

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from copyd.config import load
+from copyd.config.model import Destination, TableOptions, Transfer
+from copyd.loading.ledger_table import COLUMNS
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TRANSFERS = ROOT / "docs/transfers.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -31,3 +36,48 @@ def test_make_has_every_target_that_the_documents_name() -> None:
     for page in PAGES:
         for target in re.findall(r"`make ([a-z-]+)`", page.read_text()):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_test_that_is_named_exists(page: Path) -> None:
+    """Beside its name stands the file that it is in."""
+    for line in page.read_text().splitlines():
+        files = re.findall(r"`(tests/[a-z_/]+\.py)`", line)
+        there = "".join((ROOT / file).read_text() for file in files)
+        for name in re.findall(r"`(test_[a-z0-9_]+)`", line):
+            assert f"def {name}(" in there, f"{page.name}: {name}"
+
+
+def test_the_promises_name_tests() -> None:
+    _, _, table = TRANSFERS.read_text().partition("| promise |")
+    promises = table.partition("\n\n")[0].splitlines()[2:]
+    assert len(promises) > 20
+    for promise in promises:
+        assert re.search(r"`tests/[a-z_/]+\.py`: `test_", promise), promise
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", TRANSFERS], ids=lambda page: page.name)
+def test_the_configuration_that_is_shown_can_be_loaded(page: Path, tmp_path: Path) -> None:
+    shown = next(
+        text for text in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
+        if "[transfers." in text
+    )  # fmt: skip
+    (tmp_path / "config.toml").write_text(shown)
+    assert load(tmp_path / "config.toml", environ={}, is_root=True).transfers
+
+
+def test_every_key_of_a_transfer_that_is_named_exists() -> None:
+    keys = {*Transfer.model_fields, *Destination.model_fields, *TableOptions.model_fields}
+    named = set(re.findall(r"`([a-z_]+) = [^`]+`", TRANSFERS.read_text()))
+    assert len(named) > 5
+    assert named <= keys
+
+
+def test_the_ledgers_columns_are_listed() -> None:
+    _, _, table = TRANSFERS.read_text().partition("<!-- ledger -->")
+    listed = [
+        name
+        for line in table.partition("\n\n")[0].splitlines()[3:]
+        for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
+    ]
+    assert sorted(listed) == sorted(COLUMNS)

@@ -265,6 +265,17 @@ def test_lateness_adds_up_over_the_steps(stack: ExitStack) -> None:
     assert 2 <= taken <= 5
 
 
+def test_what_was_held_back_before_counts_too(stack: ExitStack) -> None:
+    late, good = stack.enter_context(Punctual([0.1])), NullReceiver()
+    with CopyManager(chunks(3), late, good, max_wait=0.5) as copy:
+        copy.charge(late, 0.45)
+        assert copy.held_back(late) >= 0.45
+        with pytest.raises(ReceiverFault, match="held the others back"):
+            list(copy)
+        list(copy)
+        assert copy.completed == {good}
+
+
 def test_the_time_in_a_callable_is_its_own(stack: ExitStack) -> None:
     busy, late = threading.Event(), stack.enter_context(Punctual([0.05]))
     slow = CallReceiver(lambda _: busy.wait(0.2))

@@ -9,7 +9,7 @@ from copyd import events
 from copyd.observe.progress import RunProgress
 
 RUN: list[events.Event] = [
-    events.RunStarted(("eu", "us"), 100),
+    events.RunStarted("orders", "7f", ("eu", "us"), 100),
     events.PassStarted(1, ("eu", "us")),
     events.DataRelayed(frozenset({"eu", "us"}), 40, 4_000_000),
     events.DestinationDropped("us", "its [server] went away", will_return=True),

@@ -8,13 +8,27 @@ from rich.console import Console
 from copyd.copyman import Link
 from copyd.observe import report
 from copyd.transfers import Outcome, Report, Verdict
+from copyd.transfers.formats import ChosenFormat
 
 ENDED = Report(
+    transfer="orders",
+    run="7f",
     verdict=Verdict.PARTIAL,
     seconds=2.5,
     outcomes=(
-        Outcome("eu", Verdict.SUCCEEDED, 1_000, 5_000_000, 2.0, 1, Link("plain", "why"), None),
-        Outcome("us", Verdict.FAILED, 0, 0, 0.0, 0, None, "there is no table t"),
+        Outcome(
+            "eu",
+            Verdict.SUCCEEDED,
+            rows=1_000,
+            size=5_000_000,
+            seconds=2.0,
+            passes=1,
+            link=Link("plain", "why"),
+            format=ChosenFormat("text", "because"),
+            analyze_seconds=0.25,
+            notes=("after its COMMIT: no",),
+        ),
+        Outcome("us", Verdict.FAILED, faults=2, cause="there is no table t"),
     ),
 )
 
@@ -24,14 +38,14 @@ def test_the_closing_table_names_each_destination_its_rows_and_its_reason() -> N
     Console(file=text, width=120).print(report.table(ENDED))
     lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
     assert lines[1:] == [
-        "eu 1,000 5.0 MB 2.00 2 succeeded",
+        "eu 1,000 5.0 MB 2.00 2 succeeded: after its COMMIT: no",
         "us 0 0 bytes 0.00 0 failed: there is no table t",
     ]
 
 
 def test_the_json_report_carries_plain_numbers() -> None:
     parsed = json.loads(report.as_json(ENDED))
-    assert parsed["verdict"] == "partial"
+    assert (parsed["transfer"], parsed["run"], parsed["verdict"]) == ("orders", "7f", "partial")
     assert parsed["destinations"][0] == {
         "destination": "eu",
         "verdict": "succeeded",
@@ -41,6 +55,12 @@ def test_the_json_report_carries_plain_numbers() -> None:
         "seconds": 2.0,
         "bytes_per_second": 2_500_000,
         "passes": 1,
+        "faults": 0,
+        "reconciliations": 0,
         "link": "plain",
         "link_reason": "why",
+        "format": "text",
+        "format_reason": "because",
+        "analyze_seconds": 0.25,
+        "notes": ["after its COMMIT: no"],
     }

@@ -4,7 +4,8 @@ import psycopg
 import pytest
 
 from copyd.errors import CopydError
-from copyd.transfers.retry import is_transient
+from copyd.transfers.retry import is_transient, pause
+from copyd.transfers.transfer import Reintroduce
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,11 @@ def test_a_sentence_is_as_transient_as_its_cause() -> None:
     sentence = CopydError("cannot connect")
     sentence.__cause__ = psycopg.OperationalError("refused")
     assert is_transient(sentence)
+
+
+def test_pauses_double_up_to_the_longest_and_are_jittered() -> None:
+    reintroduce = Reintroduce(attempts=9, backoff=1.0, max_backoff=10.0)
+    for faults, longest in [(1, 1.0), (2, 2.0), (4, 8.0), (5, 10.0), (60, 10.0)]:
+        pauses = {pause(faults, reintroduce) for _ in range(50)}
+        assert longest / 2 <= min(pauses) <= max(pauses) <= longest
+        assert len(pauses) > 1

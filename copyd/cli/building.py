@@ -1,0 +1,168 @@
+"""From a configuration file to what carries transfers out; nothing else knows both."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from copyd.config import Config, ConfigError
+    from copyd.config import Transfer as Section
+    from copyd.transfers.server import Server
+    from copyd.transfers.transfer import Loading, Query, Tables, Transfer
+
+    Make = Callable[[str], Server]
+
+DEFAULT_CONFIG = Path("/etc/copyd/config.toml")
+
+config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    metavar="FILE",
+    help="The configuration file.",
+)
+
+
+def open_config(path: Path) -> Config:
+    """Load the configuration at `path` for this process; raises ConfigError."""
+    from copyd.config import load
+
+    return load(path, environ=os.environ, is_root=os.geteuid() == 0)
+
+
+def build(config: Config, name: str, *, make: Make | None = None) -> Transfer:
+    """Make the transfer called `name` from `config`, with its servers: those that `make` makes.
+
+    Raises click.UsageError where there is none, ConfigError where a password file cannot be used,
+    ClusterNotRunningError where a cluster's server has no address yet.
+    """
+    from copyd.config.problems import suggestion
+    from copyd.transfers.transfer import Reintroduce, Replica, Transfer
+
+    make = make or partial(build_server, config)
+    section = config.transfers.get(name)
+    if section is None:
+        near = suggestion(name, config.transfers)
+        raise click.UsageError(f"there is no transfer {name} in the configuration{near}")
+    return Transfer(
+        name=name,
+        source=make(section.source),
+        replicas=tuple(
+            Replica(make(each), _loading(section, each)) for each in section.destinations
+        ),
+        what=_what(section),
+        key=section.key,
+        cursor=section.cursor,
+        overlap=section.overlap,
+        full_every=section.full_every,
+        delete_missing=section.delete_missing,
+        max_shrink=section.max_shrink,
+        deadline=section.deadline,
+        prepare_timeout=section.prepare_timeout,
+        stall_timeout=section.stall_timeout,
+        answer_timeout=section.answer_timeout,
+        max_wait=section.max_wait,
+        lock_timeout=section.lock_timeout,
+        reintroduce=Reintroduce(**dict(section.reintroduce)),
+        minimum_destinations=section.minimum_destinations,
+        format=section.format,
+        ledger=section.ledger_schema,
+    )
+
+
+def build_server(config: Config, name: str) -> Server:
+    """Make the server called `name` of `config`, with its password; raises as `build` does."""
+    from psycopg.conninfo import make_conninfo
+
+    from copyd.transfers.server import Server
+
+    section = config.servers[name]
+    if section.conninfo is not None:
+        conninfo = section.conninfo.get_secret_value()
+    else:
+        conninfo = _cluster_conninfo(config, section.cluster or "", section.dbname or "")
+    more: dict[str, str] = {}
+    if section.password_file is not None:
+        more["password"] = _read_password(section.password_file, name)
+    if section.passfile is not None:
+        more["passfile"] = str(section.passfile)
+    return Server(name, make_conninfo(conninfo, **more))
+
+
+def _cluster_conninfo(config: Config, name: str, dbname: str) -> str:
+    from copyd.cluster import Cluster, Installation
+
+    # Where a server listens, its data directory says: no program is run.
+    no_programs = Installation({"version": "PostgreSQL"})
+    cluster = Cluster(no_programs, config.clusters[name].data_directory, on_parent_exit="leave")
+    return cluster.conninfo(dbname)
+
+
+def _read_password(path: Path, server: str) -> str:
+    """Return the first line of a file that only its owner, and a group, may read."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            line = file.readline()
+    except OSError as error:
+        raise _unusable(path, server, f"one that cannot be read: {error.strerror}") from error
+    if mode & 0o007:
+        raise _unusable(path, server, f"one with mode {mode:o} that others may use: chmod 600 it")
+    try:
+        password = line.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise _unusable(path, server, "one whose first line is not UTF-8") from None
+    if not password or "\0" in password:
+        raise _unusable(path, server, "one whose first line is empty or has a NUL")
+    return password
+
+
+def _unusable(path: Path, server: str, got: str) -> ConfigError:
+    from copyd.config import ConfigError
+
+    text = f"expected a file whose first line is the password, got {got}"
+    return ConfigError(path, [f"servers.{server}.password_file: {text}"])
+
+
+def _what(section: Section) -> Tables | Query:
+    from copyd.names import parse_table_name
+    from copyd.transfers.transfer import Query, TableOptions, Tables
+
+    if section.query is not None:
+        return Query(section.query.strip().rstrip(";"), str(section.into))
+    return Tables(
+        names=tuple(map(str, section.tables or ())),
+        options={
+            str(parse_table_name(text)): TableOptions(**dict(each))
+            for text, each in section.table.items()
+        },
+    )
+
+
+def _loading(section: Section, name: str) -> Loading:
+    """Return how tables are loaded at the destination `name`: its own keys, else the transfer's."""
+    from copyd.names import parse_table_name
+    from copyd.transfers.transfer import Loading
+
+    own = section.at(name)
+    return Loading(
+        mode=section.mode_at(name),
+        replace_with=own.replace_with or section.replace_with,
+        triggers=own.triggers or section.triggers,
+        before=section.before if own.before is None else own.before,
+        after=section.after if own.after is None else own.after,
+        after_commit=section.after_commit if own.after_commit is None else own.after_commit,
+        analyze=section.analyze if own.analyze is None else own.analyze,
+        adopt=own.adopt,
+        physical_clone=own.physical_clone,
+        tables={str(parse_table_name(text)): str(there) for text, there in own.tables.items()},
+    )

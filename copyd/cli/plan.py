@@ -1,0 +1,59 @@
+"""``copyd plan``: the statements that a run would send."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import click
+
+from copyd.cli.building import build, config_option, open_config
+from copyd.cli.once import only_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from copyd.transfers.plan import Section
+
+
+@click.command(short_help="Print the statements that a run would send.")
+@click.argument("transfer", metavar="TRANSFER")
+@config_option
+@click.option(
+    "--destination",
+    "only",
+    metavar="SERVER",
+    multiple=True,
+    help="Only for this destination; give one for each.",
+)
+@click.option("--full", "is_full", is_flag=True, help="As with copyd once --full.")
+def plan(transfer: str, path: Path, only: tuple[str, ...], is_full: bool) -> int:
+    """Print the statements that copyd once TRANSFER would send, in their order, and send none.
+
+    They are those of a run that meets no fault, as the source and the ledgers are now; look-ups
+    in the catalogs are left out. :run, :mark and :unknown stand for what only the run will know.
+
+    Exit codes: 0 printed, 1 a run would fail at the source or at a destination, 2 wrong usage,
+    78 bad configuration.
+    """
+    from copyd.transfers.plan import plan as make_plan
+
+    chosen = only_to(build(open_config(path), transfer), only)
+    sections = make_plan(chosen, is_full=is_full)
+    click.echo("\n\n".join("\n".join(_lines(section)) for section in sections))
+    return 1 if any(section.refusal is not None for section in sections) else 0
+
+
+def _lines(section: Section) -> Iterator[str]:
+    yield f"-- {section.server}: {section.purpose}"
+    if section.refusal is not None:
+        yield f"-- refused: {section.refusal}"
+    for is_setting, statements in groupby(section.statements, key=_is_setting):
+        ended = [f"{statement};" for statement in statements]
+        yield from [" ".join(ended)] if is_setting else ended
+
+
+def _is_setting(statement: str) -> bool:
+    """Whether it is one of the many settings, which share a line."""
+    return statement.startswith("SET LOCAL ")

@@ -1,0 +1,365 @@
+"""What makes a destination unfit for what a run would do there: looked up, said in a sentence.
+
+Nothing is locked or changed. Privileges are those that PostgreSQL 13 to 18 ask for, tried one by
+one: LOCK TABLE in a mode that keeps writers out takes UPDATE, DELETE or TRUNCATE on the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import psycopg
+from psycopg.rows import class_row
+
+from copyd.errors import CopydError
+from copyd.loading.relations import foreign_keys
+from copyd.names import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from copyd.loading.relations import Relation
+    from copyd.loading.target import Target
+
+    Connection = psycopg.Connection[Any]
+
+_UNFIT = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+_EFFECTS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+
+_ACCESS = """
+SELECT c.oid::bigint,
+       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
+       pg_catalog.row_security_active(c.oid) AS has_row_security,
+       pg_catalog.has_table_privilege(c.oid, %(lock)s) AS may_lock,
+       pg_catalog.has_table_privilege(c.oid, 'DELETE') AS may_delete,
+       pg_catalog.has_table_privilege(c.oid, 'TRUNCATE') AS may_truncate,
+       a.selectable, a.insertable, a.updatable, p.foreigners, p.unlogged
+  FROM pg_catalog.pg_class c
+ CROSS JOIN LATERAL (
+       SELECT ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+                       AND pg_catalog.has_column_privilege(c.oid, attnum, 'SELECT')) AS selectable,
+              ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+                       AND pg_catalog.has_column_privilege(c.oid, attnum, 'INSERT')) AS insertable,
+              ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+                       AND pg_catalog.has_column_privilege(c.oid, attnum, 'UPDATE')) AS updatable
+ ) AS a
+ CROSS JOIN LATERAL (
+       SELECT ARRAY(SELECT t.relid::pg_catalog.text FROM pg_catalog.pg_partition_tree(c.oid) AS t
+                      JOIN pg_catalog.pg_class l ON l.oid = t.relid
+                     WHERE l.relkind = 'f' ORDER BY 1) AS foreigners,
+              ARRAY(SELECT t.relid::pg_catalog.text FROM pg_catalog.pg_partition_tree(c.oid) AS t
+                      JOIN pg_catalog.pg_class l ON l.oid = t.relid
+                     WHERE l.relkind = 'r' AND l.relpersistence = 'u' ORDER BY 1) AS unlogged
+ ) AS p
+ WHERE c.oid = ANY (%(oids)s::oid[])
+"""
+_ROLE = """
+SELECT current_user::text AS name, r.rolsuper AS is_superuser,
+       pg_catalog.current_database()::text AS database,
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY') AS may_stage
+  FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+"""
+# tgtype: 1 for each row; 4, 8, 16 on INSERT, DELETE, UPDATE. Partitions have triggers of their own;
+# what they have from their root was called internal before PostgreSQL 15, as foreign keys' are.
+_TRIGGERS = """
+SELECT g.tgname::text
+  FROM pg_catalog.pg_trigger g
+ WHERE (g.tgrelid = %(oid)s::oid
+        OR g.tgrelid IN (SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(%(oid)s::oid) AS p))
+   AND (NOT g.tgisinternal OR (g.tgparentid <> '0' AND g.tgconstrrelid = '0'))
+   AND g.tgenabled IN ('O', 'A')
+   AND g.tgtype::integer & 1 <> 0 AND g.tgtype::integer & 28 <> 0
+ GROUP BY 1 ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What a run does to the tables of one destination; ``insert`` only adds rows.
+
+    ``deletes``: a merge also removes rows that the source no longer has.
+    """
+
+    mode: Literal["insert", "replace", "append", "merge"]
+    replace_with: Literal["delete", "truncate"] = "delete"
+    triggers: Literal["fire", "skip"] = "fire"
+    deletes: bool = False
+
+    @property
+    def truncates(self) -> bool:
+        """Whether it empties tables by TRUNCATE."""
+        return self.mode == "replace" and self.replace_with == "truncate"
+
+
+class Refusal(NamedTuple):
+    """Why something cannot be used so; ``table``: what it is about, None where that is the role."""
+
+    table: str | None
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    name: str
+    is_superuser: bool
+    database: str
+    may_stage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """What the role may do with one table; the columns are those that it may use so."""
+
+    oid: int
+    may_enter: bool
+    has_row_security: bool
+    may_lock: bool
+    may_delete: bool
+    may_truncate: bool
+    selectable: Sequence[str]
+    insertable: Sequence[str]
+    updatable: Sequence[str]
+    foreigners: Sequence[str]
+    unlogged: Sequence[str]
+
+
+def require_fit(connection: Connection, targets: Sequence[Target], use: Use) -> None:
+    """Raise CopydError with the first of the `refusals`."""
+    for sentence in refusals(connection, targets, use):
+        raise CopydError(sentence)
+
+
+def refusals(connection: Connection, targets: Sequence[Target], use: Use) -> tuple[str, ...]:
+    """Say, a sentence each, why `targets` cannot be used so; all of them.
+
+    Looks as the current role. Raises CopydError where a table has just been dropped.
+    """
+    return tuple(each.sentence for each in refusals_by_table(connection, targets, use))
+
+
+def refusals_by_table(
+    connection: Connection, targets: Sequence[Target], use: Use
+) -> tuple[Refusal, ...]:
+    """Say what `refusals` says, and of which table."""
+    role, access = _role(connection), _access(connection, targets)
+    found: list[Refusal] = []
+    for target in targets:
+        theirs = access.get(target.relation.oid)
+        if theirs is None:
+            raise CopydError(f"table {target.relation.label} was dropped just now: run it again")
+        unfit = list(_shape_refusals(target, use, theirs)) or list(
+            _privilege_refusals(target, use, theirs, role)
+        )
+        found += (Refusal(target.relation.label, sentence) for sentence in unfit)
+    if use.mode == "replace":
+        found += _reference_refusals(connection, targets, use)
+    found += (
+        Refusal(None, sentence) for sentence in _role_refusals(connection, targets, use, role)
+    )
+    return tuple(found)
+
+
+def warnings(
+    connection: Connection, relations: Sequence[Relation], *, triggers: str = "fire"
+) -> tuple[str, ...]:
+    """Say what works at a destination, but should be known before."""
+    role = _role(connection)
+    said = []
+    if role.is_superuser:
+        said.append(
+            f"role {quote(role.name)} is a superuser: one with only the privileges that the transfer "
+            "needs would do"
+        )
+    for relation in relations if triggers == "fire" else ():
+        names = [row[0] for row in connection.execute(_TRIGGERS, {"oid": relation.oid})]
+        if names:
+            said.append(
+                f"table {relation.label} has triggers that fire for each row "
+                f"({', '.join(map(quote, names))}): where they are not wanted, use "
+                'triggers = "skip"'
+            )
+    return tuple(said)
+
+
+def _role_refusals(
+    connection: Connection, targets: Sequence[Target], use: Use, role: _Role
+) -> Iterator[str]:
+    """What the role lacks, whichever table it is."""
+    if any(_stages(target, use) for target in targets) and not role.may_stage:
+        yield (
+            f"role {quote(role.name)} may not create temporary tables: "
+            f"GRANT TEMPORARY ON DATABASE {quote(role.database)} TO {quote(role.name)}"
+        )
+    if use.triggers == "skip":
+        yield from _skip_refusals(connection, role)
+
+
+def _role(connection: Connection) -> _Role:
+    with connection.cursor(row_factory=class_row(_Role)) as cursor:
+        role = cursor.execute(_ROLE).fetchone()
+    assert role is not None  # noqa: S101 - pg_roles shows every role to everybody
+    return role
+
+
+def _access(connection: Connection, targets: Sequence[Target]) -> Mapping[int, _Access]:
+    lock = "UPDATE, DELETE, TRUNCATE"
+    if connection.info.server_version >= 170_000:
+        lock += ", MAINTAIN"
+    oids = [target.relation.oid for target in targets]
+    with connection.cursor(row_factory=class_row(_Access)) as cursor:
+        rows = cursor.execute(_ACCESS, {"oids": oids, "lock": lock})
+        return {access.oid: access for access in rows}
+
+
+def _shape_refusals(target: Target, use: Use, access: _Access) -> Iterator[str]:
+    """What no privilege makes fit."""
+    relation, label = target.relation, target.relation.label
+    if relation.kind in _UNFIT:
+        yield f"{label} is {_UNFIT[relation.kind]}: name an ordinary or partitioned table"
+        return
+    if access.foreigners:
+        yield (
+            f"table {label} has foreign tables as partitions ({', '.join(access.foreigners)}), "
+            "whose rows are not committed with the others: name its other partitions"
+        )
+    if relation.kind == "p" and use.truncates:
+        yield (
+            f"table {label} is partitioned and cannot be replaced by TRUNCATE: "
+            'use replace_with = "delete"'
+        )
+    unlogged = [label] if relation.persistence == "u" else access.unlogged
+    if unlogged and use.mode in ("append", "merge"):
+        yield (
+            f"table {', '.join(unlogged)} is UNLOGGED and would be empty after a crash, which "
+            f'mode = "{use.mode}" cannot see: ALTER TABLE ... SET LOGGED, or use mode = "replace"'
+        )
+    if access.has_row_security:
+        yield (
+            f"row security of table {label} applies to this role, which would hide rows: "
+            "connect as a role that has BYPASSRLS or owns the table"
+        )
+
+
+def _privilege_refusals(target: Target, use: Use, access: _Access, role: _Role) -> Iterator[str]:
+    label, name = target.relation.label, quote(role.name)
+    missing = _missing(target, use, access)
+    if not access.may_enter:
+        yield (
+            f"role {name} may not use the schema of table {label}: "
+            f"GRANT USAGE ON SCHEMA {quote(target.relation.schema)} TO {name}"
+        )
+    if missing:
+        yield (
+            f"role {name} may not {', '.join(missing)} on table {label}: "
+            f"GRANT {', '.join(missing)} ON {label} TO {name}"
+        )
+    elif use.mode != "insert" and not access.may_lock:
+        yield (
+            f"role {name} may not lock table {label}, for which privileges on columns do not do: "
+            f"GRANT UPDATE ON {label} TO {name}"
+        )
+
+
+def _missing(target: Target, use: Use, access: _Access) -> list[str]:
+    """Return the privileges, as GRANT takes them, that are needed and lacking."""
+    whole = (*target.names, *target.others) if _rewrites(target, use) else target.names
+    lacking = {
+        "SELECT": _without(access.selectable, whole if _stages(target, use) else ()),
+        "INSERT": _without(access.insertable, whole),
+        "UPDATE": _without(access.updatable, _updated(target) if use.mode == "merge" else ()),
+    }
+    found = [_on_columns(name, columns, whole) for name, columns in lacking.items() if columns]
+    if not (access.selectable or _stages(target, use) or use.mode == "insert"):
+        found.append("SELECT")  # on any column, to see whether there are rows
+    if use.truncates and not access.may_truncate:
+        found.append("TRUNCATE")
+    if _deletes(target, use) and not access.may_delete:
+        found.append("DELETE")
+    return found
+
+
+def _updated(target: Target) -> list[str]:
+    """Return the columns that a merge sets; those of the key as well: = is not the same bytes."""
+    return [column.name for column in target.columns if column.identity != "a"]
+
+
+def _deletes(target: Target, use: Use) -> bool:
+    if use.mode == "replace":
+        return not use.truncates
+    return use.mode == "merge" and (use.deletes or _rewrites(target, use))
+
+
+def _rewrites(target: Target, use: Use) -> bool:
+    """Whether changed rows are always deleted and inserted anew, for what cannot be set."""
+    key = target.key.columns if target.key is not None else ()
+    fixed = [each for each in target.columns if each.identity == "a" and each.name not in key]
+    return use.mode == "merge" and bool(fixed)
+
+
+def _without(allowed: Sequence[str], needed: Iterable[str]) -> list[str]:
+    return [name for name in needed if name not in allowed]
+
+
+def _on_columns(privilege: str, columns: Sequence[str], whole: Sequence[str]) -> str:
+    if len(columns) == len(whole):
+        return privilege
+    return f"{privilege} ({', '.join(map(quote, columns))})"
+
+
+def _stages(target: Target, use: Use) -> bool:
+    """Whether rows go through a temporary table, which is made like the columns of the target."""
+    return use.mode == "merge" or (use.mode == "append" and target.key is not None)
+
+
+def _reference_refusals(
+    connection: Connection, targets: Sequence[Target], use: Use
+) -> Iterator[Refusal]:
+    """Emptying a table must not reach tables that nothing is loaded into."""
+    oids = [target.relation.oid for target in targets]
+    outside = [
+        key
+        for key in foreign_keys(connection, oids)
+        if key.referenced in oids and key.referencing not in oids
+    ]
+    for target in targets:
+        label = target.relation.label
+        towards = [key for key in outside if key.referenced == target.relation.oid]
+        reached = [
+            f"{key.referencing_table} (ON DELETE {_EFFECTS[key.action]})"
+            for key in towards
+            if key.action in _EFFECTS
+        ]
+        if reached:
+            yield Refusal(
+                label,
+                f"replacing table {label} would change rows of {', '.join(reached)}, which the "
+                "transfer does not load: add what references it to the transfer, or use "
+                'mode = "merge"',
+            )
+        elif towards and use.truncates:
+            names = sorted({key.referencing_table for key in towards})
+            yield Refusal(
+                label,
+                f"table {label} cannot be truncated while {', '.join(names)} references it, which "
+                'the transfer does not load: add it to the transfer, or use replace_with = "delete"',
+            )
+
+
+def _skip_refusals(connection: Connection, role: _Role) -> Iterator[str]:
+    """Try it in a savepoint: what managed services allow beside the catalog is seen as well."""
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute("SET LOCAL session_replication_role = 'replica'")
+    except psycopg.errors.InsufficientPrivilege:
+        name = quote(role.name)
+        has_grant = connection.info.server_version >= 150_000
+        cure = f"GRANT SET ON PARAMETER session_replication_role TO {name}"
+        yield (
+            f'triggers = "skip" needs the right to set session_replication_role, which role {name} '
+            f"lacks: {cure if has_grant else 'connect as a superuser'}, or use "
+            'triggers = "fire"'
+        )

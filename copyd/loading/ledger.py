@@ -1,0 +1,265 @@
+"""The ledger: what each destination table holds, written in the transaction of the data itself.
+
+Everything here runs in a transaction that the caller opened, READ COMMITTED, and waits for a row
+that another run holds as long as that transaction's ``lock_timeout`` allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.rows import dict_row, tuple_row
+
+from copyd.errors import CopydError
+from copyd.loading import ledger_table
+from copyd.names import TableName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    import psycopg
+    from psycopg.rows import DictRow
+
+    Connection = psycopg.Connection[Any]
+
+_READ = [name for name in ledger_table.COLUMNS if name != "previous_run"]
+_MAY_BE_NULL = {"horizon", "full_horizon", "mark", "filenode", "full_at"}
+_WANTED = """
+(SELECT wanted.schema, wanted.name
+   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
+                   pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS wanted (schema, name))
+"""
+# ON CONFLICT waits for a row that is not committed yet, which no SELECT sees, and locks the row
+# even where it then does not update. In one order, so that two runs cannot deadlock.
+_HOLD = """
+INSERT INTO {} AS held (schema, name)
+SELECT wanted.schema, wanted.name FROM {} AS wanted
+ ORDER BY wanted.schema COLLATE pg_catalog."C", wanted.name COLLATE pg_catalog."C"
+    ON CONFLICT (schema, name) DO UPDATE SET run = held.run WHERE false
+"""
+_WRITE = """
+INSERT INTO {} AS held ({}) VALUES ({})
+    ON CONFLICT (schema, name) DO UPDATE SET ({}) = ({}),
+       previous_run = CASE WHEN held.run = excluded.run THEN held.previous_run ELSE held.run END
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in the history of which cluster a snapshot was taken; ``lsn`` as a number of bytes."""
+
+    system_identifier: int
+    timeline: int
+    lsn: int
+
+    @property
+    def lsn_text(self) -> str:
+        """The LSN as PostgreSQL spells it."""
+        return f"{self.lsn >> 32:X}/{self.lsn & 0xFFFFFFFF:X}"
+
+
+def parse_lsn(text: str) -> int:
+    """Return the number that a ``pg_lsn`` such as ``16/B374D848`` stands for.
+
+    Raises ValueError where it is none.
+    """
+    high, low = (int(half, 16) for half in text.split("/"))
+    return high << 32 | low
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one destination table holds, ``schema`` and ``name`` being its own.
+
+    ``relation`` is its oid when it was loaded, ``filenode`` that of the source's table.
+    ``full_at`` is when everything was looked at last, ``committed_at`` the destination's time of
+    writing: `Ledger.record` sets it, whatever is given.
+    """
+
+    schema: str
+    name: str
+    relation: int
+    transfer: str
+    run: str
+    position: Position
+    snapshot: str
+    horizon: int | None
+    full_horizon: int | None
+    mark: str | None
+    filenode: int | None
+    rows: int
+    size: int
+    format: str
+    fingerprint: str
+    committed_at: datetime
+    full_at: datetime | None
+    after_commit_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger of one database, in the schema of this name."""
+
+    schema: str = "copyd"
+
+    def prepare(self, connection: Connection) -> bool:
+        """See that the ledger can be trusted, in one query; create it where there is none.
+
+        True where it was created: commit soon, for other runs wait until then. Raises CopydError
+        where it may not be created, or where others could have, or have, put something there.
+        """
+        return ledger_table.prepare(connection, self.schema)
+
+    def refusals(self, connection: Connection) -> tuple[str, ...]:
+        """Say all that `prepare` would raise; nothing is created."""
+        return tuple(ledger_table.refusals(ledger_table.look(connection, self.schema), self.schema))
+
+    def creation(self, connection: Connection) -> tuple[sql.Composed, ...]:
+        """Return the statements with which `prepare` would create the ledger, if it would."""
+        return ledger_table.creation(connection, self.schema)
+
+    def claim(self, connection: Connection, schema: str, name: str) -> Entry | None:
+        """Lock the row of one table; `claim_all` says the rest."""
+        table = TableName(schema, name)
+        return self.claim_all(connection, [table])[table]
+
+    def claim_all(
+        self, connection: Connection, names: Iterable[TableName]
+    ) -> dict[TableName, Entry | None]:
+        """Lock the rows of these tables until the transaction ends, and return the newest ones.
+
+        None where no load was ever committed. One round trip. Raises
+        psycopg.errors.LockNotAvailable where another run holds one of them, CopydError where
+        somebody has emptied columns.
+        """
+        claimed = sorted(set(names))
+        if not claimed:
+            return {}
+        with self._cursor(connection) as cursor:
+            with connection.pipeline():
+                self.hold(connection, claimed)
+                cursor.execute(self._read, _arrays(claimed))
+            found = {TableName(row["schema"], row["name"]): row for row in cursor}
+        return {name: _entry(found[name]) for name in claimed}
+
+    def look(
+        self, connection: Connection, names: Iterable[TableName]
+    ) -> dict[TableName, Entry | None]:
+        """Return the rows of these tables as they are, without a lock; they may change any time.
+
+        None where no load was ever committed, as without a ledger. Raises as `claim_all` does.
+        """
+        wanted = sorted(set(names))
+        entries: dict[TableName, Entry | None] = dict.fromkeys(wanted)
+        if self.creation(connection):
+            return entries
+        with self._cursor(connection) as cursor:
+            for row in cursor.execute(self._read, _arrays(wanted)):
+                entries[TableName(row["schema"], row["name"])] = _entry(row)
+        return entries
+
+    def record(self, connection: Connection, entry: Entry) -> None:
+        """Write what a table holds from this transaction's COMMIT on; claim its row first."""
+        position = entry.position
+        values: dict[str, object] = {
+            "system_identifier": position.system_identifier,
+            "timeline": position.timeline,
+            "lsn": position.lsn_text,
+        }
+        values |= {name: getattr(entry, name) for name in _READ if name not in values}
+        excluded = [sql.SQL("excluded.") + sql.Identifier(name) for name in _READ]
+        names = sql.SQL(", ").join(map(sql.Identifier, _READ))
+        write = sql.SQL(_WRITE).format(
+            self._table,
+            names,
+            sql.SQL(", ").join(map(_written, _READ)),
+            names,
+            sql.SQL(", ").join(excluded),
+        )
+        connection.execute(write, values)
+
+    def settle(self, connection: Connection, schema: str, name: str, run: str) -> bool:
+        """Whether `run` committed a load of this table, said under the row's lock.
+
+        A COMMIT that is under way, or waits for a standby, is waited for. What is told stays true
+        when one other run has committed since, not when several have. Raises
+        psycopg.errors.LockNotAvailable while it cannot be told.
+        """
+        names = [TableName(schema, name)]
+        read = sql.SQL("SELECT run, previous_run FROM {} WHERE (schema, name) IN {}").format(
+            self._table, sql.SQL(_WANTED)
+        )
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            with connection.pipeline():
+                self.hold(connection, names)
+                cursor.execute(read, _arrays(names))
+            row = cursor.fetchone()
+        return row is not None and run in row
+
+    def after_commit_done(
+        self, connection: Connection, names: Iterable[TableName], run: str
+    ) -> None:
+        """Note that what follows the COMMIT of `run` is done; rows of other runs stay."""
+        noted = sorted(set(names))
+        note = sql.SQL(
+            "UPDATE {} SET after_commit_done = true"
+            " WHERE (schema, name) IN {} AND run = %(run)s::pg_catalog.text"
+        ).format(self._table, sql.SQL(_WANTED))
+        with connection.pipeline():
+            self.hold(connection, noted)
+            connection.execute(note, {**_arrays(noted), "run": run})
+
+    def hold(self, connection: Connection, names: Iterable[TableName]) -> None:
+        """Lock the rows of these tables, each made where it is missing."""
+        hold = sql.SQL(_HOLD).format(self._table, sql.SQL(_WANTED))
+        connection.execute(hold, _arrays(sorted(set(names))))
+
+    @property
+    def _table(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, ledger_table.NAME)
+
+    @property
+    def _read(self) -> sql.Composed:
+        return sql.SQL("SELECT {} FROM {} WHERE (schema, name) IN {}").format(
+            sql.SQL(", ").join(map(_readable, _READ)), self._table, sql.SQL(_WANTED)
+        )
+
+    def _cursor(self, connection: Connection) -> psycopg.Cursor[DictRow]:
+        """Binary, so that no DateStyle comes between."""
+        return connection.cursor(binary=True, row_factory=dict_row)
+
+
+def _arrays(names: list[TableName]) -> dict[str, list[str]]:
+    return {"schemas": [name.schema for name in names], "names": [name.name for name in names]}
+
+
+def _readable(name: str) -> sql.Composable:
+    column = sql.Identifier(name)
+    return sql.SQL("{0}::pg_catalog.text AS {0}").format(column) if name == "lsn" else column
+
+
+def _written(name: str) -> sql.Composable:
+    if name == "committed_at":
+        return sql.SQL("pg_catalog.clock_timestamp()")
+    kind = sql.SQL(ledger_table.COLUMNS[name].split()[0])
+    return sql.SQL("{}::{}").format(sql.Placeholder(name), kind)
+
+
+def _entry(row: DictRow) -> Entry | None:
+    """Return the row as an entry; None where it was never more than locked."""
+    if row["run"] is None:
+        return None
+    table = TableName(row["schema"], row["name"])
+    empty = [name for name, value in row.items() if value is None and name not in _MAY_BE_NULL]
+    if empty:
+        raise CopydError(
+            f"the ledger's row of table {table} was changed by hand, it lacks {', '.join(empty)}; "
+            "delete that row and load the table again, adopting what it holds"
+        )
+    position = Position(
+        row.pop("system_identifier"), row.pop("timeline"), parse_lsn(row.pop("lsn"))
+    )
+    return Entry(position=position, **row)

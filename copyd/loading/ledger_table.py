@@ -1,0 +1,305 @@
+"""The ledger's table: how it is made, and when it is refused because it would run as us.
+
+What a trigger, a rule, a policy, a default, a constraint or an index calls runs with the rights
+of the role that writes the row. So the table is used only where nobody but that role (and
+superusers) can have put something there, and where nothing was put there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from copyd.errors import CopydError
+from copyd.names import TableName, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import psycopg
+
+    Connection = psycopg.Connection[Any]
+
+NAME = "ledger"
+VERSION = 1
+COLUMNS = {
+    # "C": an index in another collation is broken by an update of the operating system's.
+    "schema": 'pg_catalog.text COLLATE pg_catalog."C" NOT NULL',
+    "name": 'pg_catalog.text COLLATE pg_catalog."C" NOT NULL',
+    "relation": "pg_catalog.int8",
+    "transfer": "pg_catalog.text",
+    "run": "pg_catalog.text",
+    "previous_run": "pg_catalog.text",
+    "system_identifier": "pg_catalog.int8",
+    "timeline": "pg_catalog.int8",
+    "lsn": "pg_catalog.pg_lsn",
+    "snapshot": "pg_catalog.text",
+    "horizon": "pg_catalog.int8",
+    "full_horizon": "pg_catalog.int8",
+    "mark": "pg_catalog.text",
+    "filenode": "pg_catalog.int8",
+    "rows": "pg_catalog.int8",
+    "size": "pg_catalog.int8",
+    "format": "pg_catalog.text",
+    "fingerprint": "pg_catalog.text",
+    "committed_at": "pg_catalog.timestamptz",
+    "full_at": "pg_catalog.timestamptz",
+    "after_commit_done": "pg_catalog.bool",
+}
+"""Every column and its type, as `_FACTS` spells them. All but the key may be NULL: so is a row
+that was locked before anything was loaded."""
+
+_SHAPE = [f"{name} {kind}" for name, kind in COLUMNS.items()]
+_COMMENT = f"What copyd loaded into the tables of this database (ledger version {VERSION})"
+_CREATION = 0x636F707964
+"""The advisory lock of those who create: "copyd"."""
+
+# Triggers of foreign keys count too: ours has none, and somebody else's would hold our rows up.
+_FACTS = """
+SELECT current_user::pg_catalog.text AS role,
+       pg_catalog.current_database()::pg_catalog.text AS database,
+       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create,
+       pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text AS schema_owner,
+       ARRAY(SELECT CASE WHEN grantee <> 0 THEN pg_catalog.pg_get_userbyid(grantee) END
+               FROM pg_catalog.aclexplode(n.nspacl)
+              WHERE privilege_type = 'CREATE' AND grantee <> n.nspowner
+            )::pg_catalog.text[] AS schema_writers,
+       pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text AS table_owner,
+       ARRAY(SELECT CASE WHEN grantee <> 0 THEN pg_catalog.pg_get_userbyid(grantee) END
+               FROM (SELECT g.grantee, g.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS g
+                      UNION
+                     SELECT g.grantee, g.privilege_type FROM pg_catalog.pg_attribute AS a,
+                            pg_catalog.aclexplode(a.attacl) AS g
+                      WHERE a.attrelid = c.oid) AS granted
+              WHERE privilege_type <> 'SELECT' AND grantee <> c.relowner
+            )::pg_catalog.text[] AS table_writers,
+       c.relkind = 'r' AND c.relpersistence = 'p' AND c.reloftype = 0 AS is_plain,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits
+                WHERE c.oid IN (inhrelid, inhparent)) AS has_relatives,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = c.oid) AS has_trigger,
+       EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid) AS has_rule,
+       c.relrowsecurity OR c.relforcerowsecurity
+         OR EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = c.oid) AS has_policy,
+       EXISTS (SELECT FROM pg_catalog.pg_constraint
+                WHERE conrelid = c.oid AND contype NOT IN ('p', 'n')) AS has_constraint,
+       EXISTS (SELECT FROM pg_catalog.pg_statistic_ext WHERE stxrelid = c.oid) AS has_statistics,
+       ARRAY(SELECT indisprimary AND indisvalid AND indkey::pg_catalog.text = '1 2'
+               FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS indexes,
+       ARRAY(SELECT pg_catalog.concat(
+                      a.attname, ' ', tn.nspname, '.', t.typname,
+                      CASE WHEN a.atttypmod <> -1 THEN ' modified' END,
+                      CASE WHEN a.attcollation <> t.typcollation
+                           THEN pg_catalog.concat(' COLLATE ', ln.nspname, '.',
+                                                  pg_catalog.quote_ident(l.collname)) END,
+                      CASE WHEN a.attnotnull THEN ' NOT NULL' END,
+                      CASE WHEN a.atthasdef THEN ' DEFAULT' END,
+                      CASE WHEN a.attidentity <> '' THEN ' IDENTITY' END)
+               FROM pg_catalog.pg_attribute AS a
+               JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+               JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.typnamespace
+               LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
+               LEFT JOIN pg_catalog.pg_namespace AS ln ON ln.oid = l.collnamespace
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+              ORDER BY a.attnum) AS columns,
+       pg_catalog.obj_description(c.oid, 'pg_class') AS comment
+  FROM (VALUES (%(schema)s::pg_catalog.text, %(name)s::pg_catalog.text)) AS wanted (schema, name)
+  LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.schema
+  LEFT JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the catalogs say. No owner: it is not there. A writer of None is PUBLIC."""
+
+    role: str
+    database: str
+    may_create: bool
+    schema_owner: str | None
+    schema_writers: Sequence[str | None]
+    table_owner: str | None
+    table_writers: Sequence[str | None]
+    is_plain: bool | None
+    has_relatives: bool
+    has_trigger: bool
+    has_rule: bool
+    has_policy: bool | None
+    has_constraint: bool
+    has_statistics: bool
+    indexes: Sequence[bool]
+    columns: Sequence[str]
+    comment: str | None
+
+
+def prepare(connection: Connection, schema: str) -> bool:
+    """See that the table in `schema` can be trusted, in one query; create it where there is none.
+
+    True where it was created: commit soon, for others who would create it wait. Raises CopydError
+    where it may not be created, or may not be used.
+    """
+    if _checked(connection, schema).table_owner is not None:
+        return False
+    connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_CREATION])
+    facts = _checked(connection, schema)  # another run may have been faster
+    if facts.table_owner is not None:
+        return False
+    if facts.schema_owner is None:
+        _create_schema(connection, schema)
+    _create_table(connection, schema)
+    if _checked(connection, schema).table_owner is None:
+        raise CopydError(f"{quote(schema)} is no name for the ledger's schema: use a shorter one")
+    return True
+
+
+def creation(connection: Connection, schema: str) -> tuple[sql.Composed, ...]:
+    """Return the statements that would make the ledger, none where it is there.
+
+    Default privileges apart: what they give others is taken back as well.
+    """
+    facts = look(connection, schema)
+    if facts.table_owner is not None:
+        return ()
+    made = () if facts.schema_owner is not None else (_schema_statement(schema),)
+    return (*made, *_table_statements(schema))
+
+
+def refusal(facts: Facts, schema: str) -> str | None:
+    """Say why the ledger cannot be used, or made, and what to do; None where it can."""
+    return next(refusals(facts, schema), None)
+
+
+def refusals(facts: Facts, schema: str) -> Iterator[str]:
+    """Say all that keeps the ledger from being used, or made; a sentence each."""
+    table = TableName(schema, NAME)
+    ours, where = quote(schema), f"in database {quote(facts.database)}"
+    if facts.schema_owner is None and not facts.may_create:
+        yield (
+            f"the ledger needs a schema {ours} {where} and role {quote(facts.role)} may not create"
+            f" it; have an administrator run there: "
+            f"CREATE SCHEMA {ours} AUTHORIZATION {quote(facts.role)}"
+        )
+    if facts.schema_owner is not None:
+        for problem in _problems_of_schema(facts, ours):
+            yield f"schema {ours} {where} cannot hold the ledger: {problem}"
+    if facts.table_owner is not None:
+        for problem in _problems_of_table(facts, table):
+            yield f"{table} {where} cannot be the ledger: {problem}"
+
+
+def _problems_of_schema(facts: Facts, schema: str) -> Iterator[str]:
+    if facts.schema_owner != facts.role:
+        yield (
+            f"it belongs to role {quote(str(facts.schema_owner))}; where it is meant for copyd, "
+            f"run there: ALTER SCHEMA {schema} OWNER TO {quote(facts.role)}"
+        )
+    if facts.schema_writers:
+        yield (
+            "others can create objects in it; run there: "
+            f"REVOKE CREATE ON SCHEMA {schema} FROM {_roles(facts.schema_writers)}"
+        )
+
+
+def _problems_of_table(facts: Facts, table: TableName) -> Iterator[str]:
+    if facts.table_owner != facts.role:
+        yield (
+            f"it belongs to role {quote(str(facts.table_owner))}; where it is copyd's own, "
+            f"run there: ALTER TABLE {table} OWNER TO {quote(facts.role)}"
+        )
+    if not facts.is_plain:
+        yield "it is no ordinary, permanent table; drop it or give the ledger another schema"
+    if facts.table_writers:
+        yield (
+            "others can change it; run there: "
+            f"REVOKE ALL ON TABLE {table} FROM {_roles(facts.table_writers)}"
+        )
+    for is_there, what in (
+        (facts.has_relatives, "it inherits, is a partition, or has children"),
+        (facts.has_trigger, "it has a trigger or is referenced by a foreign key"),
+        (facts.has_rule, "it has a rule"),
+        (facts.has_policy, "it has row security"),
+        (facts.has_constraint, "it has a constraint beyond its primary key"),
+        (facts.has_statistics, "it has extended statistics"),
+        (list(facts.indexes) != [True], f"its only index must be PRIMARY KEY ({_KEY})"),
+    ):
+        if is_there:
+            yield f"{what}, which copyd did not make; undo that or give the ledger another schema"
+    if list(facts.columns) != _SHAPE:
+        yield _other_columns(facts)
+
+
+_KEY = "schema, name"
+
+
+def _other_columns(facts: Facts) -> str:
+    version = re.search(r"\(ledger version (\d{1,9})\)$", facts.comment or "")
+    if version is not None and int(version[1]) != VERSION:
+        return (
+            f"it is of version {version[1]} and this copyd knows version {VERSION}; "
+            "use the copyd that made it or give the ledger another schema"
+        )
+    different = sorted({*facts.columns} ^ {*_SHAPE}) or ["their order"]
+    return (
+        f"its columns are not copyd's ({', '.join(different)}); "
+        "undo that or give the ledger another schema"
+    )
+
+
+def _checked(connection: Connection, schema: str) -> Facts:
+    facts = look(connection, schema)
+    reason = refusal(facts, schema)
+    if reason is not None:
+        raise CopydError(reason)
+    return facts
+
+
+def look(connection: Connection, schema: str) -> Facts:
+    """Ask the catalogs what there is."""
+    with connection.cursor(row_factory=class_row(Facts)) as cursor:
+        found = cursor.execute(_FACTS, {"schema": schema, "name": NAME}).fetchone()
+    assert found is not None  # noqa: S101 - the VALUES make it one row
+    return found
+
+
+def _create_schema(connection: Connection, schema: str) -> None:
+    """Create it; what default privileges (ALTER DEFAULT PRIVILEGES) gave others is taken back."""
+    name = sql.Identifier(schema)
+    connection.execute(_schema_statement(schema))
+    for role in look(connection, schema).schema_writers:
+        revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM {}")
+        connection.execute(revoke.format(name, _grantee(role)))
+
+
+def _create_table(connection: Connection, schema: str) -> None:
+    """Create it; as with the schema, default privileges are taken back."""
+    table = sql.Identifier(schema, NAME)
+    for statement in _table_statements(schema):
+        connection.execute(statement)
+    for role in look(connection, schema).table_writers:
+        revoke = sql.SQL("REVOKE ALL ON TABLE {} FROM {}")
+        connection.execute(revoke.format(table, _grantee(role)))
+
+
+def _schema_statement(schema: str) -> sql.Composed:
+    return sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema))
+
+
+def _table_statements(schema: str) -> tuple[sql.Composed, ...]:
+    table = sql.Identifier(schema, NAME)
+    columns = sql.SQL(", ".join(_SHAPE))
+    create = sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
+    return (
+        create.format(table, columns, sql.SQL(_KEY)),
+        sql.SQL("COMMENT ON TABLE {} IS {}").format(table, _COMMENT),
+    )
+
+
+def _grantee(role: str | None) -> sql.Composable:
+    return sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
+
+
+def _roles(writers: Sequence[str | None]) -> str:
+    return ", ".join(sorted({"PUBLIC" if role is None else quote(role) for role in writers}))

@@ -1,0 +1,216 @@
+"""Temporary tables that rows go into first, and the statements that bring them on by key; pure.
+
+Rows are compared by their image (``*<>``): the bytes that are stored. What is equal to = may still
+be something else: 1.0 and 1.00, 0 and -0, a word in another case. Rows are told apart by the
+operators of the key's own index. Nothing here is looked up in a schema that others can write to.
+
+What must happen first is counted by what must happen later: PostgreSQL docs, "Data-Modifying
+Statements in WITH", leaves their order open otherwise. They are one statement because foreign keys
+are checked at its end: a row may reference one that comes with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from copyd.loading.target import copy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from copyd.loading.target import Target
+
+_COMMA = sql.SQL(", ")
+_ABSENT = """NOT EXISTS (SELECT FROM {rows} AS target WHERE {same_key})"""
+_UPSERT = """
+WITH updated AS (
+    {update}
+), inserted AS (
+    INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
+    SELECT {staged_columns} FROM {stage} AS staged
+     WHERE {absent} AND (SELECT pg_catalog.count(*) FROM updated) OPERATOR(pg_catalog.>=) 0
+    RETURNING 1
+)
+SELECT (SELECT pg_catalog.count(*) FROM inserted), (SELECT pg_catalog.count(*) FROM updated), 0
+"""
+_UPDATE = """UPDATE {rows} AS target SET {assignments} FROM {stage} AS staged
+     WHERE {same_key} AND {differs} RETURNING 1"""
+_NOTHING = sql.SQL("SELECT WHERE false")
+_REWRITE = """
+WITH changed AS (
+    DELETE FROM {rows} AS target USING {stage} AS staged
+     WHERE {same_key} AND {differs} RETURNING {kept}
+), removed AS (
+    {remove}
+), cleared AS (
+    SELECT (SELECT pg_catalog.count(*) FROM changed)
+           OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM removed) AS rows
+), updated AS (
+    INSERT INTO {table} ({all_columns}) OVERRIDING SYSTEM VALUE
+    SELECT {all_values} FROM {stage} AS staged JOIN changed AS target ON {same_key}
+     WHERE (SELECT rows FROM cleared) OPERATOR(pg_catalog.>=) 0 RETURNING 1
+), inserted AS (
+    INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE
+    SELECT {staged_columns} FROM {stage} AS staged
+     WHERE {absent} AND (SELECT rows FROM cleared) OPERATOR(pg_catalog.>=) 0 RETURNING 1
+)
+SELECT (SELECT pg_catalog.count(*) FROM inserted), (SELECT pg_catalog.count(*) FROM updated),
+       (SELECT pg_catalog.count(*) FROM removed)
+"""
+
+
+def stage(target: Target) -> sql.Composed:
+    """Make a table for rows of `target`: the columns that travel, no constraint, no default."""
+    return _create(_stage(target), target, target.names)
+
+
+def stage_keys(target: Target) -> sql.Composed:
+    """Make a table for keys alone: those that the source still has."""
+    return _create(_key_stage(target), target, target.required_key.columns)
+
+
+def copy_into_stage(target: Target, *, format: str) -> sql.Composed:  # noqa: A002 - COPY's own word
+    """COPY rows into what `stage` made."""
+    return copy(_stage(target), target.names, format=format)
+
+
+def copy_keys(target: Target, *, format: str) -> sql.Composed:  # noqa: A002 - COPY's own word
+    """COPY keys into what `stage_keys` made."""
+    return copy(_key_stage(target), target.required_key.columns, format=format)
+
+
+def analyze(target: Target) -> sql.Composed:
+    """Tell the planner what is staged: nothing else does, for a temporary table."""
+    return _analyze(_stage(target), target)
+
+
+def analyze_keys(target: Target) -> sql.Composed:
+    """Tell the planner which keys are staged."""
+    return _analyze(_key_stage(target), target)
+
+
+def insert_absent(target: Target) -> sql.Composed:
+    """Insert the staged rows whose key the table has not."""
+    return sql.SQL(
+        "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE"
+        " SELECT {staged_columns} FROM {stage} AS staged WHERE {absent}"
+    ).format(**_parts(target))
+
+
+def upsert(target: Target) -> sql.Composed:
+    """Update the rows that differ, then insert the absent; yields rows inserted, updated, and 0.
+
+    An identity column that is GENERATED ALWAYS cannot be set: it is left as it is.
+    """
+    parts = _parts(target)
+    assignments = [
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("staged", name))
+        for name in (column.name for column in target.columns if column.identity != "a")
+    ]
+    update = sql.SQL(_UPDATE).format(assignments=_COMMA.join(assignments), **parts)
+    return sql.SQL(_UPSERT).format(update=update if assignments else _NOTHING, **parts)
+
+
+def rewrite(target: Target, *, removes: bool) -> sql.Composed:
+    """Delete the rows that differ, insert them anew, then the absent.
+
+    So two rows may trade a value that no two may have at a time. What the columns hold that do not
+    travel is kept. ``removes``: does what `delete_missing` does as well. Yields rows inserted,
+    updated, removed.
+    """
+    kept = [*target.required_key.columns, *target.others]
+    values = [*_qualified("staged", target.names), *_qualified("target", target.others)]
+    remove = sql.SQL("{} RETURNING 1").format(delete_missing(target)) if removes else _NOTHING
+    return sql.SQL(_REWRITE).format(
+        kept=_COMMA.join(_qualified("target", kept)),
+        all_columns=_listed([*target.names, *target.others]),
+        all_values=_COMMA.join(values),
+        remove=remove,
+        **_parts(target),
+    )
+
+
+def delete_missing(target: Target) -> sql.Composed:
+    """Delete the rows whose key is not among the staged keys."""
+    return sql.SQL(
+        "DELETE FROM {rows} AS target"
+        " WHERE NOT EXISTS (SELECT FROM {keys} AS staged WHERE {same_key})"
+    ).format(keys=_key_stage(target), **_parts(target))
+
+
+def count_doubles(target: Target) -> sql.Composed:
+    """Count the keys that more than one staged row has."""
+    return sql.SQL(
+        "SELECT pg_catalog.count(*) FROM (SELECT FROM {stage} AS staged GROUP BY {key}"
+        " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) AS doubles"
+    ).format(key=_COMMA.join(_qualified("staged", target.required_key.columns)), **_parts(target))
+
+
+def count_changed(target: Target) -> sql.Composed:
+    """Count the rows that differ from the staged ones with their key."""
+    return sql.SQL(
+        "SELECT pg_catalog.count(*) FROM {rows} AS target, {stage} AS staged"
+        " WHERE {same_key} AND {differs}"
+    ).format(**_parts(target))
+
+
+def count_missed(target: Target, *, cursor: str, bound: object) -> sql.Composed:
+    """Count the staged rows before `bound`, or without a cursor, that the table has not as such."""
+    return sql.SQL(
+        "SELECT pg_catalog.count(*) FROM {stage} AS staged"
+        " WHERE ({cursor} OPERATOR(pg_catalog.<) {bound} OR {cursor} IS NULL) AND NOT EXISTS"
+        " (SELECT FROM {rows} AS target WHERE {same_key} AND NOT {differs})"
+    ).format(cursor=sql.Identifier("staged", cursor), bound=sql.Literal(bound), **_parts(target))
+
+
+def _parts(target: Target) -> dict[str, sql.Composable]:
+    """Return what the statements above are made of."""
+    key = target.required_key
+    same_key = sql.SQL(" AND ").join(
+        sql.SQL("{} {} {}").format(
+            sql.Identifier("target", name), sql.SQL(operator), sql.Identifier("staged", name)
+        )
+        for name, operator in zip(key.columns, key.operators, strict=True)
+    )
+    differs = sql.SQL(
+        "ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record"
+    ).format(*(_COMMA.join(_qualified(row, target.names)) for row in ("target", "staged")))
+    return {
+        "table": target.relation.identifier,
+        "rows": target.rows,
+        "stage": _stage(target),
+        "columns": _listed(target.names),
+        "staged_columns": _COMMA.join(_qualified("staged", target.names)),
+        "same_key": same_key,
+        "differs": differs,
+        "absent": sql.SQL(_ABSENT).format(rows=target.rows, same_key=same_key),
+    }
+
+
+def _stage(target: Target) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"copyd_rows_{target.number}")
+
+
+def _key_stage(target: Target) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"copyd_keys_{target.number}")
+
+
+def _create(table: sql.Identifier, target: Target, columns: Iterable[str]) -> sql.Composed:
+    """AS takes over types with their modifiers and collations, and nothing else."""
+    return sql.SQL(
+        "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
+    ).format(table, _listed(columns), target.rows)
+
+
+def _analyze(table: sql.Identifier, target: Target) -> sql.Composed:
+    return sql.SQL("ANALYZE {} ({})").format(table, _listed(target.required_key.columns))
+
+
+def _listed(names: Iterable[str]) -> sql.Composed:
+    return _COMMA.join(map(sql.Identifier, names))
+
+
+def _qualified(row: str, names: Iterable[str]) -> list[sql.Identifier]:
+    return [sql.Identifier(row, name) for name in names]

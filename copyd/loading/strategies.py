@@ -1,0 +1,229 @@
+"""How a table of a destination is loaded: replace, append, merge.
+
+On a connection in a transaction whose search path is pg_catalog, pg_temp; everything is qualified.
+A table that is replaced is emptied, then filled by `copy_rows`. What is appended or merged goes
+into a temporary table first and is brought on from there by key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from copyd.errors import CopydError
+from copyd.loading import staging
+from copyd.loading.relations import foreign_keys
+from copyd.loading.staging import copy_into_stage, copy_keys, stage, stage_keys
+from copyd.loading.target import Target, copy_rows, delete, lock, select_count, truncate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Literal
+
+    from psycopg import sql
+
+    Connection = psycopg.Connection[Any]
+
+__all__ = [
+    "Applied",
+    "Target",
+    "append",
+    "copy_into_stage",
+    "copy_keys",
+    "copy_rows",
+    "count",
+    "delete",
+    "describe",
+    "lock",
+    "merge",
+    "missed",
+    "remove_missing",
+    "shrink_refusal",
+    "stage",
+    "stage_keys",
+    "truncate",
+]
+
+_REACHING = ("c", "n", "d")  # pg_constraint.confdeltype: what a DELETE does to other tables' rows
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """Rows that a merge or append wrote, and those that it had to remove on the way."""
+
+    inserted: int
+    updated: int
+    removed: int = 0
+
+
+def append(connection: Connection, target: Target) -> Applied:
+    """Insert the staged rows whose key is absent.
+
+    Raises psycopg.errors.UniqueViolation where two of them have one key.
+    """
+    connection.execute(staging.analyze(target))
+    return Applied(connection.execute(staging.insert_absent(target)).rowcount, 0)
+
+
+def merge(connection: Connection, target: Target, *, delete_missing: bool = False) -> Applied:
+    """Make the table's rows equal to the staged ones of their keys, and insert the absent.
+
+    ``delete_missing``: keys are staged as well, and `remove_missing` follows. It has to wait for
+    other tables, whose rows may still reference those; only where a new row needs what a missing
+    one has is it done here.
+
+    Raises CopydError where two staged rows have one key, or a row must be written anew and rows of
+    other tables would vanish with it; psycopg.Error where the server refuses a row.
+    """
+    connection.execute(staging.analyze(target))
+    if _count(connection, staging.count_doubles(target)):
+        raise CopydError(
+            f"two rows for table {target.relation.label} have the same key "
+            f"({', '.join(target.required_key.columns)}): name a key that is unique at the source"
+        )
+    if _has_fixed_columns(target):
+        return _rewrite(connection, target, removes=delete_missing)
+    try:
+        with connection.transaction():
+            return _applied(connection, staging.upsert(target))
+    except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation):
+        return _rewrite(connection, target, removes=delete_missing)
+
+
+def remove_missing(connection: Connection, target: Target) -> int:
+    """Delete the rows whose key is not among the staged keys; returns how many.
+
+    Children come before parents, and both after the merge of all tables.
+    """
+    connection.execute(staging.analyze_keys(target))
+    return connection.execute(staging.delete_missing(target)).rowcount
+
+
+def missed(connection: Connection, target: Target, cursor: str, bound: object) -> int:
+    """Count the staged rows that a bounded overlap has left out; before they are applied.
+
+    They lie before `bound` in the column `cursor`, or have NULL there, and are absent at the
+    destination or differ. `bound`: a value of psycopg's, or the text of one.
+    """
+    return _count(connection, staging.count_missed(target, cursor=cursor, bound=bound))
+
+
+def count(connection: Connection, target: Target) -> int:
+    """Count the table's rows."""
+    return _count(connection, select_count(target))
+
+
+def shrink_refusal(before: int, after: int, limit: float) -> str | None:
+    """Say why a table must not go from `before` to `after` rows; None where it may.
+
+    ``limit``: the largest share of its rows that may vanish.
+    """
+    gone = before - after
+    if gone <= Fraction(str(limit)) * before:
+        return None
+    return (
+        f"{gone:,} of {before:,} rows would vanish, a larger share than max_shrink = {limit:g} "
+        "allows: if that is right, raise it for one run"
+    )
+
+
+def describe(
+    targets: Sequence[Target],
+    *,
+    mode: Literal["insert", "replace", "append", "merge"],
+    replace_with: Literal["delete", "truncate"] = "delete",
+    delete_missing: bool = False,
+    format: str = "text",  # noqa: A002 - COPY's own word
+) -> tuple[str, ...]:
+    """Return the statements of a run in their order, for people; `targets` parents first."""
+    if mode == "replace":
+        found = _replacing(targets, is_truncated=replace_with == "truncate", format_=format)
+    elif mode == "insert":
+        found = (copy_rows(target, format=format) for target in targets)
+    else:
+        removes = mode == "merge" and delete_missing
+        found = _comparing(targets, is_merge=mode == "merge", removes=removes, format_=format)
+    return tuple(statement.as_string().strip() for statement in found)
+
+
+def _replacing(
+    targets: Sequence[Target], *, is_truncated: bool, format_: str
+) -> Iterator[sql.Composed]:
+    if is_truncated:
+        yield truncate(targets)
+    else:
+        yield lock(targets)
+        yield from map(delete, reversed(targets))
+    for target in targets:
+        is_frozen = is_truncated and target.relation.kind == "r"
+        yield copy_rows(target, format=format_, freeze=is_frozen)
+
+
+def _comparing(
+    targets: Sequence[Target], *, is_merge: bool, removes: bool, format_: str
+) -> Iterator[sql.Composed]:
+    keyed = [target for target in targets if is_merge or target.key is not None]
+    yield lock(targets)
+    for target in keyed:
+        yield stage(target)
+        if removes:
+            yield stage_keys(target)
+    for target in targets:
+        is_staged = target in keyed
+        yield (copy_into_stage if is_staged else copy_rows)(target, format=format_)
+        if removes:
+            yield copy_keys(target, format=format_)
+    for target in keyed:
+        yield staging.analyze(target)
+        if is_merge:
+            yield staging.count_doubles(target)
+        if is_merge and _has_fixed_columns(target):
+            yield staging.rewrite(target, removes=removes)
+        else:
+            yield (staging.upsert if is_merge else staging.insert_absent)(target)
+    for target in reversed(keyed) if removes else ():
+        yield staging.analyze_keys(target)
+        yield staging.delete_missing(target)
+
+
+def _has_fixed_columns(target: Target) -> bool:
+    """Whether a column outside the key cannot be set, so that a new value takes a new row."""
+    key = target.required_key.columns
+    return any(column.identity == "a" and column.name not in key for column in target.columns)
+
+
+def _rewrite(connection: Connection, target: Target, *, removes: bool) -> Applied:
+    """Delete what differs and insert it anew.
+
+    Raises CopydError where the DELETE would reach rows that reference it.
+    """
+    oid = target.relation.oid
+    reached = [
+        f"{key.referencing_table} ({key.name})"
+        for key in foreign_keys(connection, [oid])
+        if key.referenced == oid and key.action in _REACHING
+    ]
+    if reached and _count(connection, staging.count_changed(target)):
+        raise CopydError(
+            f"rows of table {target.relation.label} must be written anew, which would delete or "
+            f"change what references them in {', '.join(reached)}: make the constraint that two "
+            "of them trade values of deferrable, or that foreign key ON DELETE NO ACTION"
+        )
+    if removes:
+        connection.execute(staging.analyze_keys(target))
+    return _applied(connection, staging.rewrite(target, removes=removes))
+
+
+def _applied(connection: Connection, statement: sql.Composed) -> Applied:
+    row = connection.execute(statement).fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    return Applied(*row)
+
+
+def _count(connection: Connection, statement: sql.Composed) -> int:
+    row = connection.execute(statement).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate has one row
+    return int(row[0])

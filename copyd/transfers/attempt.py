@@ -1,0 +1,398 @@
+"""One try to load one destination: one connection, one transaction, to COMMIT or to nothing.
+
+What a try knows ends with it; the destination keeps what outlives it. Each step runs in a thread of
+its own and may be cut off: nobody waits for one that was.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from copyd.copyman import StatementReceiver
+from copyd.errors import CopydError
+from copyd.loading import strategies
+from copyd.loading.ledger import Entry, Ledger
+from copyd.loading.session import OUR_PATH, begin, look_in, looking_in, milliseconds
+from copyd.transfers.backend import Backend, end
+from copyd.transfers.fitting import claim, find_targets
+from copyd.transfers.horizon import decide
+from copyd.transfers.reading import Scan
+from copyd.transfers.retry import is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from copyd.copyman import Link
+    from copyd.names import TableName
+    from copyd.transfers.part import Part
+    from copyd.transfers.reading import Reading
+    from copyd.transfers.snapshot import Snapshot, Source
+    from copyd.transfers.transfer import Loading, Replica, Transfer
+
+    Connection = psycopg.Connection[Any]
+
+
+SKIP = "SET LOCAL session_replication_role = replica"
+"""What keeps triggers from firing."""
+
+
+class Attempt:
+    """One try; made anew for each. Its steps are taken in the order in which they stand here.
+
+    ``parts`` are the tables in the order of loading, parents before children. ``is_committing``:
+    COMMIT was sent, so that nobody but the ledger knows what became of it unless ``is_committed``.
+    ``marks``: the highest cursor of each reading, where the source was asked for it.
+    """
+
+    def __init__(self, replica: Replica, transfer: Transfer, run: str, *, is_full: bool) -> None:
+        self.parts: tuple[Part, ...] = ()
+        self.backend: Backend | None = None
+        self.is_committing = False
+        self.is_committed = False
+        self.marks: dict[str, str | None] = {}
+        self.analyze_seconds = 0.0
+        self._server = replica.server
+        self._loading = _in_full(replica.loading) if is_full else replica.loading
+        self._meant = replica.loading.mode
+        self._transfer = transfer
+        self._run = run
+        self._is_full = is_full
+        self._ledger = None if transfer.ledger is None else Ledger(transfer.ledger)
+        self._connection: Connection | None = None
+        self._own_path = ""
+        self._receiver: StatementReceiver | None = None
+        self._snapshot: Snapshot | None = None
+        self._over = threading.Event()
+        self._working = threading.Lock()  # guards who uses and who closes the connection
+
+    @property
+    def connection(self) -> Connection:
+        """The connection; raises RuntimeError before there is one."""
+        if self._connection is None:
+            raise RuntimeError(f"destination {self._server.name} is not connected")
+        return self._connection
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connection is gone, so that nobody can ask the server any more."""
+        connection = self._connection
+        return connection is None or connection.closed or connection.broken
+
+    # -- before the data --------------------------------------------------------------------------
+
+    def prepare(self, source: Source, predecessor: Backend | None) -> None:
+        """Connect, claim the ledger, lock the tables, and see that the rows will fit.
+
+        Raises CopydError or psycopg.Error where they will not.
+        """
+        connection = self._connect()
+        if predecessor is not None:
+            end(connection, predecessor)
+        self.backend = self._begin(connection)
+        if self._ledger is not None and self._ledger.prepare(connection):
+            connection.commit()  # the ledger is new, and other runs wait for it
+            self._begin(connection)
+        targets = find_targets(
+            connection, source, self._loading, meant=self._meant, own_path=self._own_path
+        )
+        self.parts = claim(
+            connection, source, targets, self._loading, self._ledger, meant=self._meant
+        )
+        if self._loading.triggers == "skip":
+            connection.execute(SKIP)
+
+    def clear(self) -> None:
+        """Run ``before``, then make room: rows deleted, or tables made for what is staged.
+
+        Raises psycopg.Error where the server refuses, CopydError where ``before`` ends the
+        transaction.
+        """
+        self._run_own(self._loading.before, "before")
+        if self._loading.mode == "replace" and self._loading.replace_with == "delete":
+            for part in reversed(self.parts):
+                part.before = self.connection.execute(strategies.delete(part.target)).rowcount
+            return
+        for part in self.parts:
+            part.before = self._count(part)
+            if part.is_staged:
+                self.connection.execute(strategies.stage(part.target))
+            if part.removes:
+                self.connection.execute(strategies.stage_keys(part.target))
+
+    def scans(self, snapshot: Snapshot) -> tuple[Scan, ...]:
+        """Say what is to be read for this destination, in the order of loading.
+
+        Raises CopydError where the ledger forbids it under `snapshot`.
+        """
+        self._snapshot = snapshot
+        found: list[Scan] = []
+        for part in self.parts:
+            mode = self._loading.mode
+            part.need = decide(
+                part.there,
+                part.reading,
+                self._transfer,
+                snapshot,
+                mode=mode,
+                is_forced=self._is_full,
+            )
+            found.append(Scan(part.reading, part.need.bounds))
+            if part.removes and part.target.key is not None:
+                found.append(Scan(part.reading, keys_only=part.target.key.columns))
+        return tuple(found)
+
+    def binary_refusal(self, reading: Reading) -> str | None:
+        """Say why rows of `reading` cannot come in binary."""
+        return self._part(reading).binary_refusal
+
+    # -- the data ---------------------------------------------------------------------------------
+
+    def empty(self) -> None:
+        """TRUNCATE the tables; from here on their readers wait for the COMMIT.
+
+        Raises psycopg.Error where the server refuses.
+        """
+        if self._truncates:
+            self.connection.execute(strategies.truncate([part.target for part in self.parts]))
+        # COPY fires triggers and defaults of the tables, which find names as the role does.
+        look_in(self.connection, self._own_path)
+
+    def receiver(self, scan: Scan, *, format_: str) -> StatementReceiver:
+        """Return what takes the rows of `scan`."""
+        statement = self.copy_in(scan, format_=format_)
+        self._receiver = StatementReceiver(self.connection, statement, link=self._transfer.link)
+        return self._receiver
+
+    def copy_in(self, scan: Scan, *, format_: str) -> sql.Composed:
+        """Return the COPY statement that takes the rows of `scan`."""
+        part = self._part(scan.reading)
+        part.format = format_
+        if scan.keys_only is not None:
+            return strategies.copy_keys(part.target, format=format_)
+        if part.is_staged:
+            return strategies.copy_into_stage(part.target, format=format_)
+        is_frozen = self._truncates and part.target.relation.kind == "r"
+        return strategies.copy_rows(part.target, format=format_, freeze=is_frozen)
+
+    @property
+    def link(self) -> Link | None:
+        """How the last data travelled; None before any did."""
+        return self._receiver.link if self._receiver is not None else None
+
+    def loaded(self, scan: Scan, *, rows: int, size: int) -> None:
+        """Note what a scan brought, once the server says that it has it."""
+        part = self._part(scan.reading)
+        part.size += size
+        if scan.keys_only is None:
+            part.rows = rows
+
+    # -- after the data ---------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Apply what is staged, write the ledger, run ``after``, COMMIT.
+
+        Raises CopydError where too many rows would vanish, psycopg.Error where the server refuses.
+        """
+        look_in(self.connection, OUR_PATH)
+        mode = self._loading.mode
+        for part in self.parts:
+            part.apply(self.connection, mode)
+        for part in reversed(self.parts):
+            part.remove_missing(self.connection)
+        for part in self.parts:
+            part.require_not_shrunk(mode, self._transfer.max_shrink)
+        for part in self.parts:
+            if self._ledger is not None:
+                self._ledger.record(self.connection, self._entry(part))
+        self._run_own(self._loading.after, "after")  # whatever it commits, the ledger says so
+        self.is_committing = True
+        self.connection.commit()
+        self.is_committed = True
+
+    def settle(self, lost: Attempt) -> None:
+        """Find out what became of the COMMIT of another, however long that takes.
+
+        Then that one's tables, and whether they are committed, are this one's. Raises what will not
+        pass by itself, and at last what kept it from being found out.
+        """
+        self.parts, self.backend = lost.parts, lost.backend
+        attempts = Retrying(
+            retry=retry_if_exception(is_transient),
+            stop=stop_when_event_set(self._over),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            sleep=sleep_using_event(self._over),
+            reraise=True,
+        )
+        attempts(self._ask_the_ledger)
+
+    def tidy(self) -> None:
+        """Do what follows the COMMIT: ``after_commit``, ANALYZE.
+
+        Raises psycopg.Error where the server refuses; what was committed stays.
+        """
+        connection = self.connection
+        connection.rollback()
+        connection.autocommit = True
+        for statement in self._loading.after_commit:
+            connection.execute(sql.SQL(statement))
+        if self._ledger is not None and self._loading.after_commit:
+            with connection.transaction():
+                look_in(connection, OUR_PATH)
+                self._ledger.after_commit_done(connection, self._names, self._run)
+        if self._loading.analyze:
+            began = monotonic()
+            connection.execute("SET synchronous_commit = local")  # statistics wait for no standby
+            for part in self.parts:
+                analyze = sql.SQL("ANALYZE {}").format(part.target.relation.identifier)
+                connection.execute(analyze)
+            self.analyze_seconds = monotonic() - began
+
+    # -- being given up ---------------------------------------------------------------------------
+
+    def work(self, step: Callable[[], None]) -> None:
+        """Take `step` in a thread; if the try is given up meanwhile, close the connection then."""
+        try:
+            with self._working:
+                step()
+        finally:
+            if self._over.is_set():
+                self.close()
+
+    def cut(self) -> None:
+        """Cut the connection under a thread that waits on it: it gets an error instead."""
+        self._over.set()
+        connection = self._connection
+        with suppress(OSError, psycopg.OperationalError):
+            if connection is not None and not connection.closed:
+                with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                    duplicate.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Roll back what is not committed; a thread that is at work is cut off and does it."""
+        self._over.set()
+        if self._working.acquire(blocking=False):
+            try:
+                if self._connection is not None:
+                    self._connection.close()
+            finally:
+                self._working.release()
+        else:
+            self.cut()
+
+    # -- steps of steps ---------------------------------------------------------------------------
+
+    def _connect(self) -> Connection:
+        self._connection = self._server.connect()
+        if self._over.is_set():  # the run did not wait
+            raise CopydError(f"connected to {self._server.name} too late")
+        return self._connection
+
+    def _begin(self, connection: Connection) -> Backend:
+        lock_timeout = milliseconds(self._transfer.lock_timeout)
+        session = begin(connection, lock_timeout=lock_timeout)
+        self._own_path = session.path
+        return Backend(session.pid, session.started)
+
+    @property
+    def _truncates(self) -> bool:
+        return self._loading.mode == "replace" and self._loading.replace_with == "truncate"
+
+    @property
+    def _names(self) -> list[TableName]:
+        return [part.name for part in self.parts]
+
+    def _part(self, reading: Reading) -> Part:
+        return next(part for part in self.parts if part.reading == reading)
+
+    def _count(self, part: Part) -> int:
+        """How many rows are there; the ledger knows, where it is about this table."""
+        entry = part.there.entry
+        if part.there.is_empty or self._loading.mode == "insert":
+            return 0
+        if entry is not None and entry.relation == part.there.oid:
+            return entry.rows
+        is_asked = self._ledger is not None
+        return strategies.count(self.connection, part.target) if is_asked else 0
+
+    def _run_own(self, statements: Sequence[str], key: str) -> None:
+        """Run the operator's SQL, which finds names as the role does."""
+        if not statements:
+            return
+        connection = self.connection
+        before = _transaction(connection)
+        with looking_in(connection, self._own_path):
+            for statement in statements:
+                connection.execute(sql.SQL(statement))
+        if _transaction(connection) != before:
+            raise CopydError(f"{key} ends the transaction: leave COMMIT and ROLLBACK out of it")
+
+    def _entry(self, part: Part) -> Entry:
+        """What the ledger says of the table from the COMMIT on."""
+        snapshot, relation = self._snapshot, part.target.relation
+        if snapshot is None:
+            raise RuntimeError("nothing was read yet")
+        entry, source = part.there.entry, part.reading.relation
+        full_horizon, full_at = snapshot.xmin, part.there.now
+        if entry is not None and not part.need.is_full:
+            full_horizon, full_at = entry.full_horizon or 0, entry.full_at or full_at
+        return Entry(
+            schema=relation.schema,
+            name=relation.name,
+            relation=relation.oid,
+            transfer=self._transfer.name,
+            run=self._run,
+            position=snapshot.position,
+            snapshot=snapshot.text,
+            horizon=snapshot.xmin,
+            full_horizon=full_horizon,
+            mark=self.marks.get(part.reading.name),
+            filenode=source.filenode if source is not None else None,
+            rows=part.held,
+            size=part.size,
+            format=part.format,
+            fingerprint=part.there.fingerprint,
+            committed_at=part.there.now,
+            full_at=full_at,
+            after_commit_done=not self._loading.after_commit,
+        )
+
+    def _ask_the_ledger(self) -> None:
+        """Ask on a new connection, once our old backend has ended; the row's lock says when."""
+        if self._ledger is None or self.backend is None:
+            raise RuntimeError("without a ledger nobody knows")
+        if self._connection is not None:
+            self._connection.close()
+        connection = self._connect()
+        end(connection, self.backend)
+        self._begin(connection)
+        name = self._names[0]
+        self.is_committed = self._ledger.settle(connection, name.schema, name.name, self._run)
+
+
+def _in_full(loading: Loading) -> Loading:
+    """Return how a full run loads: everything anew, whatever the ledger says."""
+    if loading.mode in ("append", "merge"):
+        return replace(loading, mode="replace", replace_with="delete")
+    return loading
+
+
+def _transaction(connection: Connection) -> object:
+    """The number of the transaction, given to it if it has none yet."""
+    row = connection.execute("SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text").fetchone()
+    return row and row[0]

@@ -1,0 +1,263 @@
+"""Whether what is read fits the tables of a destination; asked before any data moves."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from copyd.errors import CopydError
+from copyd.loading import guards, strategies
+from copyd.loading.columns import binary_refusal, require_key, require_match
+from copyd.loading.order import load_order
+from copyd.loading.relations import foreign_keys, look_up_all
+from copyd.loading.session import looking_in
+from copyd.loading.strategies import Target
+from copyd.names import TableName
+from copyd.transfers.distinct import require_distinct
+from copyd.transfers.horizon import There, require_ours
+from copyd.transfers.part import Part
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    import psycopg
+
+    from copyd.loading.ledger import Entry, Ledger
+    from copyd.loading.order import Order
+    from copyd.loading.relations import Key, Relation
+    from copyd.transfers.reading import Reading
+    from copyd.transfers.snapshot import Source
+    from copyd.transfers.transfer import Loading, Mode
+
+    Connection = psycopg.Connection[Any]
+
+DEFER = "SET CONSTRAINTS ALL DEFERRED"
+"""What lets tables that reference one another be loaded one after another."""
+
+
+def find_targets(
+    connection: Connection, source: Source, loading: Loading, *, meant: Mode, own_path: str
+) -> tuple[Target, ...]:
+    """Find the tables for all that `source` reads, in its order, and see that they can be loaded.
+
+    `meant`: the mode that the tables are kept in, which a full run does not load them in.
+
+    Raises CopydError where one is not fit, in a sentence.
+    """
+    relations = look_up_there(connection, source.readings, loading, own_path)
+    targets = []
+    for number, (reading, relation) in enumerate(zip(source.readings, relations, strict=True)):
+        for sentence in misfits(connection, source, reading, relation, loading, meant=meant):
+            raise CopydError(sentence)
+        targets.append(target_of(reading, relation, meant=meant, number=number))
+    guards.require_fit(connection, targets, use_of(loading, deletes=source.transfer.delete_missing))
+    return tuple(targets)
+
+
+def look_up_there(
+    connection: Connection, readings: Sequence[Reading], loading: Loading, own_path: str
+) -> tuple[Relation, ...]:
+    """Find the tables for `readings`; the role's own search path counts where no schema is given.
+
+    Raises CopydError where one is not there.
+    """
+    names = [loading.tables.get(reading.into, reading.into) for reading in readings]
+    if all("." in name for name in names):
+        return look_up_all(connection, names)
+    with looking_in(connection, own_path):
+        return look_up_all(connection, names)
+
+
+def misfits(
+    connection: Connection,
+    source: Source,
+    reading: Reading,
+    relation: Relation,
+    loading: Loading,
+    *,
+    meant: Mode,
+) -> Iterator[str]:
+    """Say, a sentence each, why `relation` cannot hold what is read; what is told is looked up."""
+    transfer = source.transfer
+    is_meant = loading.physical_clone or transfer.ledger is None
+    requirements: tuple[Callable[[], object], ...] = (
+        lambda: require_distinct(connection, relation, source, is_clone_meant=is_meant),
+        lambda: require_match(
+            reading.columns,
+            relation.columns,
+            table=relation.label,
+            left_out=reading.left_out,
+            is_binary=transfer.format == "binary",
+            majors=(source.major, major(connection)),
+        ),
+        lambda: _key(reading, relation, meant),
+    )
+    for require in requirements:
+        try:
+            require()
+        except CopydError as error:
+            yield str(error)
+
+
+def target_of(reading: Reading, relation: Relation, *, meant: Mode, number: int) -> Target:
+    """Return the table as what is loaded, as far as it fits: see `misfits`."""
+    by_name = {column.name: column for column in relation.columns}
+    names = [column.name for column in reading.columns if column.name in by_name]
+    key = None
+    with suppress(CopydError):
+        key = _key(reading, relation, meant)
+    columns = tuple(by_name[name] for name in names)
+    return Target(relation=relation, columns=columns, key=key, number=number)
+
+
+def use_of(loading: Loading, *, deletes: bool) -> guards.Use:
+    """Say what a run does to the tables."""
+    return guards.Use(loading.mode, loading.replace_with, loading.triggers, deletes=deletes)
+
+
+def claim(
+    connection: Connection,
+    source: Source,
+    targets: Sequence[Target],
+    loading: Loading,
+    ledger: Ledger | None,
+    *,
+    meant: Mode,
+) -> tuple[Part, ...]:
+    """Claim the ledger, lock the tables, and see that they are this transfer's.
+
+    Returns them in the order of loading. Raises psycopg.errors.LockNotAvailable where somebody else
+    has them, CopydError where they are not ours to load.
+    """
+    entries: dict[TableName, Entry | None] = {}
+    if ledger is not None:
+        entries = ledger.claim_all(connection, [name_of(target) for target in targets])
+    if is_locked(loading):
+        connection.execute(strategies.lock(targets))
+    parts = parts_of(connection, source, targets, loading, entries, meant=meant)
+    for part in parts.values() if ledger is not None else ():
+        transfer, identity = source.transfer, source.identity
+        require_ours(part.there, transfer, identity, mode=loading.mode, adopt=loading.adopt)
+    order = order_of(connection, targets, loading)
+    if order.circles and loading.triggers != "skip":
+        connection.execute(DEFER)
+    return tuple(parts[oid] for oid in order.order)
+
+
+def is_locked(loading: Loading) -> bool:
+    """Whether other writers are kept out from the start; TRUNCATE locks by itself."""
+    return loading.mode in ("append", "merge") or _deletes(loading)
+
+
+def parts_of(
+    connection: Connection,
+    source: Source,
+    targets: Sequence[Target],
+    loading: Loading,
+    entries: Mapping[TableName, Entry | None],
+    *,
+    meant: Mode,
+) -> dict[int, Part]:
+    """Say how each of `targets`, of which the ledger has `entries`, is loaded; by its oid."""
+    now = _now(connection)
+    parts = {}
+    for target in targets:
+        entry = entries.get(name_of(target))
+        is_empty = _is_empty(connection, target, entry, loading)
+        reading = source.readings[target.number]
+        there = _there(reading, target, entry, now, is_empty=is_empty, meant=meant)
+        is_staged = loading.mode != "replace" and there.has_key and not there.is_empty
+        majors = (source.major, major(connection))
+        given = [column for column in reading.columns if column.name in target.names]
+        parts[target.relation.oid] = Part(
+            reading=reading,
+            target=target,
+            there=there,
+            is_staged=is_staged,
+            removes=is_staged and loading.mode == "merge" and source.transfer.delete_missing,
+            binary_refusal=binary_refusal(given, target.columns, majors=majors),
+        )
+    return parts
+
+
+def order_of(connection: Connection, targets: Sequence[Target], loading: Loading) -> Order:
+    """Say in which order the tables, by oid, are loaded.
+
+    Raises CopydError where there is none.
+    """
+    oids = [target.relation.oid for target in targets]
+    keys = foreign_keys(connection, oids)
+    return load_order(oids, keys, triggers_are_skipped=loading.triggers == "skip")
+
+
+def major(connection: Connection) -> int:
+    """The major version of the server."""
+    return connection.info.server_version // 10_000
+
+
+def _key(reading: Reading, relation: Relation, meant: Mode) -> Key | None:
+    """The key that rows are compared by, None where they are not."""
+    if meant not in ("append", "merge"):
+        return None
+    if meant == "append" and does_without_key(reading, relation):
+        return None
+    return require_key(relation, reading.key, given=reading.columns)
+
+
+def does_without_key(reading: Reading, relation: Relation) -> bool:
+    """Whether an append tells new rows by their transactions alone."""
+    has_primary = any(key.is_primary for key in relation.keys)
+    return reading.key is None and not has_primary and reading.has_xmin
+
+
+def name_of(target: Target) -> TableName:
+    """The table's name, as the ledger has it."""
+    return TableName(target.relation.schema, target.relation.name)
+
+
+def _there(
+    reading: Reading,
+    target: Target,
+    entry: Entry | None,
+    now: datetime,
+    *,
+    is_empty: bool,
+    meant: Mode,
+) -> There:
+    is_below = meant == "append" and target.key is None
+    return There(
+        table=target.relation.label,
+        oid=target.relation.oid,
+        is_empty=is_empty,
+        has_key=target.key is not None,
+        is_below_horizon=is_below,
+        fingerprint=reading.fingerprint + (" below its horizon" if is_below else ""),
+        entry=entry,
+        now=now,
+    )
+
+
+def _deletes(loading: Loading) -> bool:
+    return loading.mode == "replace" and loading.replace_with == "delete"
+
+
+def _now(connection: Connection) -> datetime:
+    with connection.cursor(binary=True) as cursor:
+        row = cursor.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
+    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    now: datetime = row[0]
+    return now
+
+
+def _is_empty(
+    connection: Connection, target: Target, entry: Entry | None, loading: Loading
+) -> bool:
+    """Whether the table is empty, asked where it makes a difference."""
+    is_asked = loading.mode in ("append", "merge") or (loading.mode == "replace" and entry is None)
+    if not is_asked:
+        return False
+    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(target.rows)
+    return connection.execute(query).fetchone() == (True,)

@@ -1,0 +1,97 @@
+"""One table at one destination in one try: what is there, what it needs, what it got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from copyd.errors import CopydError
+from copyd.loading import strategies
+from copyd.loading.strategies import shrink_refusal
+from copyd.names import TableName
+from copyd.transfers.horizon import Need, There
+from copyd.transfers.reading import bound_query
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from copyd.loading.strategies import Target
+    from copyd.transfers.reading import Reading
+    from copyd.transfers.transfer import Mode
+
+    Connection = psycopg.Connection[Any]
+
+
+@dataclass
+class Part:
+    """A table of the transfer at a destination.
+
+    ``is_staged``: its rows go into a temporary table first, and are compared by key. ``removes``:
+    rows that the source no longer has are deleted. ``binary_refusal``: why its rows cannot travel
+    in binary. Rows: ``before`` the run, ``rows`` that the run
+    wrote, ``removed``, and ``held`` after it; ``missed`` are those that a bounded overlap had left
+    out until this full look. ``size``: bytes of payload.
+    """
+
+    reading: Reading
+    target: Target
+    there: There
+    is_staged: bool = False
+    removes: bool = False
+    binary_refusal: str | None = None
+    need: Need = field(default_factory=Need)
+    before: int = 0
+    rows: int = 0
+    removed: int = 0
+    held: int = 0
+    missed: int = 0
+    size: int = 0
+    format: str = "text"
+
+    @property
+    def name(self) -> TableName:
+        """The destination's table."""
+        return TableName(self.target.relation.schema, self.target.relation.name)
+
+    def apply(self, connection: Connection, mode: Mode) -> None:
+        """Bring what is staged into the table.
+
+        Raises psycopg.Error where the server refuses it.
+        """
+        if self.is_staged:
+            self._count_missed(connection)
+            is_corrected = mode == "merge" or self.need.corrects
+            if is_corrected:
+                merge = strategies.merge
+                applied = merge(connection, self.target, delete_missing=self.removes)
+            else:
+                applied = strategies.append(connection, self.target)
+            self.rows = applied.inserted + applied.updated
+            self.removed = applied.removed
+            self.held = self.before + applied.inserted - applied.removed
+        else:
+            self.held = self.rows + (0 if mode == "replace" else self.before)
+
+    def remove_missing(self, connection: Connection) -> None:
+        """Delete what the source no longer has, where that is wanted."""
+        if self.removes:
+            removed = strategies.remove_missing(connection, self.target)
+            self.removed += removed
+            self.held -= removed
+
+    def require_not_shrunk(self, mode: Mode, limit: float) -> None:
+        """Raise CopydError where more of the rows vanish than `limit` allows."""
+        if mode == "replace" or self.removes:
+            left = self.held if mode == "replace" else self.before - self.removed
+            reason = shrink_refusal(self.before, left, limit)
+            if reason is not None:
+                raise CopydError(f"table {self.there.table}: {reason}")
+
+    def _count_missed(self, connection: Connection) -> None:
+        """In a full look after bounded ones: what these had left out."""
+        entry, cursor, overlap = self.there.entry, self.reading.cursor, self.need.looked_behind
+        if entry is None or cursor is None or overlap is None:
+            return
+        row = connection.execute(bound_query(cursor, entry.mark, overlap)).fetchone()
+        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+        self.missed = strategies.missed(connection, self.target, cursor.name, row[0])

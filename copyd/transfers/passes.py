@@ -1,0 +1,147 @@
+"""One pass: the source is scanned once for destinations that need the same rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from copyd.copyman import CopyFail, CopyManager, StatementProducer
+from copyd.errors import CopydError
+from copyd.transfers.destination import State
+from copyd.transfers.formats import choose_format
+from copyd.transfers.reading import copy_out, mark_query
+from copyd.transfers.relay import Relay
+from copyd.transfers.wording import facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from copyd.copyman import Receiver
+    from copyd.events import Observer
+    from copyd.transfers.destination import Destination
+    from copyd.transfers.reading import Scan
+    from copyd.transfers.snapshot import Source
+
+    Connection = psycopg.Connection[Any]
+
+
+class SourceLost(CopydError):
+    """The source did not deliver; its cause is what the server or the network said."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What all passes of a run have in common.
+
+    ``drop`` takes a destination out of the pass for what it raised, ``spare`` one that is innocent
+    and has to start again; ``tick`` is called while data flows and may raise to end it;
+    ``time_left``: seconds until the deadline.
+    """
+
+    source: Source
+    observe: Observer
+    drop: Callable[[Destination, BaseException], None]
+    spare: Callable[[Destination], None]
+    tick: Callable[[], None]
+    time_left: Callable[[], float]
+
+    def feed(self, members: Sequence[Destination], scans: Sequence[Scan]) -> None:
+        """Carry out `scans` for `members`; those still in State.FED afterwards have all of it.
+
+        Raises SourceLost where the source is to blame, and what ``tick`` raises.
+        """
+        held_back = dict.fromkeys(members, 0.0)
+        try:
+            with self.source.reader() as connection:
+                marks = self._marks(connection, scans)
+                for scan in scans:
+                    fed = _still_fed(members)
+                    if fed:
+                        self._scan(connection, scan, fed, held_back)
+        except psycopg.Error as error:
+            raise SourceLost(facts(error)) from error
+        for member in _still_fed(members):
+            member.trying.marks = marks
+
+    def _marks(self, connection: Connection, scans: Sequence[Scan]) -> dict[str, str | None]:
+        """The highest value of each cursor, where a bounded overlap will start from it."""
+        if self.source.transfer.overlap == "all":
+            return {}
+        marks: dict[str, str | None] = {}
+        for reading in {scan.reading for scan in scans}:
+            if reading.cursor is not None:
+                row = connection.execute(mark_query(reading, self.source.snapshot)).fetchone()
+                marks[reading.name] = row[0] if row is not None else None
+        return marks
+
+    def _scan(
+        self,
+        connection: Connection,
+        scan: Scan,
+        fed: Sequence[Destination],
+        held_back: dict[Destination, float],
+    ) -> None:
+        """Relay one scan; `held_back`: for how long each has held the others back in this pass."""
+        transfer = self.source.transfer
+        format_ = choose_format(
+            transfer.format,
+            [column.type for column in scan.columns],
+            [each.trying.binary_refusal(scan.reading) for each in fed],
+        )
+        members: dict[Receiver, Destination] = {
+            destination.trying.receiver(scan, format_=format_.name): destination
+            for destination in fed
+        }
+        statement = copy_out(scan, self.source.snapshot, format_=format_.name)
+        producer = StatementProducer(
+            connection, statement.as_string(connection), link=transfer.link
+        )
+        patience = min(transfer.answer_timeout, self.time_left())
+        copy = CopyManager(
+            producer,
+            *members,
+            stall_timeout=transfer.stall_timeout,
+            producer_stall_timeout=patience,
+            verdict_timeout=patience,
+            max_wait=transfer.max_wait,
+        )
+        for receiver, destination in members.items():
+            copy.charge(receiver, held_back[destination])
+        relay = Relay(copy, members, self.observe, self.drop, self.tick)
+        try:
+            relay.run()
+        except CopyFail as failure:
+            self._blame(failure, members)
+        for receiver, destination in members.items():
+            destination.link, destination.format = destination.trying.link, format_
+            held_back[destination] = copy.held_back(receiver)
+            if receiver in copy.completed:
+                size = relay.sizes.get(destination, 0)
+                destination.trying.loaded(scan, rows=receiver.rows or 0, size=size)
+
+    def _blame(self, failure: CopyFail, members: dict[Receiver, Destination]) -> None:
+        """A copy failed as a whole: by its source, or by receivers that could not start.
+
+        Raises SourceLost, or what caused `failure` where neither is to blame.
+        """
+        if failure.producer_fault is not None:
+            raise SourceLost(facts(failure.producer_fault)) from failure.producer_fault
+        faults = failure.receiver_faults or {}
+        fed = {
+            receiver: destination
+            for receiver, destination in members.items()
+            if destination.state is State.FED
+        }
+        if fed and not faults:
+            raise failure.__cause__ or failure
+        for receiver, destination in fed.items():
+            if receiver in faults:
+                self.drop(destination, faults[receiver])
+            else:
+                self.spare(destination)
+
+
+def _still_fed(members: Sequence[Destination]) -> list[Destination]:
+    return [member for member in members if member.state is State.FED]

@@ -1,0 +1,120 @@
+"""A run of a transfer, from the first connection to the report."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from copyd import events
+from copyd.errors import CopydError
+from copyd.transfers.destination import Destination, Outcome, State, Verdict
+from copyd.transfers.passes import SourceLost
+from copyd.transfers.retry import is_transient, pause
+from copyd.transfers.runner import Run, Runner
+from copyd.transfers.snapshot import hold
+from copyd.transfers.wording import facts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from copyd.events import Observer
+    from copyd.transfers.transfer import Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended, and each of its destinations, in the transfer's order."""
+
+    transfer: str
+    run: str
+    verdict: Verdict
+    seconds: float
+    outcomes: tuple[Outcome, ...]
+
+
+def run(
+    transfer: Transfer,
+    *,
+    is_full: bool = False,
+    observe: Observer = events.ignore,
+    clock: Callable[[], float] = time.monotonic,
+) -> Report:
+    """Carry out `transfer` once; events go to `observe`.
+
+    `is_full`: every row is loaded anew, whatever the ledgers say.
+
+    Raises CopydError where the source cannot be read at all: no destination was touched then.
+    """
+    began = clock()
+    identifier = uuid.uuid4().hex
+    whole = Run(transfer, identifier, observe, clock, began + transfer.deadline, is_full=is_full)
+    destinations = [Destination(replica) for replica in transfer.replicas]
+    _carry_out(whole, destinations)
+    verdicts = [destination.verdict or Verdict.FAILED for destination in destinations]
+    report = Report(
+        transfer=transfer.name,
+        run=identifier,
+        verdict=judge(verdicts, minimum=transfer.minimum_destinations),
+        seconds=clock() - began,
+        outcomes=tuple(destination.outcome() for destination in destinations),
+    )
+    observe(events.RunEnded(report.verdict.value, report.seconds))
+    return report
+
+
+def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
+    """Return the verdict of a run from those of its destinations.
+
+    Fewer than `minimum` successes are a failure of the run, unless some may yet turn out well.
+    """
+    succeeded = verdicts.count(Verdict.SUCCEEDED)
+    if succeeded == len(verdicts):
+        return Verdict.SUCCEEDED
+    if succeeded >= minimum:
+        return Verdict.PARTIAL
+    is_open = succeeded + verdicts.count(Verdict.UNKNOWN) >= minimum
+    return Verdict.UNKNOWN if is_open else Verdict.FAILED
+
+
+def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
+    """Go on under new snapshots until every destination has a verdict."""
+    losses = 0
+    while any(destination.state is not State.ENDED for destination in destinations):
+        try:
+            with hold(run.transfer) as source:
+                if not losses:
+                    names = tuple(destination.name for destination in destinations)
+                    started = events.RunStarted(
+                        run.transfer.name, run.identifier, names, source.estimated_rows
+                    )
+                    run.observe(started)
+                Runner(run, source, destinations).feed()
+        except CopydError as error:
+            if not losses and not isinstance(error, SourceLost):
+                raise
+            losses += 1
+            _lose_source(run, destinations, error, losses)
+
+
+def _lose_source(
+    run: Run, destinations: Sequence[Destination], error: CopydError, losses: int
+) -> None:
+    """Wait before the source is asked again, or end all that needed it."""
+    reintroduce = run.transfer.reintroduce
+    cause = error
+    if isinstance(error, SourceLost):
+        cause = CopydError(f"source {run.transfer.source.name}: {facts(error)}")
+    wait = pause(losses, reintroduce)
+    is_in_time = run.clock() + wait < run.deadline
+    will_return = is_in_time and losses <= reintroduce.attempts and is_transient(error)
+    run.observe(events.SourceDropped(facts(cause), will_return))
+    if will_return:
+        time.sleep(wait)
+        return
+    for destination in destinations:
+        if destination.state is not State.ENDED:
+            destination.judge(Verdict.FAILED, cause, moment=run.clock())
+            destination.move(State.ENDED)
+            run.observe(events.DestinationEnded(destination.name, "failed", 0, 0, str(cause)))

@@ -1,0 +1,59 @@
+"""What may be told of an error: its words, or only its facts where the words may quote a row."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+
+# Errors of these SQLSTATE classes speak of connections, locks and resources, never of values that
+# are stored; those of the others of names and privileges, and functions make names out of values.
+# PostgreSQL documentation, "Error Codes".
+_OF_STATES = frozenset("08 25 40 53 55 57".split())  # noqa: SIM905 - easier to read
+_OF_NAMES = frozenset("0A 0L 0P 26 28 34 3B 3D 3F 42 58".split())  # noqa: SIM905 - as above
+# Where procedural languages raise what a function says, under any SQLSTATE.
+_RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
+# "COPY t, line 7, column x: ..."; the table's name may hold commas, the words may be translated.
+_LINE = re.compile(r"(?m)^COPY .*, \S+ (\d+)(?:,|:|$)")
+
+
+def one_line(error: BaseException) -> str:
+    """Return what `error` says, on one line; for the person who runs the command alone."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def facts(error: BaseException) -> str:
+    """Return what anybody may know of `error`, on one line.
+
+    The server's own words where they cannot hold what a row holds; else SQLSTATE, condition, and
+    where it happened.
+    """
+    if not isinstance(error, psycopg.Error) or not error.sqlstate:
+        return one_line(error)
+    if _is_without_values(error, error.sqlstate[:2]):
+        return " ".join((error.diag.message_primary or one_line(error)).split())
+    return f"{error.sqlstate} {_condition(error)}{_place(error)}"
+
+
+def _is_without_values(error: psycopg.Error, of_class: str) -> bool:
+    """Whether the words cannot hold what a row holds; a context says that a function was at work."""
+    diag = error.diag
+    if diag.source_file in _RAISED_IN:
+        return False
+    return of_class in _OF_STATES or (of_class in _OF_NAMES and diag.context is None)
+
+
+def _condition(error: psycopg.Error) -> str:
+    """The condition's name as PostgreSQL spells it, from the class that psycopg names after it."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def _place(error: psycopg.Error) -> str:
+    diag = error.diag
+    table = diag.table_name and f"table {diag.schema_name}.{diag.table_name}"
+    column = diag.column_name and f"column {diag.column_name}"
+    constraint = diag.constraint_name and f"constraint {diag.constraint_name}"
+    found = _LINE.search(diag.context or "")
+    line = found and f"line {found[1]} of its COPY"
+    said = ", ".join(part for part in (table, column, constraint, line) if part)
+    return f": {said}" if said else ""

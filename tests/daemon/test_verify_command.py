@@ -1,0 +1,173 @@
+"""``copyd verify`` and ``copyd once --verify``, as a person runs them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.program import run
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.servers import Server
+
+NOWHERE = "host=127.0.0.1 port=1 dbname=none user=none"
+
+
+@dataclass
+class Site:
+    """A source, two destinations, and a configuration file about them."""
+
+    server: Server
+    source: str
+    eu: str
+    us: str
+    config: Path
+
+    def ask(self, statement: str, *databases: str) -> None:
+        for database in databases or (self.source, self.eu, self.us):
+            with self.server.connect(database) as connection:
+                connection.execute(statement.encode())
+
+    def write(self, *, us: str | None = None, more: str = "") -> None:
+        self.config.write_text(
+            f'[servers.source]\nconninfo = "{self.server.conninfo(self.source)}"\n'
+            f'[servers.eu]\nconninfo = "{self.server.conninfo(self.eu)}"\n'
+            f'[servers.us]\nconninfo = "{us or self.server.conninfo(self.us)}"\n'
+            '[transfers.books]\nsource = "source"\ndestinations = ["eu", "us"]\n'
+            f'tables = ["public.*"]\ndeadline = "10s"\nreintroduce = {{ attempts = 0 }}\n{more}'
+        )
+
+    def copyd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        done = run(*arguments, "--config", str(self.config))
+        assert "Traceback" not in done.stderr
+        return done
+
+
+@pytest.fixture
+def site(server: Server, tmp_path: Path) -> Iterator[Site]:
+    with server.database() as source, server.database() as eu, server.database() as us:
+        made = Site(server, source, eu, us, tmp_path / "copyd.toml")
+        made.ask("CREATE TABLE a (i int PRIMARY KEY, x text); CREATE TABLE b (i int)")
+        made.ask("INSERT INTO a SELECT i, 'x' FROM generate_series(1, 1500) i", source)
+        made.write()
+        yield made
+
+
+def lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in text.splitlines()]
+
+
+def test_a_difference_has_a_line_and_exit_code_1(site: Site) -> None:
+    assert site.copyd("once", "books").returncode == 0
+    done = site.copyd("verify", "books")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert lines(done.stdout) == [
+        "destination table source rows rows there verdict",
+        "eu public.a 1,500 1,500 equal",
+        "eu public.b 0 0 equal",
+        "us public.a 1,500 1,500 equal",
+        "us public.b 0 0 equal",
+    ]
+    site.ask("UPDATE a SET x = 'y' WHERE i = 7", site.us)
+    done = site.copyd("verify", "books")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert lines(done.stdout)[3] == "us public.a 1,500 1,500 differs"
+    assert site.copyd("verify", "books", "--destination", "eu").returncode == 0
+
+
+def test_what_cannot_be_compared_has_its_reason_and_exit_code_4(site: Site) -> None:
+    site.write(us=NOWHERE)
+    assert site.copyd("once", "books", "--destination", "eu").returncode == 0
+    done = site.copyd("verify", "books", "--json")
+    assert (done.returncode, done.stderr) == (4, "")
+    told = json.loads(done.stdout)
+    assert (told["transfer"], told["verdict"], told["cause"]) == ("books", "not compared", None)
+    assert told["tables"][0] == {
+        "destination": "eu",
+        "table": "public.a",
+        "there": "public.a",
+        "source_rows": 1500,
+        "rows": 1500,
+        "verdict": "equal",
+        "reason": None,
+    }
+    assert told["tables"][2]["rows"] is None
+    assert told["tables"][2]["reason"].startswith("cannot connect to us: ")
+    site.ask("DELETE FROM a WHERE i = 1", site.eu)
+    assert site.copyd("verify", "books").returncode == 1
+
+
+def test_a_source_that_cannot_be_read_is_one_sentence_and_exit_code_4(site: Site) -> None:
+    site.ask("DROP TABLE a, b", site.source)
+    done = site.copyd("verify", "books", "--json")
+    assert done.returncode == 4
+    told = json.loads(done.stdout)
+    assert (told["verdict"], told["tables"]) == ("not compared", [])
+    assert done.stderr == f"copyd: {told['cause']}\n"
+
+
+def test_wrong_names_are_wrong_usage(site: Site) -> None:
+    done = site.copyd("verify", "boks")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert 'did you mean "books"?' in done.stderr
+    done = site.copyd("verify", "books", "--destination", "de")
+    assert done.returncode == 2
+    assert "has no destination de: it has eu, us" in done.stderr
+
+
+def test_a_run_can_be_verified(site: Site) -> None:
+    done = site.copyd("once", "books", "--verify", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    eu, us = json.loads(done.stdout)["destinations"]
+    assert eu["verified"]["verdict"] == us["verified"]["verdict"] == "equal"
+    assert [each["rows"] for each in eu["verified"]["tables"]] == [1500, 0]
+    done = site.copyd("once", "books", "--verify")
+    assert lines(done.stdout)[-1] == "us public.b 0 0 equal"
+    assert "verified" not in site.copyd("once", "books", "--json").stdout
+
+
+def test_a_run_whose_rows_are_changed_on_arrival_differs(site: Site) -> None:
+    site.write(
+        more="[transfers.books.destination.us]\nafter = [\"UPDATE public.a SET x = 'own'\"]\n"
+    )
+    done = site.copyd("once", "books", "--verify", "--json")
+    assert (done.returncode, done.stderr) == (1, "")
+    eu, us = json.loads(done.stdout)["destinations"]
+    assert (eu["verdict"], us["verdict"]) == ("succeeded", "succeeded")
+    assert (eu["verified"]["verdict"], us["verified"]["verdict"]) == ("equal", "differs")
+
+
+def test_only_destinations_that_succeeded_are_verified(site: Site) -> None:
+    site.write(us=NOWHERE)
+    done = site.copyd("once", "books", "--verify", "--json")
+    assert done.returncode == 3
+    eu, us = json.loads(done.stdout)["destinations"]
+    assert eu["verified"]["verdict"] == "equal"
+    assert us["verified"] is None
+
+
+def test_a_run_without_a_success_compares_nothing(site: Site) -> None:
+    site.ask("DROP TABLE a", site.eu, site.us)
+    done = site.copyd("once", "books", "--verify", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert [each["verified"] for each in told["destinations"]] == [None, None]
+
+
+def test_a_run_that_could_not_be_compared_has_exit_code_4(site: Site) -> None:
+    """The tables are taken away once the run has committed."""
+    site.write(
+        more='[transfers.books.destination.us]\nafter_commit = ["DROP TABLE public.a"]\n'
+        "analyze = false\n"
+    )
+    done = site.copyd("once", "books", "--verify", "--json")
+    assert done.returncode == 4
+    us = json.loads(done.stdout)["destinations"][1]
+    assert us["verified"]["tables"][0]["reason"] == "there is no table public.a"
