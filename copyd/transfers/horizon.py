@@ -69,27 +69,27 @@ def refusals(
 ) -> Iterator[str]:
     """Say, a sentence each, why the table is not this transfer's to load."""
     entry = there.entry
-    if adopt:
-        return
     if entry is None:
-        if not there.is_empty:
+        if not there.is_empty and not adopt:
             yield (
                 f"table {there.table} is not empty and no run has loaded it: empty it, or set "
                 "adopt = true for this destination"
             )
         return
-    if entry.transfer != transfer.name:
+    is_ours = entry.transfer == transfer.name
+    is_same_source = entry.position.system_identifier == source.system_identifier
+    if not is_ours and not adopt:
         yield (
             f"table {there.table} is loaded by transfer {entry.transfer}: remove it there, or set "
             "adopt = true for this destination"
         )
-    if entry.position.system_identifier != source.system_identifier:
+    if not is_same_source and not adopt:
         yield (
             f"table {there.table} was loaded from another source server: set adopt = true for this "
             "destination if that is meant"
         )
-    is_other = entry.transfer == transfer.name and entry.fingerprint != there.fingerprint
-    if mode in ("append", "merge") and is_other:
+    is_other = entry.fingerprint != there.fingerprint
+    if mode in ("append", "merge") and is_ours and is_same_source and is_other:
         yield (
             f"table {there.table}: its columns, key, condition or query are not those of the last "
             f"run, so older rows would lack them: run copyd once {transfer.name} --full"

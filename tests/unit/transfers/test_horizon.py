@@ -159,8 +159,9 @@ def test_what_is_not_ours_is_left_alone_unless_adopted(there: There, said: str, 
 @pytest.mark.parametrize("mode", INCREMENTAL)
 def test_another_meaning_of_the_rows_takes_a_full_run(mode: Mode) -> None:
     changed = replace(LOADED, fingerprint="g")
-    with pytest.raises(CopydError, match="copyd once orders --full"):
-        ours(changed, mode)
+    for adopt in (False, True):
+        with pytest.raises(CopydError, match="copyd once orders --full"):
+            ours(changed, mode, adopt=adopt)
     ours(changed, "replace")
 
 
