@@ -33,7 +33,13 @@ _RELATIONS = """
 SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
        c.relpersistence::text AS persistence,
        c.relkind = 'r' AND c.relhassubclass AS has_children,
-       pg_catalog.pg_relation_filenode(c.oid)::bigint AS filenode,
+       CASE WHEN c.relkind = 'p'
+            THEN (SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat(
+                           p.relid::oid, '/', pg_catalog.pg_relation_filenode(p.relid)),
+                           ',' ORDER BY p.relid::oid), 0::bigint)
+                    FROM pg_catalog.pg_partition_tree(c.oid) AS p WHERE p.isleaf)
+            ELSE pg_catalog.pg_relation_filenode(c.oid)::bigint
+       END AS filenode,
        CASE WHEN c.reltuples > 0::real AND c.relpages > 0
             THEN (c.reltuples::float8 / c.relpages::float8
                   * (pg_catalog.pg_relation_size(c.oid)
@@ -163,8 +169,8 @@ class Key:
 class Relation:
     """A relation of one database; ``estimated_rows`` is None where it was never analyzed.
 
-    ``persistence``: 'p', 'u' (unlogged) or 't' (temporary). ``filenode``: None for what stores
-    nothing itself. ``keys``: those that a merge can go by; the primary key is the first.
+    ``persistence``: 'p', 'u' (unlogged) or 't' (temporary). ``filenode``: of a partitioned table a
+    digest of its partitions', None for what stores nothing. ``keys``: those that a merge can go by; the primary key is the first.
     """
 
     oid: int

@@ -20,8 +20,6 @@ from copyd.loading.staging import copy_into_stage, copy_keys, stage, stage_keys
 from copyd.loading.target import Target, copy_rows, delete, lock, select_count, truncate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from typing import Literal
 
     from psycopg import sql
 
@@ -36,7 +34,6 @@ __all__ = [
     "copy_rows",
     "count",
     "delete",
-    "describe",
     "lock",
     "merge",
     "missed",
@@ -128,65 +125,6 @@ def shrink_refusal(before: int, after: int, limit: float) -> str | None:
         f"{gone:,} of {before:,} rows would vanish, a larger share than max_shrink = {limit:g} "
         "allows: if that is right, raise it for one run"
     )
-
-
-def describe(
-    targets: Sequence[Target],
-    *,
-    mode: Literal["insert", "replace", "append", "merge"],
-    replace_with: Literal["delete", "truncate"] = "delete",
-    delete_missing: bool = False,
-    format: str = "text",  # noqa: A002 - COPY's own word
-) -> tuple[str, ...]:
-    """Return the statements of a run in their order, for people; `targets` parents first."""
-    if mode == "replace":
-        found = _replacing(targets, is_truncated=replace_with == "truncate", format_=format)
-    elif mode == "insert":
-        found = (copy_rows(target, format=format) for target in targets)
-    else:
-        removes = mode == "merge" and delete_missing
-        found = _comparing(targets, is_merge=mode == "merge", removes=removes, format_=format)
-    return tuple(statement.as_string().strip() for statement in found)
-
-
-def _replacing(
-    targets: Sequence[Target], *, is_truncated: bool, format_: str
-) -> Iterator[sql.Composed]:
-    if is_truncated:
-        yield truncate(targets)
-    else:
-        yield lock(targets)
-        yield from map(delete, reversed(targets))
-    for target in targets:
-        is_frozen = is_truncated and target.relation.kind == "r"
-        yield copy_rows(target, format=format_, freeze=is_frozen)
-
-
-def _comparing(
-    targets: Sequence[Target], *, is_merge: bool, removes: bool, format_: str
-) -> Iterator[sql.Composed]:
-    keyed = [target for target in targets if is_merge or target.key is not None]
-    yield lock(targets)
-    for target in keyed:
-        yield stage(target)
-        if removes:
-            yield stage_keys(target)
-    for target in targets:
-        is_staged = target in keyed
-        yield (copy_into_stage if is_staged else copy_rows)(target, format=format_)
-        if removes:
-            yield copy_keys(target, format=format_)
-    for target in keyed:
-        yield staging.analyze(target)
-        if is_merge:
-            yield staging.count_doubles(target)
-        if is_merge and _has_fixed_columns(target):
-            yield staging.rewrite(target, removes=removes)
-        else:
-            yield (staging.upsert if is_merge else staging.insert_absent)(target)
-    for target in reversed(keyed) if removes else ():
-        yield staging.analyze_keys(target)
-        yield staging.delete_missing(target)
 
 
 def _has_fixed_columns(target: Target) -> bool:

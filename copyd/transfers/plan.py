@@ -182,7 +182,7 @@ class Rehearsal(Attempt):
 
 def _holding(source: Source) -> Section:
     """What the session sends that holds the tables while the run lasts."""
-    script = Script(source.connection, "BEGIN READ ONLY")
+    script = Script(source.connection, is_read_only=True)
     begin(script.as_connection, **SOURCE_SETTINGS)
     for reading in source.readings:
         if reading.relation is not None:
@@ -202,7 +202,8 @@ def _pass(
 ) -> Section:
     """What the session sends that reads once for all of `group`, who take it."""
     transfer = source.transfer
-    script = Script(source.connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    level = psycopg.IsolationLevel.REPEATABLE_READ
+    script = Script(source.connection, isolation=level, is_read_only=True)
     share(script.as_connection, snapshot.identifier)
     if transfer.overlap != "all":
         for reading in dict.fromkeys(scan.reading for scan in scans):

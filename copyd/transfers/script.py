@@ -49,14 +49,24 @@ class _Bare(Dumper):
 class Script:
     """Stands for `connection`, which is in a transaction that is READ ONLY.
 
-    ``statements``: what would have been sent. ``begin``: what would open its transactions.
+    ``statements``: what would have been sent. Its transactions begin as those of `connection`
+    would, at another level of ``isolation`` where one is given, and can write unless
+    ``is_read_only``.
     """
 
-    def __init__(self, connection: Connection, begin: str = "BEGIN") -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        isolation: psycopg.IsolationLevel | None = None,
+        is_read_only: bool = False,
+    ) -> None:
         self.statements: list[str] = []
         self.autocommit = False
         self._real = connection
-        self._begin = begin
+        level = isolation or connection.isolation_level
+        levels = "" if level is None else f" ISOLATION LEVEL {level.name.replace('_', ' ')}"
+        self._begin = f"BEGIN{levels}{' READ ONLY' if is_read_only else ''}"
         self._is_begun = False
         self._depth = 0
         for kind in (Unknown, Later):

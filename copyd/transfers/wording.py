@@ -14,7 +14,7 @@ _OF_NAMES = frozenset("0A 0L 0P 26 28 34 3B 3D 3F 42 58".split())  # noqa: SIM90
 # Where procedural languages raise what a function says, under any SQLSTATE.
 _RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
 # "COPY t, line 7, column x: ..."; the table's name may hold commas, the words may be translated.
-_LINE = re.compile(r"(?m)^COPY .*, \S+ (\d+)(?:,|:|$)")
+_LINE = re.compile(r"(?m)^COPY .*?, \S+ (\d+)(?:,|:|$)")
 
 
 def one_line(error: BaseException) -> str:

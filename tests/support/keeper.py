@@ -38,8 +38,7 @@ CASES = {
     "replace by delete": Case(Loading()),
     "replace by truncate": Case(Loading(replace_with="truncate"), unfit=PARTITIONED),
     "append": Case(Loading(mode="append"), ("inserts",)),
-    "merge": Case(Loading(mode="merge"), ("inserts", "updates"), unfit=KEYLESS),
-    "merge and delete": Case(Loading(mode="merge"), unfit=KEYLESS, delete_missing=True),
+    "merge": Case(Loading(mode="merge"), unfit=KEYLESS, delete_missing=True),
 }
 
 
@@ -89,52 +88,44 @@ def copied(transfer: Transfer) -> Report:
 
 
 @dataclass(frozen=True)
-class Templates:
-    """Two servers, and databases to make others of: the tables filled, empty, and backwards."""
+class Park:
+    """Two servers, with a database to make sources of on one, and destinations on the other."""
 
     zoo: Zoo
-    servers: tuple[servers.Server, servers.Server]
+    source: servers.Server
+    destination: servers.Server
     psql: str | None
     filled: str
-    bare: str
-    backwards: str
+    ends: tuple[str, ...]
 
     @property
     def majors(self) -> tuple[int, int]:
-        source, destination = map(major, self.servers)
-        return source, destination
+        return major(self.source), major(self.destination)
 
     @contextmanager
     def site(self) -> Iterator[Site]:
-        """A source and three destinations; the second has all columns in the opposite order."""
-        source, destination = self.servers
-        with ExitStack() as stack:
-            filled = stack.enter_context(zoo.database(source, template=self.filled))
-            ends = [
-                stack.enter_context(zoo.database(destination, template=template))
-                for template in (self.bare, self.backwards, self.bare)
-            ]
-            yield Site(
-                self.zoo,
-                self.majors,
-                source.conninfo(filled),
-                tuple(map(destination.conninfo, ends)),
-                self.psql,
-            )
+        """A source of its own, and the destinations, empty."""
+        with zoo.database(self.source, template=self.filled) as filled:
+            ends = tuple(map(self.destination.conninfo, self.ends))
+            for dbname, conninfo in zip(self.ends, ends, strict=True):
+                zoo.execute(conninfo, [*self.zoo.empty(), f"ALTER DATABASE {dbname} RESET ALL"])
+            yield Site(self.zoo, self.majors, self.source.conninfo(filled), ends, self.psql)
 
 
 @contextmanager
-def templates(
+def opened_park(
     source: servers.Server, destination: servers.Server, psql: str | None
-) -> Iterator[Templates]:
+) -> Iterator[Park]:
+    """Three destinations; the second has all columns in the opposite order."""
     is_xml = all(zoo.has_xml(each.conninfo()) for each in (source, destination))
     whole = zoo.Zoo.common([major(source), major(destination)], has_xml=is_xml)
-    with (
-        zoo.database(source, *whole.create(), *whole.fill()) as filled,
-        zoo.database(destination, *whole.create()) as bare,
-        zoo.database(destination, *whole.create(backwards=True)) as backwards,
-    ):
-        yield Templates(whole, (source, destination), psql, filled, bare, backwards)
+    with ExitStack() as stack:
+        filled = stack.enter_context(zoo.database(source, *whole.create(), *whole.fill()))
+        ends = tuple(
+            stack.enter_context(zoo.database(destination, *whole.create(backwards=name == "us")))
+            for name in NAMES
+        )
+        yield Park(whole, source, destination, psql, filled, ends)
 
 
 def major(server: servers.Server) -> int:

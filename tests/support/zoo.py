@@ -753,6 +753,15 @@ class Zoo:
             deferred += chain.from_iterable(getattr(table.changes, kind) for table in tables)
         return deferred
 
+    def empty(self) -> list[str]:
+        """Return the statements that leave the tables alone, without rows."""
+        deletes = [f"DELETE FROM {table.name}" for table in self.tables]
+        return [
+            "SET LOCAL session_replication_role = replica",
+            "DROP SCHEMA IF EXISTS copyd, extra CASCADE",
+            *deletes,
+        ]
+
     def digest(self, conninfo: str, psql: str | None) -> dict[str, tuple[int, str]]:
         """Count and hash every table in one statement of the referee's."""
         query = " UNION ALL ".join(table.digest() for table in self.tables)

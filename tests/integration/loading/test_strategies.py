@@ -731,39 +731,3 @@ def test_operators_functions_and_casts_of_others_are_not_used(site: Site) -> Non
     site.here.commit()
     assert site.admin.execute("SELECT is_called FROM ran").fetchone() == (False,)
     assert site.rows("there", "id") == site.rows("here", "id")
-
-
-# -- what a plan shows ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"mode": "replace"},
-        {"mode": "replace", "replace_with": "truncate"},
-        {"mode": "merge", "delete_missing": True},
-    ],
-)
-def test_the_described_statements_are_those_that_load(site: Site, how: dict[str, Any]) -> None:
-    for table in ("here", "there"):
-        site.make(
-            f"CREATE TABLE {table} (id int PRIMARY KEY, v text);"
-            f"CREATE TABLE {table}_child (id int PRIMARY KEY, parent int REFERENCES {table})"
-        )
-    site.make(
-        "INSERT INTO here VALUES (1, 'a'), (2, 'b'); INSERT INTO here_child VALUES (1, 2);"
-        "INSERT INTO there VALUES (1, ''), (3, ''); INSERT INTO there_child VALUES (1, 3), (2, 1)"
-    )
-    targets = [site.target(), site.target("there_child", 1)]
-    sources = {"there_child": "here_child", "_1": "here_child", "": "here"}
-    site.begin()
-    for statement in strategies.describe(targets, **how):
-        if statement.startswith("COPY"):
-            table, columns = statement.split("(")[0], statement.split("(")[1].split(")")[0]
-            source = next(sources[each] for each in sources if each in table)
-            site.feed(sql.SQL(statement) + sql.SQL(""), f"SELECT {columns} FROM {source}")
-        else:
-            site.here.execute(statement.encode())
-    site.here.commit()
-    for suffix in ("", "_child"):
-        assert site.rows(f"there{suffix}") == site.rows(f"here{suffix}")

@@ -1,0 +1,387 @@
+"""``copyd once`` as a person runs it, on real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from tests.support.fanout import empty
+from tests.support.once import ask, content, execute
+from tests.support.program import PROGRAM, environment, run
+from tests.support.servers import PASSWORD, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.servers import Server
+
+KEYED = "CREATE TABLE t (id int PRIMARY KEY, note text)"
+FIVE = "INSERT INTO t SELECT i, 'note ' || i FROM generate_series(1, 5) i"
+USUAL = {"destinations": '["eu", "us"]', "reintroduce": '{ attempts = 1, backoff = "50ms" }'}
+TABLES = {"tables": '["public.t"]'}
+MARKER = "hunter2-5e1f"
+REPORT_KEYS = {"transfer", "run", "verdict", "seconds", "destinations"}
+DESTINATION_KEYS = {
+    "destination", "verdict", "cause", "rows", "bytes", "seconds", "bytes_per_second", "passes",
+    "faults", "reconciliations", "link", "link_reason", "format", "format_reason",
+    "analyze_seconds", "notes",
+}  # fmt: skip
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Site:
+    """Three databases with a table t, and a configuration of the transfers that a test writes."""
+
+    def __init__(self, server: Server, names: list[str], folder: Path) -> None:
+        self.server = server
+        self.file = folder / "copyd.toml"
+        self.conninfos = {
+            place: server.tcp_conninfo(name)
+            for place, name in zip(("shop", "eu", "us"), names, strict=True)
+        }
+        for conninfo in self.conninfos.values():
+            empty(conninfo)
+            execute(conninfo, KEYED)
+        execute(self.conninfos["shop"], FIVE)
+        self.configure(books="")
+
+    def configure(self, **transfers: str) -> None:
+        """Write the file; each transfer has the usual keys and those given."""
+        lines = []
+        for name, conninfo in self.conninfos.items():
+            lines += [f"[servers.{name}]", f"conninfo = {json.dumps(conninfo)}"]
+        for name, more in transfers.items():
+            lines += [f"[transfers.{name}]", 'source = "shop"']
+            given = more.splitlines()
+            is_query = any(line.startswith("query =") for line in given)
+            for key, value in {**USUAL, **({} if is_query else TABLES)}.items():
+                if not any(line.startswith(f"{key} =") for line in given):
+                    lines.append(f"{key} = {value}")
+            lines += given
+        self.file.write_text("\n".join(lines) + "\n")
+
+    def once(self, *arguments: str) -> Done:
+        return run("once", *(arguments or ("books",)), "--config", str(self.file))
+
+    def report(self, *arguments: str) -> dict[str, Any]:
+        done = self.once(*(arguments or ("books",)), "--json")
+        assert done.stderr == ""
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def do(self, place: str, *statements: str) -> None:
+        execute(self.conninfos[place], *statements)
+
+    def ask(self, place: str, query: str) -> list[Any]:
+        return ask(self.conninfos[place], query)
+
+    def is_equal(self, place: str) -> bool:
+        return content(self.conninfos[place], ["t"]) == content(self.conninfos["shop"], ["t"])
+
+
+@pytest.fixture(scope="module")
+def databases(server: Server) -> Iterator[list[str]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(server.database()) for _ in range(3)]
+
+
+@pytest.fixture
+def site(server: Server, databases: list[str], tmp_path: Path) -> Site:
+    return Site(server, databases, tmp_path)
+
+
+def said(done: Done) -> str:
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_every_destination_gets_the_rows_and_a_line_in_the_closing_table(site: Site) -> None:
+    done = site.once()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert site.is_equal("eu")
+    assert site.is_equal("us")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    (title,) = [number for number, line in enumerate(lines) if line[:1] == ["destination"]]
+    assert lines[title] == ["destination", "rows", "bytes", "seconds", "MB/s", "verdict"]
+    table = {line[0]: (line[1], line[-1]) for line in lines[title + 1 : title + 3]}
+    assert table == {"eu": ("5", "succeeded"), "us": ("5", "succeeded")}
+
+
+def test_off_a_terminal_there_is_neither_colour_nor_cursor_movement(site: Site) -> None:
+    assert "\x1b" not in said(site.once())
+
+
+def on_a_terminal(site: Site, **env: str) -> tuple[str, int]:
+    """Run it with its output on a terminal; returns what the terminal got, and the exit code."""
+    master, slave = pty.openpty()
+    command = [*PROGRAM, "once", "books", "--config", str(site.file)]
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=slave,
+        stderr=slave,
+        env=environment(TERM="xterm-256color", **env),
+    ) as program:
+        os.close(slave)
+        shown = b""
+        try:
+            while more := os.read(master, 65536):
+                shown += more
+        except OSError:  # Linux says so that nobody writes any more
+            pass
+        finally:
+            os.close(master)
+    return shown.decode(), program.returncode
+
+
+def test_on_a_terminal_there_are_bars_and_colours(site: Site) -> None:
+    shown, code = on_a_terminal(site)
+    assert code == 0
+    assert "\x1b[32msucceeded" in shown
+    assert "\x1b[?25l" in shown  # bars hide the cursor
+    shown, code = on_a_terminal(site, NO_COLOR="1")
+    assert code == 0
+    assert "\x1b[32m" not in shown
+
+
+def test_json_is_the_whole_of_the_output(site: Site) -> None:
+    report = site.report()
+    assert set(report) == REPORT_KEYS
+    assert (report["transfer"], report["verdict"]) == ("books", "succeeded")
+    assert [each["destination"] for each in report["destinations"]] == ["eu", "us"]
+    for each in report["destinations"]:
+        assert set(each) == DESTINATION_KEYS
+        assert (each["verdict"], each["rows"], each["passes"], each["faults"]) == (
+            "succeeded", 5, 1, 0,
+        )  # fmt: skip
+        assert (each["cause"], each["notes"]) == (None, [])
+        assert each["bytes"] > 0
+        assert each["seconds"] > 0
+        assert each["analyze_seconds"] > 0
+        assert each["link_reason"]
+        assert each["format_reason"]
+
+
+def test_several_transfers_are_carried_out_in_the_order_given(site: Site) -> None:
+    for place in ("shop", "eu", "us"):
+        site.do(place, "CREATE TABLE u (id int PRIMARY KEY)")
+    site.do("shop", "INSERT INTO u VALUES (1), (2)")
+    site.configure(books="", films='tables = ["public.u"]\nmode = "merge"')
+    done = site.once("films", "books")
+    assert done.returncode == 0, said(done)
+    rows = [line.split()[1] for line in done.stdout.splitlines() if line.endswith("succeeded")]
+    assert [row for row in rows if row in ("2", "5")] == ["2", "2", "5", "5"]
+    done = site.once("films", "books", "--json")
+    assert done.returncode == 0
+    first, end = json.JSONDecoder().raw_decode(done.stdout)
+    second = json.loads(done.stdout[end:])
+    assert (first["transfer"], second["transfer"]) == ("films", "books")
+
+
+def test_full_loads_every_row_anew(site: Site) -> None:
+    site.configure(books='mode = "append"')
+    assert site.once().returncode == 0
+    site.do("eu", "UPDATE t SET note = 'by hand'")
+    assert site.once().returncode == 0
+    assert not site.is_equal("eu")
+    report = site.report("books", "--full")
+    assert [each["rows"] for each in report["destinations"]] == [5, 5]
+    assert site.is_equal("eu")
+
+
+def test_only_the_destinations_that_are_named_are_fed(site: Site) -> None:
+    site.configure(books="minimum_destinations = 2")
+    report = site.report("books", "--destination", "us")
+    assert [each["destination"] for each in report["destinations"]] == ["us"]
+    assert report["verdict"] == "succeeded"
+    assert (site.is_equal("eu"), site.is_equal("us")) == (False, True)
+    report = site.report("books", "--destination", "us", "--destination", "eu")
+    assert [each["destination"] for each in report["destinations"]] == ["eu", "us"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "Missing argument 'TRANSFER...'"),
+        (["boks"], 'there is no transfer boks in the configuration; did you mean "books"?'),
+        (["books", "--destination", "ap"], "transfer books has no destination ap: it has eu, us"),
+        (["books", "--fulll"], "No such option"),
+        (["books", "films"], "there is no transfer films"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_touches_nothing(
+    site: Site, arguments: list[str], words: str
+) -> None:
+    done = run("once", *arguments, "--config", str(site.file))
+    assert done.returncode == 2
+    assert words in said(done)
+    assert done.stdout == ""
+    assert site.ask("eu", "SELECT FROM pg_namespace WHERE nspname = 'copyd'") == []
+
+
+def test_bad_configuration_is_exit_code_78_with_every_error(site: Site) -> None:
+    site.configure(books='mode = "mrege"\noverlap = "soon"')
+    done = site.once()
+    assert (done.returncode, done.stdout) == (78, "")
+    assert "transfers.books.mode" in done.stderr
+    assert "transfers.books.overlap" in done.stderr
+
+
+def test_a_file_that_is_not_there_is_bad_configuration(tmp_path: Path) -> None:
+    done = run("once", "books", "--config", str(tmp_path / "none.toml"))
+    assert done.returncode == 78
+    assert "none.toml" in said(done)
+
+
+def test_some_of_the_destinations_are_exit_code_3(site: Site) -> None:
+    site.do("us", "DROP TABLE t")
+    done = site.once()
+    assert done.returncode == 3
+    assert "there is no table public.t" in said(done)
+    assert site.is_equal("eu")
+    report = site.report()
+    assert report["verdict"] == "partial"
+    assert [each["verdict"] for each in report["destinations"]] == ["succeeded", "failed"]
+    assert report["destinations"][1]["rows"] == 0
+
+
+def test_none_of_the_destinations_is_exit_code_1(site: Site) -> None:
+    for place in ("eu", "us"):
+        site.do(place, "INSERT INTO t VALUES (9, 'of old')")
+    done = site.once()
+    assert done.returncode == 1
+    assert said(done).count("adopt = true") >= 2
+
+
+def test_too_few_of_the_destinations_are_exit_code_1(site: Site) -> None:
+    site.configure(books="minimum_destinations = 2")
+    site.do("us", "DROP TABLE t")
+    assert site.once().returncode == 1
+    assert site.is_equal("eu")
+
+
+def test_transfers_that_did_not_all_end_alike_are_exit_code_3(site: Site) -> None:
+    site.do("shop", "CREATE TABLE u (id int)")
+    site.configure(books="", films='tables = ["public.u"]')
+    done = site.once("films", "books")
+    assert done.returncode == 3, said(done)
+    assert site.is_equal("eu")
+
+
+def test_a_source_that_cannot_be_read_fails_in_a_sentence(site: Site) -> None:
+    site.do("shop", "DROP TABLE t")
+    done = site.once()
+    assert done.returncode == 1
+    assert "copyd: source shop: there is no table public.t" in done.stderr
+    report = run("once", "books", "--config", str(site.file), "--json")
+    assert report.returncode == 1
+    found = json.loads(report.stdout)
+    assert (found["verdict"], found["destinations"]) == ("failed", [])
+    assert "there is no table public.t" in found["cause"]
+
+
+SECRET = "s3cr3t-and-wrong"
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong", "more"),
+    [
+        ("shop", {"password": SECRET}, []),
+        ("shop", {"dbname": "nowhere"}, ["--json"]),
+        ("eu", {"password": SECRET}, ["--json"]),
+        ("eu", {"port": "nobody's"}, []),
+    ],
+)
+def test_no_password_is_ever_told(
+    site: Site, where: str, wrong: dict[str, str], more: list[str]
+) -> None:
+    changed = {key: str(free_port()) if key == "port" else wrong[key] for key in wrong}
+    site.conninfos[where] = make_conninfo(site.conninfos[where], **changed)
+    site.configure(books="")
+    done = site.once("books", *more)
+    assert done.returncode == (1 if where == "shop" else 3)
+    assert SECRET not in said(done)
+    assert PASSWORD not in said(done)
+    assert f"cannot connect to {where}" in said(done)
+
+
+def test_a_password_file_is_read_and_not_told(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text(f"{PASSWORD}\n")
+    file.chmod(0o600)
+    site.conninfos["eu"] = make_conninfo(site.conninfos["eu"], password=SECRET)
+    site.configure(books='destinations = ["eu"]')
+    assert site.once().returncode == 1
+    text = site.file.read_text()
+    eu = text.index("[servers.eu]") + len("[servers.eu]")
+    site.file.write_text(f"{text[:eu]}\npassword_file = {json.dumps(str(file))}{text[eu:]}")
+    done = site.once()
+    assert done.returncode == 0, said(done)
+    assert PASSWORD not in said(done)
+
+
+BAD_ROWS = {
+    "check": "ALTER TABLE t ADD CHECK (length(note) < 8)",
+    "cast": "ALTER TABLE t ALTER note TYPE uuid USING NULL",
+    "raise": (
+        "CREATE FUNCTION say() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RAISE EXCEPTION ''no % %, please'', NEW.id, NEW.note; END';"
+        "CREATE TRIGGER say BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION say()"
+    ),
+    "foreign key": (
+        "CREATE TABLE p (note text PRIMARY KEY); ALTER TABLE t ADD FOREIGN KEY (note) REFERENCES p"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "more"),
+    [("check", []), ("cast", ["--json"]), ("raise", []), ("foreign key", ["--json"])],
+)
+def test_a_row_that_is_refused_is_not_quoted_off_a_terminal(
+    site: Site, what: str, more: list[str]
+) -> None:
+    site.do("eu", BAD_ROWS[what])
+    site.do("shop", f"UPDATE t SET note = '{MARKER}'")
+    done = site.once("books", *more)
+    assert done.returncode == 3, said(done)
+    assert MARKER not in said(done)
+    assert site.is_equal("us")
+
+
+def test_a_row_that_the_source_cannot_read_is_not_quoted_off_a_terminal(site: Site) -> None:
+    site.do("shop", f"UPDATE t SET note = '{MARKER}'")
+    query = 'query = "SELECT id, (note::int)::text AS note FROM t"\ninto = "public.t"'
+    site.configure(books=query)
+    done = site.once()
+    assert done.returncode == 1, said(done)
+    assert "22P02" in said(done)
+    assert MARKER not in said(done)
+
+
+def test_what_the_destinations_say_is_kept_apart(site: Site) -> None:
+    """Options of one destination: another table, another mode, statements of its own."""
+    site.do("us", "ALTER TABLE t RENAME TO books", "CREATE TABLE calls (what text)")
+    site.configure(
+        books='after = ["SELECT 1"]\n'
+        "[transfers.books.destination.us]\n"
+        'mode = "merge"\ntables.\'public.t\' = "public.books"\n'
+        "after_commit = [\"INSERT INTO calls VALUES ('done')\"]\n"
+    )
+    for _ in range(2):
+        done = site.once()
+        assert done.returncode == 0, said(done)
+    assert site.is_equal("eu")
+    assert site.ask("us", "SELECT id FROM books ORDER BY id") == site.ask(
+        "shop", "SELECT id FROM t"
+    )
+    assert site.ask("us", "SELECT what FROM calls") == [("done",)] * 2

@@ -1,0 +1,285 @@
+"""What a plan says is what a run sends; and a plan itself sends look-ups only."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from copyd.cluster.waiting import wait_for
+from copyd.errors import CopydError
+from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict, run
+from copyd.transfers.plan import Section, plan
+from tests.support.servers import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from copyd.cluster import Installation
+    from tests.support import servers
+
+DDL = (
+    "CREATE TABLE parents (id int PRIMARY KEY, name text, at timestamptz DEFAULT now());"
+    "CREATE TABLE children (id int PRIMARY KEY, parent int REFERENCES parents DEFERRABLE);"
+    "CREATE TABLE notes (text text)"
+)
+FILL = (
+    "INSERT INTO parents SELECT i, 'p' FROM generate_series(1, 10) i;"
+    "INSERT INTO children SELECT i, i FROM generate_series(1, 10) i"
+)
+KEYED = Tables(("public.children", "public.parents"))
+_NUMBER = re.compile(r"\d+")
+_LOGGED = re.compile(r"(?m)^(\S+) LOG:  (?:statement|execute [^:]*): ")
+
+
+DEADLINE = 30.0
+MARKERS = itertools.count()
+
+
+@dataclass
+class Site:
+    """A source and a destination on a server that writes down what is sent to it."""
+
+    source: Server
+    eu: Server
+    log: Path
+    markers: Iterator[int]
+
+    def execute(self, statement: str, *at: Server) -> None:
+        for server in at or (self.source, self.eu):
+            with psycopg.connect(server.conninfo, autocommit=True) as connection:
+                connection.execute(statement.encode())
+
+    def ask(self, server: Server, query: str) -> object:
+        with psycopg.connect(server.conninfo, autocommit=True) as connection:
+            row = connection.execute(query.encode()).fetchone()
+            return row and row[0]
+
+    def transfer(self, loading: Loading, **options: Any) -> Transfer:
+        given: dict[str, Any] = {"what": KEYED, "overlap": "all", **options}
+        return Transfer(
+            name="books", source=self.source, replicas=(Replica(self.eu, loading),), **given
+        )
+
+    def length(self) -> int:
+        """How long the log is once all that was sent until now is in it."""
+        marker = f"SELECT 'marker {next(self.markers)}!'"
+        self.execute(marker, self.source)
+        assert wait_for(lambda: marker in self.log.read_text(), timeout=DEADLINE)
+        return self.log.read_text().index(marker)
+
+    def sent(self, server: Server, offset: int) -> list[str]:
+        """The statements that reached the server's database since the log was so long."""
+        database = str(self.ask(server, "SELECT current_database()"))
+        end = self.length()
+        text = self.log.read_text()[offset:end]
+        found = list(_LOGGED.finditer(text))
+        ends = [each.start() for each in found[1:]] + [len(text)]
+        return [
+            text[each.end() : end].strip().replace("\n\t", "\n")
+            for each, end in zip(found, ends, strict=True)
+            if each[1] == database
+        ]
+
+
+@pytest.fixture(scope="module")
+def telling_server(installation: Installation) -> Iterator[servers.Server]:
+    settings = {
+        "logging_collector": "on",
+        "log_directory": "log",
+        "log_filename": "all.log",
+        "log_statement": "all",
+        "log_line_prefix": "%d ",
+        "autovacuum": "off",
+    }
+    with running_server(installation, **settings) as running:
+        yield running
+
+
+@pytest.fixture
+def site(telling_server: servers.Server) -> Iterator[Site]:
+    with ExitStack() as stack:
+        names = [stack.enter_context(telling_server.database()) for _ in range(2)]
+        source, eu = (
+            Server(called, telling_server.conninfo(name))
+            for called, name in zip(("shop", "eu"), names, strict=True)
+        )
+        made = Site(source, eu, telling_server.cluster.data_directory / "log" / "all.log", MARKERS)
+        made.execute(DDL)
+        made.execute(FILL, source)
+        yield made
+
+
+def heads(statements: Sequence[str]) -> list[str]:
+    """The beginning of each statement, up to the first value; look-ups and settings left out."""
+    kept = [each for each in statements if each and not each.startswith(("SET LOCAL", "SELECT"))]
+    kept = [each for each in kept if not re.match(r"WITH (RECURSIVE|asked)\b", each)]
+    while '"_pg3_1"' in "".join(each for each in kept if each.startswith("ROLLBACK TO")):
+        tried = next(n for n, each in enumerate(kept) if each.startswith("ROLLBACK TO"))
+        del kept[tried - 1 : tried + 2]  # with its SAVEPOINT and RELEASE
+    return [re.split(r"[$'(:]", each)[0].strip() for each in kept]
+
+
+def at(sections: Sequence[Section], purpose: str) -> list[str]:
+    (found,) = (each for each in sections if each.purpose.startswith(purpose))
+    assert found.refusal is None
+    return list(found.statements)
+
+
+def beginnings(statements: Sequence[str], *words: str) -> list[str]:
+    return [each for each in statements if each.startswith(words)]
+
+
+HOW: dict[str, tuple[Loading, dict[str, Any]]] = {
+    "delete": (Loading(before=("SET LOCAL work_mem = '1MB'", "TRUNCATE notes")), {}),
+    "truncate": (Loading(replace_with="truncate", after=("DELETE FROM notes",)), {}),
+    "append": (Loading(mode="append", triggers="skip"), {}),
+    "append below a horizon": (Loading(mode="append"), {"what": Tables(("public.notes",))}),
+    "merge": (Loading(mode="merge", after_commit=("ANALYZE notes",)), {"delete_missing": True}),
+    "merge with a bound": (
+        Loading(mode="merge"),
+        {"cursor": "at", "overlap": timedelta(hours=1), "what": Tables(("public.parents",))},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("times", [0, 1], ids=["the first run", "a later run"])
+def test_a_run_sends_what_its_plan_says(site: Site, how: str, times: int) -> None:
+    loading, options = HOW[how]
+    transfer = site.transfer(loading, **options)
+    for _ in range(times):
+        assert run(transfer).verdict is Verdict.SUCCEEDED
+        site.execute("INSERT INTO parents VALUES (11, 'new')", site.source)
+    sections = plan(transfer)
+    before = site.length()
+    assert run(transfer).verdict is Verdict.SUCCEEDED
+    assert heads(site.sent(site.eu, before)) == heads(at(sections, "destination"))
+    copied = [
+        copy
+        for each in sections
+        if each.purpose.startswith("source, pass")
+        for copy in beginnings(each.statements, "COPY")
+    ]
+    sent = beginnings(site.sent(site.source, before), "COPY")
+    assert [_NUMBER.sub("N", each) for each in sent] == [_NUMBER.sub("N", each) for each in copied]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_plan_sends_nothing_that_writes_or_locks_at_a_destination(site: Site, how: str) -> None:
+    loading, options = HOW[how]
+    before = site.length()
+    plan(site.transfer(loading, **options))
+    sent = site.sent(site.eu, before)
+    assert re.fullmatch("BEGIN.* READ ONLY", sent[0])
+    assert set(heads(sent[1:])) <= {"ROLLBACK"}
+    assert site.ask(site.eu, "SELECT to_regnamespace('copyd')") is None
+    site.execute("SET lock_timeout = '1ms'; ALTER TABLE parents ADD more int")
+
+
+def test_a_first_run_makes_the_ledger_and_loads_without_staging(site: Site) -> None:
+    sections = plan(site.transfer(Loading(mode="merge"), delete_missing=True))
+    there = at(sections, "destination")
+    assert heads(there)[:5] == [there[0], 'CREATE SCHEMA "copyd"', 'CREATE TABLE "copyd"."ledger"',
+                               'COMMENT ON TABLE "copyd"."ledger" IS', "COMMIT"]  # fmt: skip
+    assert beginnings(there, "COPY", "LOCK") == [
+        'LOCK TABLE ONLY "public"."children", ONLY "public"."parents" IN SHARE ROW EXCLUSIVE MODE',
+        'COPY "public"."parents" ("id", "name", "at") FROM STDIN (FORMAT "text")',
+        'COPY "public"."children" ("id", "parent") FROM STDIN (FORMAT "text")',
+    ]
+    assert beginnings(at(sections, "source, pass 1 for eu"), "COPY") == [
+        'COPY "public"."parents" ("id", "name", "at") TO STDOUT (FORMAT "text")',
+        'COPY "public"."children" ("id", "parent") TO STDOUT (FORMAT "text")',
+    ]
+
+
+def test_replace_deletes_children_first_or_truncates_all_at_once(site: Site) -> None:
+    there = at(plan(site.transfer(Loading())), "destination")
+    assert beginnings(there, "DELETE", "TRUNCATE") == [
+        'DELETE FROM ONLY "public"."children"',
+        'DELETE FROM ONLY "public"."parents"',
+    ]
+    there = at(plan(site.transfer(Loading(replace_with="truncate"))), "destination")
+    assert beginnings(there, "DELETE", "TRUNCATE", "COPY") == [
+        'TRUNCATE TABLE ONLY "public"."parents", ONLY "public"."children" CONTINUE IDENTITY RESTRICT',
+        'COPY "public"."parents" ("id", "name", "at") FROM STDIN (FORMAT "text", FREEZE)',
+        'COPY "public"."children" ("id", "parent") FROM STDIN (FORMAT "text", FREEZE)',
+    ]
+
+
+def test_an_append_reads_from_the_horizon_that_the_ledger_has(site: Site) -> None:
+    transfer = site.transfer(Loading(mode="append"))
+    assert run(transfer).verdict is Verdict.SUCCEEDED
+    horizon = site.ask(site.eu, "SELECT full_horizon FROM copyd.ledger WHERE name = 'parents'")
+    sections = plan(transfer)
+    parents, children = beginnings(at(sections, "source, pass"), "COPY")
+    assert f">=) {horizon})" in parents
+    assert f">=) {horizon})" in children
+    there = at(sections, "destination")
+    assert [re.split(r" \(| AS", each)[0] for each in beginnings(there, "CREATE", "COPY")] == [
+        'CREATE TEMPORARY TABLE "pg_temp"."copyd_rows_1" ON COMMIT DROP',
+        'CREATE TEMPORARY TABLE "pg_temp"."copyd_rows_0" ON COMMIT DROP',
+        'COPY "pg_temp"."copyd_rows_1"',
+        'COPY "pg_temp"."copyd_rows_0"',
+    ]
+    assert len(beginnings(there, 'INSERT INTO "public".')) == 2
+
+
+def test_a_full_run_replaces_what_is_appended(site: Site) -> None:
+    transfer = site.transfer(Loading(mode="append"))
+    assert run(transfer).verdict is Verdict.SUCCEEDED
+    sections = plan(transfer, is_full=True)
+    assert len(beginnings(at(sections, "destination"), "DELETE FROM ONLY")) == 2
+    assert " TO STDOUT" in beginnings(at(sections, "source, pass"), 'COPY "public"."parents"')[0]
+
+
+def test_a_merge_that_deletes_what_is_missing_reads_all_keys(site: Site) -> None:
+    transfer = site.transfer(Loading(mode="merge"), delete_missing=True)
+    assert run(transfer).verdict is Verdict.SUCCEEDED
+    sections = plan(transfer)
+    assert beginnings(at(sections, "source, pass"), 'COPY "public"') == [
+        'COPY "public"."parents" ("id") TO STDOUT (FORMAT "text")',
+        'COPY "public"."children" ("id") TO STDOUT (FORMAT "text")',
+    ]
+    there = at(sections, "destination")
+    assert [each.split(" AS ")[0] for each in beginnings(there, "DELETE")] == [
+        'DELETE FROM ONLY "public"."children"',
+        'DELETE FROM ONLY "public"."parents"',
+    ]
+    assert len(beginnings(there, "WITH updated")) == 2
+    assert there.index("COMMIT") > there.index(beginnings(there, "DELETE")[-1])
+
+
+def test_what_only_the_run_knows_has_a_name_instead_of_a_value(site: Site) -> None:
+    there = at(plan(site.transfer(Loading())), "destination")
+    (written,) = (
+        each for each in beginnings(there, "INSERT") if "'parents'::" in each and "lsn" in each
+    )
+    assert ":run::pg_catalog.text" in written
+    assert written.count(":unknown::pg_catalog.int8") == 2
+
+
+def test_a_refusal_at_one_destination_leaves_the_others_plans(site: Site) -> None:
+    site.execute("DROP TABLE children", site.source)
+    transfer = site.transfer(Loading(), what=Tables(("public.parents",)))
+    broken = Replica(
+        Server("us", site.eu.conninfo), Loading(tables={"public.parents": "public.no"})
+    )
+    both = Transfer(
+        name="books", source=site.source, replicas=(*transfer.replicas, broken), what=transfer.what
+    )
+    *_, eu, us = plan(both)
+    assert (eu.refusal, us.statements) == (None, ())
+    assert us.refusal == "there is no table public.no"
+
+
+def test_a_source_that_lacks_the_table_has_no_plan(site: Site) -> None:
+    with pytest.raises(CopydError, match=r"there is no table public\.gone"):
+        plan(site.transfer(Loading(), what=Tables(("public.gone",))))
