@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: check test test-pythons test-matrix chaos coverage bench demo
+.PHONY: check test test-pythons test-matrix test-majors chaos coverage bench demo
 
 $(BIN)/copyd: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,9 @@ test-pythons:  ## the unit tests on every CPython from 3.10 to 3.13 that is here
 
 test-matrix: $(BIN)/copyd  ## everything on PostgreSQL 13 to 18; needs npm
 	PYTHON=$(BIN)/python tests/matrix
+
+test-majors: $(BIN)/copyd  ## from each major to each other; MAJORS=bin:bin:... are their folders
+	COPYD_TEST_BINDIRS=$(MAJORS) $(BIN)/python -m pytest -q tests/integration/transfers/test_majors.py
 
 chaos: $(BIN)/copyd  ## runs killed 200 times, connections cut at every protocol message
 	COPYD_TEST_KILLS=200 $(BIN)/python -m pytest -n 2 tests/faults/transfers

@@ -20,7 +20,6 @@ from copyd.loading.staging import copy_into_stage, copy_keys, stage, stage_keys
 from copyd.loading.target import Target, copy_rows, delete, lock, select_count, truncate
 
 if TYPE_CHECKING:
-
     from psycopg import sql
 
     Connection = psycopg.Connection[Any]

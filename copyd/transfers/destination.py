@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from copyd.transfers.wording import facts, one_line
+from copyd.transfers.wording import facts, in_full
 
 if TYPE_CHECKING:
     from copyd.copyman import Link
@@ -152,6 +152,6 @@ class Destination:
             format=self.format,
             analyze_seconds=self.analyze_seconds,
             cause=cause,
-            words=one_line(self.cause) if self.cause is not None else None,
+            words=in_full(self.cause) if self.cause is not None else None,
             notes=tuple(self.notes),
         )

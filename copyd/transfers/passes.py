@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -13,7 +14,7 @@ from copyd.transfers.destination import State
 from copyd.transfers.formats import choose_format
 from copyd.transfers.reading import copy_out, mark_query
 from copyd.transfers.relay import Relay
-from copyd.transfers.wording import facts
+from copyd.transfers.wording import facts, name_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,11 +110,12 @@ class Passes:
         )
         for receiver, destination in members.items():
             copy.charge(receiver, held_back[destination])
-        relay = Relay(copy, members, self.observe, self.drop, self.tick)
+        drop = partial(self._drop_from, scan)
+        relay = Relay(copy, members, self.observe, drop, self.tick)
         try:
             relay.run()
         except CopyFail as failure:
-            self._blame(failure, members)
+            self._blame(failure, members, drop)
         for receiver, destination in members.items():
             destination.link, destination.format = destination.trying.link, format_
             held_back[destination] = copy.held_back(receiver)
@@ -121,7 +123,15 @@ class Passes:
                 size = relay.sizes.get(destination, 0)
                 destination.trying.loaded(scan, rows=receiver.rows or 0, size=size)
 
-    def _blame(self, failure: CopyFail, members: dict[Receiver, Destination]) -> None:
+    def _drop_from(self, scan: Scan, destination: Destination, cause: BaseException) -> None:
+        self.drop(destination, name_table(cause, scan.reading.name))
+
+    def _blame(
+        self,
+        failure: CopyFail,
+        members: dict[Receiver, Destination],
+        drop: Callable[[Destination, BaseException], None],
+    ) -> None:
         """A copy failed as a whole: by its source, or by receivers that could not start.
 
         Raises SourceLost, or what caused `failure` where neither is to blame.
@@ -138,7 +148,7 @@ class Passes:
             raise failure.__cause__ or failure
         for receiver, destination in fed.items():
             if receiver in faults:
-                self.drop(destination, faults[receiver])
+                drop(destination, faults[receiver])
             else:
                 self.spare(destination)
 

@@ -6,6 +6,13 @@ import re
 
 import psycopg
 
+from copyd.errors import CopydError
+
+
+class RowsRefused(CopydError):
+    """Rows of a table were refused; the cause is what the server said, which may quote them."""
+
+
 # Errors of these SQLSTATE classes speak of connections, locks and resources, never of values that
 # are stored; those of the others of names and privileges, and functions make names out of values.
 # PostgreSQL documentation, "Error Codes".
@@ -20,6 +27,25 @@ _LINE = re.compile(r"(?m)^COPY .*?, \S+ (\d+)(?:,|:|$)")
 def one_line(error: BaseException) -> str:
     """Return what `error` says, on one line; for the person who runs the command alone."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def in_full(error: BaseException) -> str:
+    """Return all that is known of `error`, on one line; for the person who runs the command."""
+    cause = error.__cause__
+    if isinstance(error, RowsRefused) and cause is not None:
+        return f"{one_line(error)}: {one_line(cause)}"
+    return one_line(error)
+
+
+def name_table(error: BaseException, table: str) -> BaseException:
+    """Say which table it was where `error` is about rows: COPY may have gone elsewhere first."""
+    if not isinstance(error, psycopg.Error) or not error.sqlstate:
+        return error
+    if _is_without_values(error, error.sqlstate[:2]):
+        return error
+    refused = RowsRefused(f"table {table}: {facts(error)}")
+    refused.__cause__ = error
+    return refused
 
 
 def facts(error: BaseException) -> str:
