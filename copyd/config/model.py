@@ -49,7 +49,7 @@ class Section(BaseModel):
 
 
 class Daemon(Section):
-    """Where copyd keeps what it must not forget, and what it may."""
+    """Where the daemon, which is not there yet, keeps what it must not forget, and what it may."""
 
     state_directory: AbsolutePath = Path("/var/lib/copyd")
     """What must survive a restart. An ordinary user's default: the XDG state folder."""
@@ -162,9 +162,9 @@ class Transfer(Section):
     max_shrink: float = Field(default=0.9, ge=0, le=1, allow_inf_nan=False)
     """replace, delete_missing: the largest share of rows that may vanish in one run."""
     every: Interval | None = None
-    """How often to run."""
+    """How often the daemon, which is not there yet, is to run it."""
     cron: Cron | None = None
-    """When to run, instead of every."""
+    """When the daemon, which is not there yet, is to run it, instead of every."""
     deadline: Wait = parse("30m")
     """How long a run may take."""
     prepare_timeout: Wait = parse("10s")

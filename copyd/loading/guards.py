@@ -171,8 +171,8 @@ def warnings(
     said = []
     if role.is_superuser:
         said.append(
-            f"role {quote(role.name)} is a superuser: one with only the privileges that the transfer "
-            "needs would do"
+            f"role {quote(role.name)} is a superuser: one with only the privileges that the "
+            "transfer needs would do"
         )
     for relation in relations if triggers == "fire" else ():
         names = [row[0] for row in connection.execute(_TRIGGERS, {"oid": relation.oid})]
@@ -266,7 +266,8 @@ def _privilege_refusals(target: Target, use: Use, access: _Access, role: _Role) 
 
 def _missing(target: Target, use: Use, access: _Access) -> list[str]:
     """Return the privileges, as GRANT takes them, that are needed and lacking."""
-    whole = (*target.names, *target.others) if _rewrites(target, use) else target.names
+    rewrites = use.mode == "merge" and target.has_fixed_columns
+    whole = (*target.names, *target.others) if rewrites else target.names
     lacking = {
         "SELECT": _without(access.selectable, whole if _stages(target, use) else ()),
         "INSERT": _without(access.insertable, whole),
@@ -290,14 +291,7 @@ def _updated(target: Target) -> list[str]:
 def _deletes(target: Target, use: Use) -> bool:
     if use.mode == "replace":
         return not use.truncates
-    return use.mode == "merge" and (use.deletes or _rewrites(target, use))
-
-
-def _rewrites(target: Target, use: Use) -> bool:
-    """Whether changed rows are always deleted and inserted anew, for what cannot be set."""
-    key = target.key.columns if target.key is not None else ()
-    fixed = [each for each in target.columns if each.identity == "a" and each.name not in key]
-    return use.mode == "merge" and bool(fixed)
+    return use.mode == "merge" and (use.deletes or target.has_fixed_columns)
 
 
 def _without(allowed: Sequence[str], needed: Iterable[str]) -> list[str]:
@@ -345,7 +339,8 @@ def _reference_refusals(
             yield Refusal(
                 label,
                 f"table {label} cannot be truncated while {', '.join(names)} references it, which "
-                'the transfer does not load: add it to the transfer, or use replace_with = "delete"',
+                "the transfer does not load: add it to the transfer, or use "
+                'replace_with = "delete"',
             )
 
 

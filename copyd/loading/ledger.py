@@ -121,11 +121,6 @@ class Ledger:
         """Return the statements with which `prepare` would create the ledger, if it would."""
         return ledger_table.creation(connection, self.schema)
 
-    def claim(self, connection: Connection, schema: str, name: str) -> Entry | None:
-        """Lock the row of one table; `claim_all` says the rest."""
-        table = TableName(schema, name)
-        return self.claim_all(connection, [table])[table]
-
     def claim_all(
         self, connection: Connection, names: Iterable[TableName]
     ) -> dict[TableName, Entry | None]:

@@ -241,11 +241,12 @@ def _other_columns(facts: Facts) -> str:
             f"it is of version {version[1]} and this copyd knows version {VERSION}; "
             "use the copyd that made it or give the ledger another schema"
         )
-    different = sorted({*facts.columns} ^ {*_SHAPE}) or ["their order"]
-    return (
-        f"its columns are not copyd's ({', '.join(different)}); "
-        "undo that or give the ledger another schema"
-    )
+    lacking = [column for column in _SHAPE if column not in facts.columns]
+    added = [column for column in facts.columns if column not in _SHAPE]
+    said = [f"lacks {', '.join(lacking)}"] if lacking else []
+    said += [f"has {', '.join(added)} too"] if added else []
+    what = " and ".join(said) or "has its columns in another order"
+    return f"it {what}; undo that or give the ledger another schema"
 
 
 def _checked(connection: Connection, schema: str) -> Facts:

@@ -68,7 +68,9 @@ def _refusals(relation: Relation, columns: Sequence[str], access: _Access) -> It
     lacking = [name for name in columns if name in access.unreadable]
     if lacking:
         names = ", ".join(map(quote, lacking))
-        yield f"role {role} may not read {names} of table {label}: GRANT SELECT ON {label} TO {role}"
+        yield (
+            f"role {role} may not read {names} of table {label}: GRANT SELECT ON {label} TO {role}"
+        )
     elif relation.is_lockable and not access.may_lock:
         yield (
             f"role {role} may not lock table {label}, for which privileges on columns do not do: "

@@ -66,7 +66,8 @@ SELECT a.attrelid::bigint AS relation, a.attname AS name, a.atttypid::bigint AS 
  WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
  ORDER BY a.attrelid, a.attnum
 """
-# Strategy 3 of a B-tree is =. An index whose collation is not the column's finds other values equal than the column's = does.
+# Strategy 3 of a B-tree is =. An index whose collation is not the column's finds other values equal
+# than the column's = does.
 # NOT NULL may be NOT VALID from PostgreSQL 18 on: NULLs may be there.
 _KEYS = """
 SELECT i.indrelid::bigint, k.columns, k.schemas, k.operators, i.indisprimary
@@ -113,12 +114,10 @@ WITH asked AS (SELECT o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o),
         WHERE k.contype = 'f' AND (f.oid IS NOT NULL OR t.oid IS NOT NULL) AND {is_enforced}
      )
 SELECT k.referencing::bigint, k.referenced::bigint, k.confdeltype::text, k.condeferrable,
-       k.conname, ARRAY[fn.nspname, fc.relname]::text[], ARRAY[tn.nspname, tc.relname]::text[]
+       k.conname, ARRAY[fn.nspname, fc.relname]::text[]
   FROM found k
   JOIN pg_catalog.pg_class fc ON fc.oid = k.referencing
   JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
-  JOIN pg_catalog.pg_class tc ON tc.oid = k.referenced
-  JOIN pg_catalog.pg_namespace tn ON tn.oid = tc.relnamespace
  WHERE NOT EXISTS (SELECT FROM found u WHERE u.oid = k.conparentid
                       AND u.referencing = k.referencing AND u.referenced = k.referenced)
  ORDER BY fn.nspname, fc.relname, k.conname
@@ -170,7 +169,8 @@ class Relation:
     """A relation of one database; ``estimated_rows`` is None where it was never analyzed.
 
     ``persistence``: 'p', 'u' (unlogged) or 't' (temporary). ``filenode``: of a partitioned table a
-    digest of its partitions', None for what stores nothing. ``keys``: those that a merge can go by; the primary key is the first.
+    digest of its partitions', None for what stores nothing. ``keys``: those that a merge can go by;
+    the primary key is the first.
     """
 
     oid: int
@@ -215,7 +215,6 @@ class ForeignKey:
     is_deferrable: bool
     name: str
     referencing_table: str = ""
-    referenced_table: str = ""
 
 
 def look_up(connection: Connection, name: str) -> Relation:
@@ -280,9 +279,8 @@ def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKe
             is_deferrable,
             name,
             referencing_table=str(TableName(*child_name)),
-            referenced_table=str(TableName(*parent_name)),
         )
-        for child, parent, action, is_deferrable, name, child_name, parent_name in rows
+        for child, parent, action, is_deferrable, name, child_name in rows
     )
 
 

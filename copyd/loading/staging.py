@@ -99,6 +99,18 @@ def insert_absent(target: Target) -> sql.Composed:
     ).format(**_parts(target))
 
 
+def insert_all(target: Target) -> sql.Composed:
+    """Insert all staged rows."""
+    return sql.SQL(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS staged"
+    ).format(
+        target.relation.identifier,
+        _listed(target.names),
+        _COMMA.join(_qualified("staged", target.names)),
+        _stage(target),
+    )
+
+
 def upsert(target: Target) -> sql.Composed:
     """Update the rows that differ, then insert the absent; yields rows inserted, updated, and 0.
 

@@ -33,6 +33,7 @@ __all__ = [
     "copy_rows",
     "count",
     "delete",
+    "insert_all",
     "lock",
     "merge",
     "missed",
@@ -64,6 +65,11 @@ def append(connection: Connection, target: Target) -> Applied:
     return Applied(connection.execute(staging.insert_absent(target)).rowcount, 0)
 
 
+def insert_all(connection: Connection, target: Target) -> Applied:
+    """Insert the staged rows, which nothing there is compared with."""
+    return Applied(connection.execute(staging.insert_all(target)).rowcount, 0)
+
+
 def merge(connection: Connection, target: Target, *, delete_missing: bool = False) -> Applied:
     """Make the table's rows equal to the staged ones of their keys, and insert the absent.
 
@@ -80,7 +86,7 @@ def merge(connection: Connection, target: Target, *, delete_missing: bool = Fals
             f"two rows for table {target.relation.label} have the same key "
             f"({', '.join(target.required_key.columns)}): name a key that is unique at the source"
         )
-    if _has_fixed_columns(target):
+    if target.has_fixed_columns:
         return _rewrite(connection, target, removes=delete_missing)
     try:
         with connection.transaction():
@@ -124,12 +130,6 @@ def shrink_refusal(before: int, after: int, limit: float) -> str | None:
         f"{gone:,} of {before:,} rows would vanish, a larger share than max_shrink = {limit:g} "
         "allows: if that is right, raise it for one run"
     )
-
-
-def _has_fixed_columns(target: Target) -> bool:
-    """Whether a column outside the key cannot be set, so that a new value takes a new row."""
-    key = target.required_key.columns
-    return any(column.identity == "a" and column.name not in key for column in target.columns)
 
 
 def _rewrite(connection: Connection, target: Target, *, removes: bool) -> Applied:

@@ -42,6 +42,12 @@ class Target:
         )
 
     @property
+    def has_fixed_columns(self) -> bool:
+        """Whether a column outside the key cannot be set, so that a new value takes a new row."""
+        key = self.key.columns if self.key is not None else ()
+        return any(column.identity == "a" and column.name not in key for column in self.columns)
+
+    @property
     def rows(self) -> sql.Composed:
         """Its rows for SELECT, UPDATE and DELETE: a partitioned table's, or those of it alone."""
         only = sql.SQL("" if self.relation.kind == "p" else "ONLY ")
@@ -79,7 +85,12 @@ def truncate(targets: Sequence[Target]) -> sql.Composed:
     return sql.SQL("TRUNCATE TABLE {} CONTINUE IDENTITY RESTRICT").format(tables)
 
 
-def copy_rows(target: Target, *, format: str, freeze: bool = False) -> sql.Composed:  # noqa: A002 - COPY's own word
+def copy_rows(
+    target: Target,
+    *,
+    format: str,  # noqa: A002 - COPY's own word
+    freeze: bool = False,
+) -> sql.Composed:
     """COPY into the table itself; ``freeze`` only after its TRUNCATE."""
     return copy(target.relation.identifier, target.names, format=format, freeze=freeze)
 

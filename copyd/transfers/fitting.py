@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import sql
 
 from copyd.errors import CopydError
@@ -22,8 +23,6 @@ from copyd.transfers.part import Part
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
-
-    import psycopg
 
     from copyd.loading.ledger import Entry, Ledger
     from copyd.loading.order import Order
@@ -129,14 +128,21 @@ def claim(
 ) -> tuple[Part, ...]:
     """Claim the ledger, lock the tables, and see that they are this transfer's.
 
-    Returns them in the order of loading. Raises psycopg.errors.LockNotAvailable where somebody else
-    has them, CopydError where they are not ours to load.
+    Returns them in the order of loading. Raises CopydError where somebody else has them, which may
+    pass, or where they are not ours to load.
     """
     entries: dict[TableName, Entry | None] = {}
-    if ledger is not None:
-        entries = ledger.claim_all(connection, [name_of(target) for target in targets])
-    if is_locked(loading):
-        connection.execute(strategies.lock(targets))
+    names = ", ".join(target.relation.label for target in targets)
+    try:
+        what = "another run has the ledger's row of"
+        if ledger is not None:
+            entries = ledger.claim_all(connection, [name_of(target) for target in targets])
+        what = "somebody else has locked"
+        if is_locked(loading):
+            connection.execute(strategies.lock(targets))
+    except psycopg.errors.LockNotAvailable as error:
+        waited = f"waited {source.transfer.lock_timeout:g} s"
+        raise CopydError(f"{what} table {names}: {waited}") from error
     parts = parts_of(connection, source, targets, loading, entries, meant=meant)
     for part in parts.values() if ledger is not None else ():
         transfer, identity = source.transfer, source.identity
@@ -169,18 +175,30 @@ def parts_of(
         is_empty = _is_empty(connection, target, entry, loading)
         reading = source.readings[target.number]
         there = _there(reading, target, entry, now, is_empty=is_empty, meant=meant)
-        is_staged = loading.mode != "replace" and there.has_key and not there.is_empty
+        is_compared = loading.mode != "replace" and there.has_key and not there.is_empty
         majors = (source.major, major(connection))
         given = [column for column in reading.columns if column.name in target.names]
         parts[target.relation.oid] = Part(
             reading=reading,
             target=target,
             there=there,
-            is_staged=is_staged,
-            removes=is_staged and loading.mode == "merge" and source.transfer.delete_missing,
+            is_compared=is_compared,
+            removes=is_compared and loading.mode == "merge" and source.transfer.delete_missing,
             binary_refusal=binary_refusal(given, target.columns, majors=majors),
         )
+    _stage_after_parents(connection, parts)
     return parts
+
+
+def _stage_after_parents(connection: Connection, parts: Mapping[int, Part]) -> None:
+    """Stage what references a staged table: its rows may need rows that are not there yet."""
+    staged = {oid for oid, part in parts.items() if part.is_compared}
+    keys = foreign_keys(connection, list(parts)) if staged else ()
+    inside = [key for key in keys if key.referencing in parts]
+    while more := {key.referencing for key in inside if key.referenced in staged} - staged:
+        staged |= more
+    for oid in staged:
+        parts[oid].is_staged = True
 
 
 def order_of(connection: Connection, targets: Sequence[Target], loading: Loading) -> Order:

@@ -15,7 +15,7 @@ from copyd.transfers.reading import bound_query
 if TYPE_CHECKING:
     import psycopg
 
-    from copyd.loading.strategies import Target
+    from copyd.loading.strategies import Applied, Target
     from copyd.transfers.reading import Reading
     from copyd.transfers.transfer import Mode
 
@@ -26,16 +26,18 @@ if TYPE_CHECKING:
 class Part:
     """A table of the transfer at a destination.
 
-    ``is_staged``: its rows go into a temporary table first, and are compared by key. ``removes``:
-    rows that the source no longer has are deleted. ``binary_refusal``: why its rows cannot travel
-    in binary. Rows: ``before`` the run, ``rows`` that the run
-    wrote, ``removed``, and ``held`` after it; ``missed`` are those that a bounded overlap had left
-    out until this full look. ``size``: bytes of payload.
+    ``is_compared``: its rows are compared by key with what is there. ``is_staged``: they go into a
+    temporary table first; so do those that reference rows which do. ``removes``: rows that the
+    source no longer has are deleted. ``binary_refusal``: why its rows cannot travel in binary.
+    Rows: ``before`` the run, ``rows`` that the run wrote, ``removed``, and ``held`` after it;
+    ``missed`` are those that a bounded overlap had left out until this full look. ``size``: bytes
+    of payload.
     """
 
     reading: Reading
     target: Target
     there: There
+    is_compared: bool = False
     is_staged: bool = False
     removes: bool = False
     binary_refusal: str | None = None
@@ -59,18 +61,20 @@ class Part:
         Raises psycopg.Error where the server refuses it.
         """
         if self.is_staged:
-            self._count_missed(connection)
-            is_corrected = mode == "merge" or self.need.corrects
-            if is_corrected:
-                merge = strategies.merge
-                applied = merge(connection, self.target, delete_missing=self.removes)
-            else:
-                applied = strategies.append(connection, self.target)
+            applied = self._bring(connection, mode)
             self.rows = applied.inserted + applied.updated
             self.removed = applied.removed
             self.held = self.before + applied.inserted - applied.removed
         else:
             self.held = self.rows + (0 if mode == "replace" else self.before)
+
+    def _bring(self, connection: Connection, mode: Mode) -> Applied:
+        if not self.is_compared:
+            return strategies.insert_all(connection, self.target)
+        self._count_missed(connection)
+        if mode == "merge" or self.need.corrects:
+            return strategies.merge(connection, self.target, delete_missing=self.removes)
+        return strategies.append(connection, self.target)
 
     def remove_missing(self, connection: Connection) -> None:
         """Delete what the source no longer has, where that is wanted."""

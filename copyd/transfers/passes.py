@@ -32,7 +32,7 @@ class SourceLost(CopydError):
     """The source did not deliver; its cause is what the server or the network said."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Passes:
     """What all passes of a run have in common.
 
@@ -111,7 +111,7 @@ class Passes:
         for receiver, destination in members.items():
             copy.charge(receiver, held_back[destination])
         drop = partial(self._drop_from, scan)
-        relay = Relay(copy, members, self.observe, drop, self.tick)
+        relay = Relay(copy=copy, members=members, observe=self.observe, drop=drop, tick=self.tick)
         try:
             relay.run()
         except CopyFail as failure:

@@ -27,7 +27,7 @@ from copyd.transfers.fitting import (
 )
 from copyd.transfers.formats import choose_format
 from copyd.transfers.horizon import require_ours
-from copyd.transfers.reading import copy_out, mark_query
+from copyd.transfers.reading import copy_out, is_long, mark_query
 from copyd.transfers.script import Later, Script, Unknown
 from copyd.transfers.snapshot import SOURCE_SETTINGS, hold, lock, share
 from copyd.transfers.wording import facts
@@ -76,7 +76,7 @@ def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Section, ...]:
         for rehearsal in rehearsals:
             if rehearsal.refusal is None:
                 groups.setdefault(rehearsal.needs, []).append(rehearsal)
-        ordered = sorted(groups.items(), key=lambda group: _is_long(group[0]))
+        ordered = sorted(groups.items(), key=lambda group: is_long(group[0]))
         passes = [
             _pass(source, snapshot, scans, group, number=number)
             for number, (scans, group) in enumerate(ordered, start=1)
@@ -220,8 +220,3 @@ def _pass(
             rehearsal.take(scan, format_=format_.name)
     purpose = f"source, pass {number} for {', '.join(each.name for each in group)}"
     return Section(transfer.source.name, purpose, tuple(script.statements))
-
-
-def _is_long(scans: Sequence[Scan]) -> bool:
-    """Whether a whole table is read; what is short goes first."""
-    return any(scan.bounds.since is None and scan.keys_only is None for scan in scans)

@@ -106,6 +106,11 @@ class Scan:
         return tuple(by_name[name] for name in self.keys_only)
 
 
+def is_long(scans: Sequence[Scan]) -> bool:
+    """Whether a whole table is read; what is short goes first."""
+    return any(scan.bounds.since is None and scan.keys_only is None for scan in scans)
+
+
 def copy_out(scan: Scan, snapshot: Snapshot, *, format_: str) -> sql.Composed:
     """Return the COPY statement that sends the rows of `scan`."""
     return sql.SQL("COPY {} TO STDOUT (FORMAT {})").format(

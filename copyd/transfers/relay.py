@@ -23,7 +23,7 @@ REPORT_EVERY = 1024 * 1024
 """Bytes between two events about data relayed."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Relay:
     """Relays one COPY to many destinations.
 

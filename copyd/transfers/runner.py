@@ -22,6 +22,7 @@ from copyd.errors import CopydError
 from copyd.transfers.attempt import Attempt
 from copyd.transfers.destination import Destination, State, Verdict
 from copyd.transfers.passes import Passes, SourceLost
+from copyd.transfers.reading import is_long
 from copyd.transfers.retry import is_transient, pause
 from copyd.transfers.wording import facts
 
@@ -79,7 +80,12 @@ class Runner:
         self._source = source
         self._destinations = destinations
         self._passes = Passes(
-            source, run.observe, self._fault, self._spare, self._tick, self._time_left
+            source=source,
+            observe=run.observe,
+            drop=self._fault,
+            spare=self._spare,
+            tick=self._tick,
+            time_left=self._time_left,
         )
         self._inbox: SimpleQueue[_Done] = SimpleQueue()
         self._due: dict[Destination, float] = {}
@@ -129,7 +135,7 @@ class Runner:
                 patience = self._run.clock() + self._transfer.prepare_timeout
             if ready and (not self._in(COMING) or self._run.clock() >= patience):
                 groups = self._by_needs(ready)
-                return sorted(groups.items(), key=lambda group: _is_long(group[0]))[:1]
+                return sorted(groups.items(), key=lambda group: is_long(group[0]))[:1]
             self._receive(patience)
         return []
 
@@ -414,11 +420,6 @@ class Runner:
             destination.move(State.ENDED)
         else:
             self._rest(destination, 0.0)
-
-
-def _is_long(scans: Sequence[Scan]) -> bool:
-    """Whether a whole table is read; what is short goes first."""
-    return any(scan.bounds.since is None and scan.keys_only is None for scan in scans)
 
 
 def _unfinished(destination: Destination) -> Verdict:

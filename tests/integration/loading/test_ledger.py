@@ -357,6 +357,10 @@ def answer(call: Callable[[], object]) -> Iterator[list[object]]:
         assert not thread.is_alive()
 
 
+def claim(ledger: Ledger, connection: Connection, name: TableName) -> Entry | None:
+    return ledger.claim_all(connection, [name])[name]
+
+
 # Created on first use
 
 
@@ -365,7 +369,7 @@ def test_the_ledger_is_created_on_first_use_and_then_only_checked(site: Site) ->
     assert ledger.prepare(connection)
     connection.commit()
     assert not ledger.prepare(connection)
-    assert ledger.claim(connection, *ORDERS) is None
+    assert claim(ledger, connection, ORDERS) is None
 
 
 def test_a_role_that_may_create_in_the_database_creates_it(site: Site) -> None:
@@ -382,10 +386,10 @@ def test_the_schema_has_the_name_that_was_asked_for(site: Site) -> None:
         ledger = Ledger(name)
         assert ledger.prepare(connection)
         ledger.record(connection, ENTRY)
-        assert ledger.claim(connection, *ORDERS) is not None
+        assert claim(ledger, connection, ORDERS) is not None
         assert not ledger.prepare(connection)
     assert Ledger("another").prepare(connection)
-    assert Ledger("another").claim(connection, *ORDERS) is None
+    assert claim(Ledger("another"), connection, ORDERS) is None
 
 
 def test_a_name_that_the_server_would_shorten_is_refused(site: Site) -> None:
@@ -402,7 +406,7 @@ def test_who_may_not_create_it_is_told_the_sql_that_makes_it_work(site: Site) ->
     ledger = site.prepared(site.role)
     connection = site.open(site.role)
     assert not ledger.prepare(connection)
-    assert ledger.claim(connection, *ORDERS) is None
+    assert claim(ledger, connection, ORDERS) is None
     ledger.record(connection, ENTRY)
     connection.commit()
     assert ledger.settle(connection, *ORDERS, ENTRY.run)
@@ -466,7 +470,7 @@ def test_what_is_planted_would_run_as_us(site: Site, what: str) -> None:
     ledger = site.prepared()
     site.ask(PLANT)
     site.ask(PLANTED[what][0])
-    ledger.claim(site.open(), *ORDERS)
+    claim(ledger, site.open(), ORDERS)
     assert site.has_run()
 
 
@@ -564,15 +568,15 @@ def test_what_is_recorded_is_what_is_claimed(site: Site, entry: Entry) -> None:
     ledger, connection = site.prepared(), site.open()
     connection.execute("SET DateStyle = 'German, DMY'")
     connection.execute("SET TimeZone = 'Asia/Kathmandu'")
-    assert ledger.claim(connection, *ORDERS) is None
+    assert claim(ledger, connection, ORDERS) is None
     for written in (replace(entry, run="run 0", rows=7), entry):
         ledger.record(connection, written)
-        found = ledger.claim(connection, *ORDERS)
+        found = claim(ledger, connection, ORDERS)
         assert found is not None
         assert replace(found, committed_at=written.committed_at) == written
-    before = ledger.claim(connection, *ORDERS)
+    before = claim(ledger, connection, ORDERS)
     connection.commit()
-    assert ledger.claim(connection, *ORDERS) == before
+    assert claim(ledger, connection, ORDERS) == before
 
 
 def test_the_time_of_writing_is_the_servers(site: Site) -> None:
@@ -581,7 +585,7 @@ def test_the_time_of_writing_is_the_servers(site: Site) -> None:
     [(before,)] = connection.execute(clock).fetchall()
     ledger.record(connection, ENTRY)
     [(after,)] = connection.execute(clock).fetchall()
-    found = ledger.claim(connection, *ORDERS)
+    found = claim(ledger, connection, ORDERS)
     assert found is not None
     assert before < found.committed_at < after < before + timedelta(seconds=DEADLINE)
 
@@ -590,10 +594,10 @@ def test_what_is_rolled_back_leaves_what_was_there(site: Site) -> None:
     ledger, connection = site.prepared(), site.open()
     ledger.record(connection, ENTRY)
     connection.commit()
-    ledger.claim(connection, *ORDERS)
+    claim(ledger, connection, ORDERS)
     ledger.record(connection, replace(ENTRY, run="run 2", rows=5))
     connection.rollback()
-    found = ledger.claim(connection, *ORDERS)
+    found = claim(ledger, connection, ORDERS)
     assert found is not None
     assert (found.run, found.rows) == (ENTRY.run, ENTRY.rows)
 
@@ -608,7 +612,7 @@ def test_names_are_kept_apart(site: Site) -> None:
     told = {name: entry and (entry.schema, entry.name, entry.rows) for name, entry in found.items()}
     assert told == {name: (*name, number) for number, name in enumerate(ODD)}
     for name in ODD:
-        assert ledger.claim(connection, *name) == found[name]
+        assert claim(ledger, connection, name) == found[name]
 
 
 def test_some_of_several_tables_were_loaded_before(site: Site) -> None:
@@ -621,9 +625,9 @@ def test_some_of_several_tables_were_loaded_before(site: Site) -> None:
 
 def test_a_row_that_was_locked_and_committed_without_a_load_is_no_entry(site: Site) -> None:
     ledger, connection = site.prepared(), site.open()
-    ledger.claim(connection, *ORDERS)
+    claim(ledger, connection, ORDERS)
     connection.commit()
-    assert ledger.claim(connection, *ORDERS) is None
+    assert claim(ledger, connection, ORDERS) is None
     assert site.ask("SELECT count(*) FROM copyd.ledger") == [(1,)]
 
 
@@ -633,7 +637,7 @@ def test_a_row_that_was_emptied_by_hand_is_refused(site: Site) -> None:
     connection.commit()
     site.ask("UPDATE copyd.ledger SET lsn = NULL, fingerprint = NULL")
     with pytest.raises(CopydError, match=r"public\.orders .* lacks lsn, fingerprint;"):
-        ledger.claim(connection, *ORDERS)
+        claim(ledger, connection, ORDERS)
 
 
 def test_after_commit_is_noted_for_the_run_that_loaded_the_table(site: Site) -> None:
@@ -672,16 +676,16 @@ def test_a_check_is_one_question_and_a_claim_one_round_trip(site: Site, folder: 
 def test_a_table_that_another_run_holds_is_busy_and_then_shows_what_it_loaded(site: Site) -> None:
     ledger, first, second = site.prepared(), site.open(), site.open(lock_timeout="1ms")
     for run in ("run 1", "run 2"):  # a row that nobody sees yet, then one that is there
-        ledger.claim(first, *ORDERS)
+        claim(ledger, first, ORDERS)
         with pytest.raises(LockNotAvailable):
             ledger.claim_all(second, [LINES, ORDERS])
         second.rollback()
         ledger.record(first, replace(ENTRY, run=run))
         with pytest.raises(LockNotAvailable):
-            ledger.claim(second, *ORDERS)
+            claim(ledger, second, ORDERS)
         second.rollback()
         first.commit()
-        found = ledger.claim(second, *ORDERS)
+        found = claim(ledger, second, ORDERS)
         assert found is not None
         assert found.run == run
         second.rollback()
@@ -695,7 +699,7 @@ def test_who_waits_for_a_row_gets_the_newest(site: Site, is_first: bool) -> None
         first.commit()
     second.execute("SELECT count(*) FROM copyd.ledger")  # the transaction has begun before
     ledger.record(first, ENTRY)
-    with answer(lambda: ledger.claim(second, *ORDERS)) as found:
+    with answer(lambda: claim(ledger, second, ORDERS)) as found:
         site.wait_for(second, "Lock")
         first.commit()
     (entry,) = found
@@ -705,8 +709,8 @@ def test_who_waits_for_a_row_gets_the_newest(site: Site, is_first: bool) -> None
 
 def test_tables_of_other_runs_are_not_held_up(site: Site) -> None:
     ledger, first, second = site.prepared(), site.open(), site.open(lock_timeout="1ms")
-    ledger.claim(first, *ORDERS)
-    assert ledger.claim(second, *LINES) is None
+    claim(ledger, first, ORDERS)
+    assert claim(ledger, second, LINES) is None
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -717,7 +721,7 @@ def test_runs_that_name_their_tables_in_other_orders_do_not_deadlock(
     names = [TableName("public", f"table {number}") for number in range(50)]
     together = threading.Barrier(2)
 
-    def claim(order: tuple[Connection, list[TableName]]) -> None:
+    def take(order: tuple[Connection, list[TableName]]) -> None:
         connection, tables = order
         for _ in range(20):
             together.wait(DEADLINE)
@@ -730,7 +734,7 @@ def test_runs_that_name_their_tables_in_other_orders_do_not_deadlock(
 
     orders = [(site.open(), names), (site.open(), names[::-1])]
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(claim, orders))
+        list(pool.map(take, orders))
 
 
 # A lost COMMIT
@@ -767,7 +771,7 @@ def test_a_commit_that_is_under_way_is_waited_for(
     if not is_first:
         ledger.record(old, replace(ENTRY, run="older"))
         old.commit()
-    ledger.claim(old, *ORDERS)
+    claim(ledger, old, ORDERS)
     ledger.record(old, ENTRY)
     with answer(lambda: ledger.settle(new, *ORDERS, ENTRY.run)) as told:
         site.wait_for(new, "Lock")

@@ -128,6 +128,33 @@ def test_tables_that_reference_one_another_are_loaded_and_emptied_in_order(
     fanout.assert_equal(*TABLES)
 
 
+@pytest.mark.parametrize("way", [MERGE, APPEND], ids=["merge", "append"])
+def test_children_that_are_there_for_the_first_time_find_their_new_parents(
+    fanout: Fanout, way: Loading
+) -> None:
+    fanout.create(*FAMILY)
+    fanout.do("source", "INSERT INTO parents VALUES (1, NULL), (2, 1)")
+    fanout.succeed(*TABLES, loading=way)
+    fill_family(fanout, 11, 20)
+    fanout.succeed(*TABLES, loading=way)
+    fanout.assert_equal(*TABLES)
+
+
+def test_children_without_a_key_find_their_new_parents(fanout: Fanout) -> None:
+    fanout.create(
+        "CREATE TABLE parents (id int PRIMARY KEY)",
+        "CREATE TABLE children (parent int REFERENCES parents)",
+    )
+    for number in range(3):
+        fanout.do(
+            "source",
+            f"INSERT INTO parents VALUES ({number})",
+            f"INSERT INTO children VALUES ({number}), ({number})",
+        )
+        fanout.succeed("public.children", "public.parents", loading=APPEND)
+        fanout.assert_equal("parents", "children")
+
+
 @pytest.mark.parametrize("way", [DELETE, TRUNCATE, MERGE], ids=["delete", "truncate", "merge"])
 def test_a_circle_of_deferrable_foreign_keys_is_loaded(fanout: Fanout, way: Loading) -> None:
     fanout.create(

@@ -90,6 +90,26 @@ def test_the_first_reason_is_said() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (GOOD.columns[:-1], "it lacks after_commit_done pg_catalog.bool; undo that"),
+        (
+            [each.replace("mark pg_catalog.text", "mark pg_catalog.int8") for each in GOOD.columns],
+            "it lacks mark pg_catalog.text and has mark pg_catalog.int8 too; undo that",
+        ),
+        (GOOD.columns[::-1], "it has its columns in another order; undo that"),
+    ],
+)
+def test_columns_that_it_lacks_are_told_from_those_that_it_has_too(
+    columns: list[str], expected: str
+) -> None:
+    assert refusal(replace(GOOD, columns=columns), "copyd") == (
+        f"copyd.ledger in database shop cannot be the ledger: {expected} or give the ledger "
+        "another schema"
+    )
+
+
 def test_every_role_that_may_change_it_is_named_once() -> None:
     facts = replace(GOOD, table_writers=["mallory", None, "mallory", "Eve"])
     assert refusal(facts, "copyd") == (
@@ -102,8 +122,8 @@ def test_every_role_that_may_change_it_is_named_once() -> None:
     ("comment", "expected"),
     [
         ("ours (ledger version 2)", "it is of version 2 and this copyd knows version 1"),
-        ("ours (ledger version 1)", r"its columns are not copyd's (more pg_catalog.text)"),
-        (None, r"its columns are not copyd's (more pg_catalog.text)"),
+        ("ours (ledger version 1)", "it has more pg_catalog.text too; undo that"),
+        (None, "it has more pg_catalog.text too; undo that"),
     ],
 )
 def test_columns_of_another_version_are_told_from_others(
