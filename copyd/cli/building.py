@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from copyd.errors import CopydError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
 
     from copyd.config import Config, ConfigError
     from copyd.config import Transfer as Section
     from copyd.transfers.server import Server
     from copyd.transfers.transfer import Loading, Query, Tables, Transfer
-
-    Make = Callable[[str], Server]
 
 DEFAULT_CONFIG = Path("/etc/copyd/config.toml")
 
@@ -32,6 +32,17 @@ config_option = click.option(
 )
 
 
+def destination_option(verb: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return a decorator: the names of the destinations to `verb`, as the parameter `only`."""
+    return click.option(
+        "--destination",
+        "only",
+        metavar="SERVER",
+        multiple=True,
+        help=f"{verb} only this destination; give one for each.",
+    )
+
+
 def open_config(path: Path) -> Config:
     """Load the configuration at `path` for this process; raises ConfigError."""
     from copyd.config import load
@@ -39,26 +50,52 @@ def open_config(path: Path) -> Config:
     return load(path, environ=os.environ, is_root=os.geteuid() == 0)
 
 
-def build(config: Config, name: str, *, make: Make | None = None) -> Transfer:
-    """Make the transfer called `name` from `config`, with its servers: those that `make` makes.
+def choose(config: Config, name: str, only: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the destinations of the transfer `name`, or those of them that `only` names.
 
-    Raises click.UsageError where there is none, ConfigError where a password file cannot be used,
-    ClusterNotRunningError where a cluster's server has no address yet.
+    Raises click.UsageError where there is no such transfer or destination.
     """
     from copyd.config.problems import suggestion
-    from copyd.transfers.transfer import Reintroduce, Replica, Transfer
 
-    make = make or partial(build_server, config)
     section = config.transfers.get(name)
     if section is None:
         near = suggestion(name, config.transfers)
         raise click.UsageError(f"there is no transfer {name} in the configuration{near}")
+    for each in only:
+        if each not in section.destinations:
+            known = ", ".join(section.destinations)
+            raise click.UsageError(f"transfer {name} has no destination {each}: it has {known}")
+    return tuple(each for each in section.destinations if not only or each in only)
+
+
+def build(
+    config: Config,
+    name: str,
+    only: Sequence[str] = (),
+    *,
+    servers: Mapping[str, Server] | None = None,
+) -> Transfer:
+    """Make the transfer called `name` from `config`, feeding the destinations `only`, or all.
+
+    Its servers are those of `servers`, or made. A destination's server that cannot be made is one
+    with a problem, so that the others are fed.
+
+    Raises click.UsageError as `choose` does; for the source ConfigError where its password file
+    cannot be used, ClusterNotRunningError where a cluster's server has no address yet.
+    """
+    from copyd.transfers.transfer import Reintroduce, Replica, Transfer
+
+    chosen = choose(config, name, only)
+    section = config.transfers[name]
+    if servers is None:
+        servers = {each: try_server(config, each) for each in chosen}
+        source = build_server(config, section.source)
+    else:
+        source = servers[section.source]
     return Transfer(
         name=name,
-        source=make(section.source),
-        replicas=tuple(
-            Replica(make(each), _loading(section, each)) for each in section.destinations
-        ),
+        source=source,
+        replicas=tuple(Replica(servers[each], _loading(section, each)) for each in chosen),
         what=_what(section),
         key=section.key,
         cursor=section.cursor,
@@ -73,7 +110,7 @@ def build(config: Config, name: str, *, make: Make | None = None) -> Transfer:
         max_wait=section.max_wait,
         lock_timeout=section.lock_timeout,
         reintroduce=Reintroduce(**dict(section.reintroduce)),
-        minimum_destinations=section.minimum_destinations,
+        minimum_destinations=min(section.minimum_destinations, len(chosen)),
         format=section.format,
         ledger=section.ledger_schema,
     )
@@ -96,6 +133,16 @@ def build_server(config: Config, name: str) -> Server:
     if section.passfile is not None:
         more["passfile"] = str(section.passfile)
     return Server(name, make_conninfo(conninfo, **more))
+
+
+def try_server(config: Config, name: str) -> Server:
+    """Make the server called `name`; where it cannot be made, one that has this as its problem."""
+    from copyd.transfers.server import Server
+
+    try:
+        return build_server(config, name)
+    except CopydError as error:
+        return Server(name, "", problem=str(error))
 
 
 def _cluster_conninfo(config: Config, name: str, dbname: str) -> str:

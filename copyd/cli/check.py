@@ -6,17 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from copyd.cli.building import build, build_server, config_option, open_config
-from copyd.cli.console import make_console
-from copyd.errors import CopydError
+from copyd.cli.building import build, config_option, open_config, try_server
+from copyd.cli.console import deliver, make_console, say
 
 if TYPE_CHECKING:
-    from collections.abc import Sized
     from pathlib import Path
 
     from copyd.config import Config
-    from copyd.transfers import Server
-    from copyd.transfers.findings import Finding
 
 
 @click.command(short_help="Check a configuration file, and the servers that it names.")
@@ -31,51 +27,32 @@ def check(path: Path, is_connected: bool, as_json: bool) -> int:
     With --connect, look at all servers as well, and find everything that a run would refuse.
     Nothing is changed there.
 
-    Exit codes: 0 no errors, 1 errors at the servers, 78 errors in the file.
+    Exit codes: 0 no errors, 1 errors at the servers, 2 wrong usage, 78 errors in the file, 130
+    interrupted, 143 ended by SIGTERM.
     """
     if as_json and not is_connected:
         raise click.UsageError("--json needs --connect")
     config = open_config(path)
     if is_connected:
         return _connect(config, as_json=as_json)
-    servers = _counted(config.servers, "server")
-    transfers = _counted(config.transfers, "transfer")
-    click.echo(f"{path}: no errors, {servers}, {transfers}")
+    from copyd.transfers.wording import counted
+
+    servers = counted(len(config.servers), "server")
+    transfers = counted(len(config.transfers), "transfer")
+    say(f"{path}: no errors, {servers}, {transfers}")
     return 0
 
 
 def _connect(config: Config, *, as_json: bool) -> int:
     from copyd.observe import findings
-    from copyd.transfers import Server
     from copyd.transfers.inspection import inspect
 
-    servers, found = _build_servers(config)
-
-    def make(name: str) -> Server:
-        return servers[name] if name in servers else Server(name, "")  # nobody connects to it
-
-    transfers = [build(config, name, make=make) for name in config.transfers]
-    found += inspect(transfers, list(servers.values()))
+    servers = {name: try_server(config, name) for name in config.servers}
+    transfers = [build(config, name, servers=servers) for name in config.transfers]
+    found = inspect(transfers, list(servers.values()))
     if as_json:
-        click.echo(findings.as_json(found))
+        say(findings.as_json(found))
     else:
-        make_console().print(findings.table(found))
+        console = make_console()
+        deliver(lambda: console.print(findings.table(found)))
     return 1 if any(each.severity == "error" for each in found) else 0
-
-
-def _build_servers(config: Config) -> tuple[dict[str, Server], list[Finding]]:
-    """Make the servers that can be made; why the others cannot is a finding each."""
-    from copyd.transfers.findings import Finding
-
-    servers: dict[str, Server] = {}
-    found: list[Finding] = []
-    for name in config.servers:
-        try:
-            servers[name] = build_server(config, name)
-        except CopydError as error:
-            found.append(Finding("", name, "", "error", str(error)))
-    return servers, found
-
-
-def _counted(things: Sized, noun: str) -> str:
-    return f"{len(things)} {noun}" if len(things) == 1 else f"{len(things)} {noun}s"

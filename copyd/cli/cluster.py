@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from copyd.cli.console import say
 from copyd.cli.seconds import Seconds
 from copyd.errors import CopydError
 
@@ -96,7 +97,7 @@ def init(
         raise CopydError("the password file's first line is empty")
     made = opened(path)
     made.init(user=user, password=password, encoding=encoding, locale=locale, auth=auth)
-    click.echo(f"data directory {path} made for {made.installation.version}")
+    say(f"data directory {path} made for {made.installation.version}")
 
 
 @cluster.command()
@@ -121,7 +122,7 @@ def start(opened: Opener, path: Path, log: Path | None, timeout: float) -> None:
 def stop(opened: Opener, path: Path, mode: str, timeout: float) -> None:
     """Stop the server of PATH and wait for its end."""
     _stop(_running(opened, path), mode, timeout)
-    click.echo("server stopped")
+    say("server stopped")
 
 
 @cluster.command()
@@ -135,7 +136,7 @@ def restart(opened: Opener, path: Path, mode: str, log: Path | None, timeout: fl
     found = _existing(opened, path)
     if found.running():
         _stop(found, mode, timeout)
-        click.echo("server stopped")
+        say("server stopped")
     _start(found, log, timeout)
 
 
@@ -145,7 +146,7 @@ def restart(opened: Opener, path: Path, mode: str, log: Path | None, timeout: fl
 def reload(opened: Opener, path: Path) -> None:
     """Have the server of PATH read its configuration files again."""
     _running(opened, path).reload()
-    click.echo("server signaled")
+    say("server signaled")
 
 
 @cluster.command()
@@ -159,12 +160,12 @@ def status(opened: Opener, path: Path, as_json: bool) -> int:
     observed = opened(path)
     state, pid = observed.state(), observed.pid()
     if as_json:
-        click.echo(json.dumps({"path": str(path), "state": state.value, "pid": pid}))
+        say(json.dumps({"path": str(path), "state": state.value, "pid": pid}))
     elif state is State.VOID:
-        click.echo(f"directory {path} is not a data directory")
+        say(f"directory {path} is not a data directory")
     else:
         running = f"server is running (PID: {pid}), {state.value}"
-        click.echo(running if pid else f"no server running, {state.value}")
+        say(running if pid else f"no server running, {state.value}")
     if state is State.VOID:
         return NO_DATA_DIRECTORY
     return 0 if pid is not None else NOT_RUNNING
@@ -204,11 +205,11 @@ def settings(
             return
     shown = stored.getset(names) if names else dict(stored)
     if as_json:
-        click.echo(json.dumps(shown, indent=2))
+        say(json.dumps(shown, indent=2))
         return
     for name, shown_value in shown.items():
         is_set = shown_value is not None
-        click.echo(f"{name} = {shown_value}" if is_set else f"{name} is not set")
+        say(f"{name} = {shown_value}" if is_set else f"{name} is not set")
 
 
 @cluster.command()
@@ -218,7 +219,7 @@ def settings(
 def drop(opened: Opener, path: Path) -> None:
     """Stop the server of PATH and remove the data directory with all its data."""
     _existing(opened, path).drop()
-    click.echo(f"data directory {path} removed")
+    say(f"data directory {path} removed")
 
 
 def _open(path: Path, *, bindir: str | None, run_as: str | None) -> Cluster:
@@ -267,7 +268,7 @@ def _start(stopped: Cluster, log: Path | None, timeout: float) -> None:
     with open(path, "ab", opener=opener) as file:
         stopped.start(logfile=file)
         stopped.wait_until_started(timeout)
-    click.echo(f"server started (PID: {stopped.pid()}), connect with: psql '{stopped.conninfo()}'")
+    say(f"server started (PID: {stopped.pid()}), connect with: psql '{stopped.conninfo()}'")
 
 
 def _appending(path: str, flags: int) -> int:

@@ -11,7 +11,6 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TextIO
 
     from rich.console import Console
 
@@ -26,24 +25,38 @@ def make_console() -> Console:
         def on_broken_pipe(self) -> None:
             raise  # noqa: PLE0704 - rich would exit here, whatever the work's exit code is
 
-    width = None if sys.stdout.isatty() else WIDE
+    width = None if _is_open() and sys.stdout.isatty() else WIDE
     return PlainConsole(highlight=False, emoji=False, width=width)
+
+
+def say(text: str) -> None:
+    """Write lines to standard output, as `deliver` does."""
+    deliver(lambda: click.echo(text))
 
 
 def deliver(write: Callable[[], None]) -> None:
     """Write a report of what was done; that it cannot be written does not undo it.
 
-    The exit code stays that of the work, and standard error says what went wrong.
+    The exit code stays that of the work, and standard error says what went wrong. Who closed
+    standard output wants no report.
     """
     try:
         write()
-        sys.stdout.flush()
+        if _is_open():
+            sys.stdout.flush()
     except (OSError, UnicodeError) as error:
         click.echo(f"copyd: the report could not be written: {error}", err=True)
-        silence(sys.stdout)
+        _silence()
 
 
-def silence(stream: TextIO) -> None:
-    """Throw away what `stream` still holds, which would fail again when Python exits."""
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())
+def _silence() -> None:
+    """Throw away what standard output still holds, which would fail again when Python exits."""
+    if _is_open():
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _is_open() -> bool:
+    """Whether there is a standard output: Python has none where the descriptor was closed."""
+    stdout: object = sys.stdout
+    return stdout is not None

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from copyd.cli.console import say
 from copyd.cli.seconds import Seconds
-from copyd.cli.showing import EXIT_CODES, show
+from copyd.cli.showing import show
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def copy(
     destination commits on its own; one that fails keeps its old rows, and the others go on.
 
     Exit codes: 0 all destinations have the rows, 3 some, or it is not known, 1 none, 2 wrong
-    usage.
+    usage, 130 interrupted, 143 ended by SIGTERM. Who interrupts copyd gets no JSON.
     """
     from copyd.transfers import Query, Tables
 
@@ -107,7 +108,12 @@ def copy(
         reintroduce=reintroduce,
     )
     transfer = replace(transfer, format=format_, link=link, stall_timeout=stall_timeout)
-    return EXIT_CODES[show(transfer, as_json=as_json).verdict.value]
+    shown = show(transfer.name, lambda: transfer, as_json=as_json)
+    if as_json:
+        from copyd.observe import report
+
+        say(report.as_json(shown.document))
+    return shown.exit_code
 
 
 def one_off(

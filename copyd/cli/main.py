@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from copyd.cli import exits
 from copyd.cli.check import check
 from copyd.cli.cluster import cluster
-from copyd.cli.console import silence
 from copyd.cli.copy import copy
 from copyd.cli.demo import demo
 from copyd.cli.once import once
@@ -27,10 +27,6 @@ from copyd.errors import CopydError
 
 if TYPE_CHECKING:
     from types import FrameType
-
-BAD_CONFIGURATION = 78
-INTERRUPTED = 130
-TERMINATED = 143
 
 
 def _print_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -91,14 +87,16 @@ def _run() -> int:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
+    except SystemExit as ended:
+        if ended.code == exits.TERMINATED:
+            click.echo("copyd: terminated", err=True)
+        raise
     except (Exception, KeyboardInterrupt) as error:
         explained = explain(error)
         if explained is None:
             raise  # a defect of ours: the traceback is what a report needs
         sentence, code = explained
         click.echo(f"copyd: {sentence}", err=True)
-        if isinstance(error, BrokenPipeError):
-            silence(sys.stdout)
     return code
 
 
@@ -116,23 +114,15 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     """Return one sentence for a person and the exit code; None for a defect of ours."""
     match error:
         case CopydError():
-            return str(error), BAD_CONFIGURATION if _is_configuration(error) else 1
+            return str(error), exits.of_error(error)
         case click.Abort() if not isinstance(error.__cause__, KeyboardInterrupt):
             return "nothing was done", 1
         case click.Abort() | KeyboardInterrupt():
-            return "interrupted", INTERRUPTED
-        case BrokenPipeError():
-            return "nobody reads the output", 1
+            return "interrupted", exits.INTERRUPTED
         case _ if _is_servers(error):
             return " ".join(str(error).split()), 1
         case _:
             return None
-
-
-def _is_configuration(error: CopydError) -> bool:
-    """Whether a configuration file is in error; who raised that has imported the module."""
-    problems = sys.modules.get("copyd.config.problems")
-    return problems is not None and isinstance(error, problems.ConfigError)
 
 
 def _is_servers(error: BaseException) -> bool:
@@ -144,4 +134,4 @@ def _is_servers(error: BaseException) -> bool:
 def _terminate(number: int, frame: FrameType | None) -> None:
     """SIGTERM unwinds like an exception, so that servers are stopped and COPY is aborted."""
     del number, frame
-    raise SystemExit(TERMINATED)
+    raise SystemExit(exits.TERMINATED)

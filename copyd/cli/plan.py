@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from copyd.cli.building import build, config_option, open_config
-from copyd.cli.once import only_to
+from copyd.cli.building import build, config_option, destination_option, open_config
+from copyd.cli.console import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,13 +20,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Print the statements that a run would send.")
 @click.argument("transfer", metavar="TRANSFER")
 @config_option
-@click.option(
-    "--destination",
-    "only",
-    metavar="SERVER",
-    multiple=True,
-    help="Only for this destination; give one for each.",
-)
+@destination_option("Plan for")
 @click.option("--full", "is_full", is_flag=True, help="As with copyd once --full.")
 def plan(transfer: str, path: Path, only: tuple[str, ...], is_full: bool) -> int:
     """Print the statements that copyd once TRANSFER would send, in their order, and send none.
@@ -35,13 +29,13 @@ def plan(transfer: str, path: Path, only: tuple[str, ...], is_full: bool) -> int
     in the catalogs are left out. :run, :mark and :unknown stand for what only the run will know.
 
     Exit codes: 0 printed, 1 a run would fail at the source or at a destination, 2 wrong usage,
-    78 bad configuration.
+    78 bad configuration, 130 interrupted, 143 ended by SIGTERM.
     """
     from copyd.transfers.plan import plan as make_plan
 
-    chosen = only_to(build(open_config(path), transfer), only)
+    chosen = build(open_config(path), transfer, only)
     sections = make_plan(chosen, is_full=is_full)
-    click.echo("\n\n".join("\n".join(_lines(section)) for section in sections))
+    say("\n\n".join("\n".join(_lines(section)) for section in sections))
     return 1 if any(section.refusal is not None for section in sections) else 0
 
 

@@ -6,6 +6,8 @@ import json
 
 import click
 
+from copyd.cli.console import say
+
 
 @click.command(short_help="Print the JSON Schema of the configuration file.")
 def schema() -> None:
@@ -15,4 +17,4 @@ def schema() -> None:
     """
     from copyd.config import json_schema
 
-    click.echo(json.dumps(json_schema(), indent=2))
+    say(json.dumps(json_schema(), indent=2))

@@ -2,51 +2,87 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
 
+from copyd.cli import exits
 from copyd.cli.console import deliver, make_console
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from copyd.observe.report import Document
     from copyd.transfers import Report, Transfer
     from copyd.transfers.verify import Comparison
 
-EXIT_CODES = {"succeeded": 0, "failed": 1, "partial": 3, "unknown": 3}
+
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """What is left of a transfer that was shown; `document`: its JSON, for who prints that."""
+
+    exit_code: int
+    document: Document
+    differs: bool = False
 
 
-def show(transfer: Transfer, *, as_json: bool, is_full: bool = False) -> Report:
-    """Carry out `transfer` and show how it goes and how it ended.
+def show(
+    name: str,
+    make: Callable[[], Transfer],
+    *,
+    as_json: bool,
+    is_full: bool = False,
+    is_verified: bool = False,
+    is_titled: bool = False,
+) -> Showing:
+    """Carry out the transfer `name`, which `make` makes, and show how it goes and how it ended.
 
-    Raises CopydError where it cannot begin.
+    Where it cannot begin, a sentence on standard error says why. `is_titled`: it is one of
+    several. With `as_json` nothing is written to standard output.
     """
-    ended = watch(transfer, as_json=as_json, is_full=is_full)
-    present(ended, as_json=as_json)
-    return ended
+    from copyd.observe import report
+
+    began = time.monotonic()
+    if is_titled and not as_json:
+        deliver(lambda: click.secho(f"transfer {name}", bold=True))
+    try:
+        transfer = make()
+        ended = _watch(transfer, as_json=as_json, is_full=is_full)
+    except CopydError as error:
+        whose = f"transfer {name}: " if is_titled else ""
+        click.echo(f"copyd: {whose}{error}", err=True)
+        seconds = time.monotonic() - began
+        return Showing(exits.of_error(error), report.failure(name, str(error), seconds))
+    comparison = _compare(transfer, ended) if is_verified else None
+    if not as_json:
+        _present(ended, comparison)
+    likeness = "equal" if comparison is None else comparison.likeness.value
+    code = exits.OF_VERDICT[ended.verdict.value]
+    return Showing(
+        exits.NOT_COMPARED if code == 0 and likeness == "not compared" else code,
+        report.document(ended, comparison),
+        differs=likeness == "differs",
+    )
 
 
-def watch(transfer: Transfer, *, as_json: bool, is_full: bool = False) -> Report:
+def _watch(transfer: Transfer, *, as_json: bool, is_full: bool) -> Report:
     """Carry out `transfer` and show how it goes.
 
     Raises CopydError where it cannot begin.
     """
-    from copyd.observe import report
     from copyd.observe.progress import RunProgress
     from copyd.observe.tee import Tee
     from copyd.transfers import run
 
-    console = make_console()
-    progress = RunProgress(console)
+    progress = RunProgress(make_console())
     tee = Tee() if as_json else Tee(progress)
     try:
         deliver(progress.start)
         ended = run(transfer, is_full=is_full, observe=tee)
-    except CopydError as error:
-        if as_json:
-            text = report.failure_as_json(str(error))
-            deliver(lambda: click.echo(text))
-        raise
     finally:
         deliver(progress.stop)
     for failure in tee.failures:
@@ -54,15 +90,23 @@ def watch(transfer: Transfer, *, as_json: bool, is_full: bool = False) -> Report
     return ended
 
 
-def present(ended: Report, comparison: Comparison | None = None, *, as_json: bool) -> None:
+def _compare(transfer: Transfer, ended: Report) -> Comparison:
+    """Compare the destinations that a run has fed."""
+    from copyd.transfers.verify import verify
+
+    fed = {each.destination for each in ended.outcomes if each.verdict.value == "succeeded"}
+    replicas = tuple(each for each in transfer.replicas if each.server.name in fed)
+    return verify(replace(transfer, replicas=replicas))
+
+
+def _present(ended: Report, comparison: Comparison | None) -> None:
     """Show how a run ended, and what came of comparing its destinations."""
     from copyd.observe import report
 
-    if as_json:
-        deliver(lambda: click.echo(report.as_json(ended, comparison)))
-        return
     console = make_console()
-    deliver(lambda: console.print(report.table(ended, is_private=console.is_terminal)))
+    # A terminal, not what FORCE_COLOR takes for one: servers may quote rows there.
+    is_private = sys.stdout is not None and sys.stdout.isatty()
+    deliver(lambda: console.print(report.table(ended, is_private=is_private)))
     if comparison is not None and (comparison.tables or comparison.cause):
         compared = report.comparison_table(comparison)
         deliver(lambda: console.print(compared))

@@ -52,7 +52,8 @@ class CopyManager:
     ``producer_stall_timeout`` the producer, is at fault; None waits for ever.
     ``verdict_timeout``: the same for a receiver that has all data and must only say that it is
     complete, which takes a server longer the more it checks at the end; see `OutcomeUnknown`.
-    ``max_wait``: seconds that one receiver may hold the others back in all, whether it stalls or
+    ``drops_at_start``: a receiver that cannot enter COPY is a ReceiverFault of the first cycle and
+    not the end of the copy, as long as another one can. ``max_wait``: seconds that one receiver may hold the others back in all, whether it stalls or
     is merely slow; then it is at fault as if it had stalled. See `held_back`.
     """
 
@@ -67,6 +68,7 @@ class CopyManager:
         producer_stall_timeout: float | None = None,
         verdict_timeout: float | None = None,
         max_wait: float | None = None,
+        drops_at_start: bool = False,
     ) -> None:
         self.producer = producer
         self.receivers: set[Receiver] = set(receivers)
@@ -75,9 +77,11 @@ class CopyManager:
         self.producer_stall_timeout = producer_stall_timeout
         self.verdict_timeout = verdict_timeout
         self.max_wait = max_wait
+        self.drops_at_start = drops_at_start
         self._members = frozenset(receivers)
         self._started: list[Pumped] = []
         self._phase = _Phase.NEW
+        self._unstarted: dict[Receiver, Exception] = {}  # to be told in the first cycle
         self._faulted: set[Receiver] = set()  # in the last cycle: may still be reconciled
         self._chunk: Chunk | None = None
         self._unserved: set[Receiver] = set()  # those that the chunk is still to be offered to
@@ -171,6 +175,8 @@ class CopyManager:
         if self._phase is _Phase.EXITED:
             raise StopIteration
         self._let_go()
+        faults, self._unstarted = self._unstarted, {}
+        self._drop(faults)
         has_moved = self._can_go_on() and self._transfer_chunk()
         if not has_moved and self._counted == (0, 0):
             raise StopIteration
@@ -242,8 +248,11 @@ class CopyManager:
     def _start_receivers(self) -> None:
         faults = _each(self.receivers, self._start_receiver)
         started = self.receivers - faults.keys()
-        faults |= drive(started, Limits(self.stall_timeout))
-        if faults:
+        limits = Limits(self.stall_timeout, self.max_wait if self.drops_at_start else None)
+        faults |= drive(started, limits, self._timesheet)
+        if faults and self.drops_at_start and faults.keys() < self.receivers:
+            self._unstarted = faults
+        elif faults:
             reasons = "; ".join(f"{receiver!r}: {error}" for receiver, error in faults.items())
             failure = CopyFail(self, f"cannot start {reasons}", receiver_faults=faults)
             raise failure from next(iter(faults.values()))
@@ -336,7 +345,9 @@ class CopyManager:
         """
         leaving = [party for party in self._started if party not in self.completed]
         try:
-            faults = _leave(leaving, failure.reason, stall_timeout=self.realign_timeout)
+            # What failed may quote a row, and the servers' logs are no place for that.
+            given_up = "the copy was given up"
+            faults = _leave(leaving, given_up, stall_timeout=self.realign_timeout)
         except BaseException:
             for party in leaving:
                 party.close()

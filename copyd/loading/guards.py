@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
 from copyd.errors import CopydError
@@ -34,7 +35,10 @@ SELECT c.oid::bigint,
        pg_catalog.has_table_privilege(c.oid, %(lock)s) AS may_lock,
        pg_catalog.has_table_privilege(c.oid, 'DELETE') AS may_delete,
        pg_catalog.has_table_privilege(c.oid, 'TRUNCATE') AS may_truncate,
-       a.selectable, a.insertable, a.updatable, p.foreigners, p.unlogged
+       a.selectable, a.insertable, a.updatable, p.foreigners, p.unlogged,
+       ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r
+              WHERE r.ev_class = c.oid AND r.ev_type = ANY (%(ruled)s::"char"[])
+                AND r.ev_enabled = ANY (%(enabled)s::"char"[]) ORDER BY 1) AS rules
   FROM pg_catalog.pg_class c
  CROSS JOIN LATERAL (
        SELECT ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
@@ -75,6 +79,21 @@ SELECT g.tgname::text
    AND g.tgtype::integer & 1 <> 0 AND g.tgtype::integer & 28 <> 0
  GROUP BY 1 ORDER BY 1
 """
+# 11: before, for each row, on DELETE.
+_DELETE_TRIGGERS = """
+SELECT m.root::bigint, pg_catalog.array_agg(DISTINCT g.tgname::text ORDER BY g.tgname::text)
+  FROM pg_catalog.pg_trigger g
+  JOIN (SELECT o AS root, o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o
+         UNION
+        SELECT o, p.relid::oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o,
+               pg_catalog.pg_partition_tree(o) AS p) AS m ON m.oid = g.tgrelid
+ WHERE g.tgenabled = ANY (%(enabled)s::"char"[]) AND g.tgtype::integer & 11 = 11
+ GROUP BY m.root
+"""
+_ENABLED = {"fire": ["O", "A"], "skip": ["R", "A"]}
+"""Which triggers and rules count: pg_trigger.tgenabled, pg_rewrite.ev_enabled."""
+_RULED = {"insert": [], "replace": ["4"], "append": ["3"], "merge": ["2", "3", "4"]}
+"""What other statements than COPY do to a table: pg_rewrite.ev_type. COPY heeds no rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +144,7 @@ class _Access:
     updatable: Sequence[str]
     foreigners: Sequence[str]
     unlogged: Sequence[str]
+    rules: Sequence[str]
 
 
 def require_fit(connection: Connection, targets: Sequence[Target], use: Use) -> None:
@@ -145,7 +165,7 @@ def refusals_by_table(
     connection: Connection, targets: Sequence[Target], use: Use
 ) -> tuple[Refusal, ...]:
     """Say what `refusals` says, and of which table."""
-    role, access = _role(connection), _access(connection, targets)
+    role, access = _role(connection), _access(connection, targets, use)
     found: list[Refusal] = []
     for target in targets:
         theirs = access.get(target.relation.oid)
@@ -185,6 +205,27 @@ def warnings(
     return tuple(said)
 
 
+def delete_triggers(
+    connection: Connection, targets: Sequence[Target], *, triggers: Literal["fire", "skip"]
+) -> dict[int, tuple[str, ...]]:
+    """Return the triggers, by the table's oid, that can keep a DELETE from deleting a row."""
+    oids = [target.relation.oid for target in targets]
+    rows = connection.execute(_DELETE_TRIGGERS, {"oids": oids, "enabled": _ENABLED[triggers]})
+    return {oid: tuple(names) for oid, names in rows.fetchall()}
+
+
+def require_emptied(connection: Connection, target: Target, names: Sequence[str]) -> None:
+    """Raise CopydError where rows are there after their DELETE, which the triggers `names` keep."""
+    rows = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.rows)
+    row = connection.execute(rows).fetchone()
+    if row is not None and row[0]:
+        raise CopydError(
+            f"rows of table {target.relation.label} stayed after DELETE, which a trigger of it "
+            f'keeps ({", ".join(map(quote, names))}): use triggers = "skip" or '
+            'replace_with = "truncate"'
+        )
+
+
 def _role_refusals(
     connection: Connection, targets: Sequence[Target], use: Use, role: _Role
 ) -> Iterator[str]:
@@ -205,13 +246,18 @@ def _role(connection: Connection) -> _Role:
     return role
 
 
-def _access(connection: Connection, targets: Sequence[Target]) -> Mapping[int, _Access]:
+def _access(connection: Connection, targets: Sequence[Target], use: Use) -> Mapping[int, _Access]:
     lock = "UPDATE, DELETE, TRUNCATE"
     if connection.info.server_version >= 170_000:
         lock += ", MAINTAIN"
-    oids = [target.relation.oid for target in targets]
+    asked = {
+        "oids": [target.relation.oid for target in targets],
+        "lock": lock,
+        "ruled": [] if use.truncates else _RULED[use.mode],
+        "enabled": _ENABLED[use.triggers],
+    }
     with connection.cursor(row_factory=class_row(_Access)) as cursor:
-        rows = cursor.execute(_ACCESS, {"oids": oids, "lock": lock})
+        rows = cursor.execute(_ACCESS, asked)
         return {access.oid: access for access in rows}
 
 
@@ -230,6 +276,12 @@ def _shape_refusals(target: Target, use: Use, access: _Access) -> Iterator[str]:
         yield (
             f"table {label} is partitioned and cannot be replaced by TRUNCATE: "
             'use replace_with = "delete"'
+        )
+    if access.rules:
+        yield (
+            f"table {label} has rules that change what a run writes or deletes "
+            f"({', '.join(map(quote, access.rules))}): ALTER TABLE {label} DISABLE RULE "
+            f"{quote(access.rules[0])}"
         )
     unlogged = [label] if relation.persistence == "u" else access.unlogged
     if unlogged and use.mode in ("append", "merge"):

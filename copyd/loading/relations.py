@@ -5,6 +5,7 @@ Only `look_up` and `query_columns` depend on the search path, and only for the n
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,7 +33,6 @@ _LOCKABLE = ("r", "p", "v")
 _RELATIONS = """
 SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
        c.relpersistence::text AS persistence,
-       c.relkind = 'r' AND c.relhassubclass AS has_children,
        CASE WHEN c.relkind = 'p'
             THEN (SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat(
                            p.relid::oid, '/', pg_catalog.pg_relation_filenode(p.relid)),
@@ -48,6 +48,13 @@ SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relkind::text AS
   FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
  WHERE c.oid = ANY (%s::oid[])
 """
+_OIDS = """
+SELECT name, COALESCE(pg_catalog.to_regclass(name)::oid, '0'::oid)::bigint
+  FROM pg_catalog.unnest(%s::text[]) AS name
+"""
+_PART = r'\s*(?:"(?:[^"]|"")*"|[^\s".][^\s.]*)\s*'
+_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
+"""What the server takes for a name, qualified or not."""
 _NAMES = """
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
        (SELECT i.inhparent FROM pg_catalog.pg_inherits i
@@ -58,7 +65,7 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::t
 """
 _COLUMNS = """
 SELECT a.attrelid::bigint AS relation, a.attname AS name, a.atttypid::bigint AS type,
-       pg_catalog.format_type(a.atttypid, a.atttypmod) AS written,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) AS written, a.attnum::integer AS number,
        a.attgenerated <> '' AS is_generated, a.attidentity::text AS identity,
        a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
          AS is_required
@@ -138,7 +145,8 @@ class Column:
     fills it. ``category``: pg_type.typcategory. ``signature``: the binary form spelled out, see
     `copyd.loading.forms`. ``binary_refusal``: why it never travels in binary, as what follows
     "column c". ``is_user_compound``: binary values hold numbers of users' types, which
-    PostgreSQL 13 compares with its own.
+    PostgreSQL 13 compares with its own. ``number``: pg_attribute.attnum, another one for a column
+    that was dropped and added again; 0 in a query.
     """
 
     name: str
@@ -150,6 +158,7 @@ class Column:
     signature: str = ""
     binary_refusal: str | None = None
     is_user_compound: bool = False
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,6 @@ class Relation:
     name: str
     kind: str
     persistence: str
-    has_children: bool
     filenode: int | None
     estimated_rows: int | None
     columns: tuple[Column, ...] = ()
@@ -230,7 +238,7 @@ def look_up_all(connection: Connection, names: Sequence[str]) -> tuple[Relation,
 
     Raises CopydError where one of them is no relation that holds rows.
     """
-    oids = {name: _oid(connection, name) for name in names}
+    oids = _oids(connection, names)
     found = {relation.oid: relation for relation in _describe(connection, list(oids.values()))}
     for name, oid in oids.items():
         if oid not in found or found[oid].kind not in _KINDS:
@@ -315,16 +323,17 @@ class _Listed(NamedTuple):
     parent: int | None
 
 
-def _oid(connection: Connection, name: str) -> int:
-    """Return the oid of what `name` stands for; 0 where there is nothing."""
-    if not name.strip():
+def _oids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """Return the oids of what `names` stand for, in one query; 0 where there is nothing."""
+    if not all(name.strip() for name in names):
         raise CopydError("'' is no table name; write it as SCHEMA.TABLE")
-    query = "SELECT pg_catalog.to_regclass(%s)::oid::bigint"
     try:
-        row = connection.execute(query, [name]).fetchone()
+        rows = connection.execute(_OIDS, [list(names)]).fetchall()
     except (psycopg.errors.SyntaxError, psycopg.errors.InvalidName) as error:
-        raise CopydError(f"{name!r} is no table name; write it as SCHEMA.TABLE") from error
-    return (row and row[0]) or 0
+        # The server does not say which, and the transaction is over: it cannot be asked again.
+        malformed = [name for name in names if not _NAME.fullmatch(name)] or names
+        raise CopydError(f"{malformed[0]!r} is no table name; write it as SCHEMA.TABLE") from error
+    return dict(rows)
 
 
 def _named(listed: Mapping[int, _Listed], patterns: Sequence[Pattern]) -> set[int]:
@@ -385,7 +394,7 @@ def _columns(connection: Connection, oids: Sequence[int]) -> Mapping[int, Sequen
     columns = defaultdict(list)
     for each in attributes:
         column = _column(
-            each.name, each.type, each.written, types,
+            each.name, each.type, each.written, types, number=each.number,
             is_generated=each.is_generated, identity=each.identity, is_required=each.is_required,
         )  # fmt: skip
         columns[each.relation].append(column)
@@ -397,6 +406,7 @@ class _Attribute(NamedTuple):
     name: str
     type: int
     written: str
+    number: int
     is_generated: bool
     identity: str
     is_required: bool
@@ -408,6 +418,7 @@ def _column(
     written: str,
     types: Types,
     *,
+    number: int = 0,
     is_generated: bool = False,
     identity: str = "",
     is_required: bool = False,
@@ -422,6 +433,7 @@ def _column(
         signature=types.signature(type_),
         binary_refusal=types.refusal(type_),
         is_user_compound=types.carries_numbers(type_),
+        number=number,
     )
 
 

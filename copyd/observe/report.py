@@ -10,8 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from copyd.transfers import Outcome, Report
     from copyd.transfers.verify import Compared, Comparison
+
+Document = dict[str, Any]
+"""What is one JSON object."""
 
 _COLOURS = {"succeeded": "green", "partial": "yellow", "unknown": "yellow", "failed": "red"}
 _LIKENESS_COLOURS = {"equal": "green", "not compared": "yellow", "differs": "red"}
@@ -42,31 +47,37 @@ def table(report: Report, *, is_private: bool = False) -> Table:
     return rendered
 
 
-def as_json(report: Report, comparison: Comparison | None = None) -> str:
-    """Return the report as one JSON object; bytes of payload, seconds, bytes per second.
+def as_json(told: Document | Sequence[Document]) -> str:
+    """Return one JSON document of an object, or of several."""
+    return json.dumps(told, ensure_ascii=False, indent=2)
+
+
+def document(report: Report, comparison: Comparison | None = None) -> Document:
+    """Return the report for JSON: bytes of payload, seconds, bytes per second.
 
     With a `comparison` each destination has "verified", null where it was not to be compared.
     """
-    return json.dumps(
-        {
-            "transfer": report.transfer,
-            "run": report.run,
-            "verdict": report.verdict.value,
-            "seconds": round(report.seconds, 6),
-            "destinations": [
-                _fields(outcome) | _verified(outcome, comparison) for outcome in report.outcomes
-            ],
-        },
-        ensure_ascii=False,
-        indent=2,
-    )
+    return {
+        "transfer": report.transfer,
+        "run": report.run,
+        "verdict": report.verdict.value,
+        "seconds": round(report.seconds, 6),
+        "destinations": [
+            _fields(outcome) | _verified(outcome, comparison) for outcome in report.outcomes
+        ],
+    }
 
 
-def failure_as_json(cause: str) -> str:
-    """Return the report of a run that could not begin."""
-    return json.dumps(
-        {"verdict": "failed", "cause": cause, "destinations": []}, ensure_ascii=False, indent=2
-    )
+def failure(transfer: str, cause: str, seconds: float) -> Document:
+    """Return the report of a run that could not begin: it has no name."""
+    return {
+        "transfer": transfer,
+        "run": None,
+        "verdict": "failed",
+        "cause": cause,
+        "seconds": round(seconds, 6),
+        "destinations": [],
+    }
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -91,24 +102,20 @@ def comparison_table(comparison: Comparison) -> Table:
     return rendered
 
 
-def comparison_as_json(comparison: Comparison) -> str:
-    """Return the comparison as one JSON object."""
-    return json.dumps(
-        {
-            "transfer": comparison.transfer,
-            "verdict": comparison.likeness.value,
-            "cause": comparison.cause,
-            "seconds": round(comparison.seconds, 6),
-            "tables": [
-                {"destination": each.destination} | _compared(each) for each in comparison.tables
-            ],
-        },
-        ensure_ascii=False,
-        indent=2,
-    )
+def comparison_document(comparison: Comparison) -> Document:
+    """Return the comparison for JSON."""
+    return {
+        "transfer": comparison.transfer,
+        "verdict": comparison.likeness.value,
+        "cause": comparison.cause,
+        "seconds": round(comparison.seconds, 6),
+        "tables": [
+            {"destination": each.destination} | _compared(each) for each in comparison.tables
+        ],
+    }
 
 
-def _verified(outcome: Outcome, comparison: Comparison | None) -> dict[str, Any]:
+def _verified(outcome: Outcome, comparison: Comparison | None) -> Document:
     if comparison is None:
         return {}
     if outcome.verdict.value != "succeeded":
@@ -121,7 +128,7 @@ def _verified(outcome: Outcome, comparison: Comparison | None) -> dict[str, Any]
     return {"verified": verified}
 
 
-def _compared(each: Compared) -> dict[str, Any]:
+def _compared(each: Compared) -> Document:
     return {
         "table": each.table,
         "there": each.there,
@@ -140,7 +147,7 @@ def _because(reason: str | None) -> str:
     return "" if reason is None else f": {reason}"
 
 
-def _fields(outcome: Outcome) -> dict[str, Any]:
+def _fields(outcome: Outcome) -> Document:
     return {
         "destination": outcome.destination,
         "verdict": outcome.verdict.value,

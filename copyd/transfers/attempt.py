@@ -6,10 +6,7 @@ its own and may be cut off: nobody waits for one that was.
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -26,10 +23,10 @@ from tenacity import (
 
 from copyd.copyman import StatementReceiver
 from copyd.errors import CopydError
-from copyd.loading import strategies
+from copyd.loading import guards, strategies
 from copyd.loading.ledger import Entry, Ledger
 from copyd.loading.session import OUR_PATH, begin, look_in, looking_in, milliseconds
-from copyd.transfers.backend import Backend, end
+from copyd.transfers.backend import Backend, cut, end
 from copyd.transfers.fitting import claim, find_targets
 from copyd.transfers.horizon import decide
 from copyd.transfers.reading import Scan
@@ -48,6 +45,10 @@ if TYPE_CHECKING:
     Connection = psycopg.Connection[Any]
 
 
+CUT_WITHIN = 2.0
+"""Seconds that a thread gets to notice that its connection was cut."""
+NO_STANDBY = "SET LOCAL synchronous_commit = local"
+"""Statistics need not wait for a standby."""
 SKIP = "SET LOCAL session_replication_role = replica"
 """What keeps triggers from firing."""
 
@@ -121,12 +122,11 @@ class Attempt:
         """Run ``before``, then make room: rows deleted, or tables made for what is staged.
 
         Raises psycopg.Error where the server refuses, CopydError where ``before`` ends the
-        transaction.
+        transaction, or a trigger keeps rows.
         """
         self._run_own(self._loading.before, "before")
         if self._loading.mode == "replace" and self._loading.replace_with == "delete":
-            for part in reversed(self.parts):
-                part.before = self.connection.execute(strategies.delete(part.target)).rowcount
+            self._delete_all()
             return
         for part in self.parts:
             part.before = self._count(part)
@@ -257,10 +257,12 @@ class Attempt:
                 self._ledger.after_commit_done(connection, self._names, self._run)
         if self._loading.analyze:
             began = monotonic()
-            connection.execute("SET synchronous_commit = local")  # statistics wait for no standby
+            connection.autocommit = False
+            connection.execute(NO_STANDBY)
             for part in self.parts:
                 analyze = sql.SQL("ANALYZE {}").format(part.target.relation.identifier)
                 connection.execute(analyze)
+            connection.commit()
             self.analyze_seconds = monotonic() - began
 
     # -- being given up ---------------------------------------------------------------------------
@@ -277,11 +279,14 @@ class Attempt:
     def cut(self) -> None:
         """Cut the connection under a thread that waits on it: it gets an error instead."""
         self._over.set()
-        connection = self._connection
-        with suppress(OSError, psycopg.OperationalError):
-            if connection is not None and not connection.closed:
-                with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-                    duplicate.shutdown(socket.SHUT_RDWR)
+        if self._connection is not None:
+            cut(self._connection)
+
+    def cut_and_wait(self) -> None:
+        """Cut it, and wait for the thread a little: what it has done is known then."""
+        self.cut()
+        if self._working.acquire(timeout=CUT_WITHIN):
+            self._working.release()
 
     def close(self) -> None:
         """Roll back what is not committed; a thread that is at work is cut off and does it."""
@@ -330,6 +335,16 @@ class Attempt:
         is_asked = self._ledger is not None
         return strategies.count(self.connection, part.target) if is_asked else 0
 
+    def _delete_all(self) -> None:
+        connection, triggers = self.connection, self._loading.triggers
+        targets = [part.target for part in self.parts]
+        keepers = guards.delete_triggers(connection, targets, triggers=triggers)
+        for part in reversed(self.parts):
+            part.before = connection.execute(strategies.delete(part.target)).rowcount
+            names = keepers.get(part.target.relation.oid)
+            if names:
+                guards.require_emptied(connection, part.target, names)
+
     def _run_own(self, statements: Sequence[str], key: str) -> None:
         """Run the operator's SQL, which finds names as the role does."""
         if not statements:
@@ -357,7 +372,7 @@ class Attempt:
             relation=relation.oid,
             transfer=self._transfer.name,
             run=self._run,
-            position=snapshot.position,
+            position=snapshot.reached,
             snapshot=snapshot.text,
             horizon=snapshot.xmin,
             full_horizon=full_horizon,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import psycopg
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from copyd.errors import CopydError
@@ -11,7 +15,6 @@ from copyd.errors import CopydError
 if TYPE_CHECKING:
     from datetime import datetime
 
-    import psycopg
     from tenacity import RetryCallState
 
     Connection = psycopg.Connection[Any]
@@ -25,6 +28,14 @@ class Backend(NamedTuple):
 
     pid: int
     started: datetime
+
+
+def cut(connection: Connection) -> None:
+    """Cut `connection` under a thread that waits on it: it gets an error instead."""
+    with suppress(OSError, psycopg.OperationalError):
+        if not connection.closed:
+            with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+                duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def end(connection: Connection, backend: Backend) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -16,7 +17,7 @@ from copyd.loading.relations import foreign_keys, look_up_all
 from copyd.loading.session import looking_in
 from copyd.loading.strategies import Target
 from copyd.names import TableName
-from copyd.transfers.distinct import require_distinct
+from copyd.transfers.distinct import mistaken
 from copyd.transfers.horizon import There, require_ours
 from copyd.transfers.part import Part
 
@@ -29,12 +30,19 @@ if TYPE_CHECKING:
     from copyd.loading.relations import Key, Relation
     from copyd.transfers.reading import Reading
     from copyd.transfers.snapshot import Source
-    from copyd.transfers.transfer import Loading, Mode
+    from copyd.transfers.transfer import Loading, Mode, Transfer
 
     Connection = psycopg.Connection[Any]
 
 DEFER = "SET CONSTRAINTS ALL DEFERRED"
 """What lets tables that reference one another be loaded one after another."""
+
+
+class Misfit(NamedTuple):
+    """Why a table cannot hold what is read for it."""
+
+    table: str
+    sentence: str
 
 
 def find_targets(
@@ -47,11 +55,13 @@ def find_targets(
     Raises CopydError where one is not fit, in a sentence.
     """
     relations = look_up_there(connection, source.readings, loading, own_path)
-    targets = []
-    for number, (reading, relation) in enumerate(zip(source.readings, relations, strict=True)):
-        for sentence in misfits(connection, source, reading, relation, loading, meant=meant):
-            raise CopydError(sentence)
-        targets.append(target_of(reading, relation, meant=meant, number=number))
+    pairs = list(zip(source.readings, relations, strict=True))
+    for misfit in misfits(connection, source, pairs, loading, meant=meant):
+        raise CopydError(misfit.sentence)
+    targets = [
+        target_of(reading, relation, meant=meant, number=number)
+        for number, (reading, relation) in enumerate(pairs)
+    ]
     guards.require_fit(connection, targets, use_of(loading, deletes=source.transfer.delete_missing))
     return tuple(targets)
 
@@ -73,32 +83,41 @@ def look_up_there(
 def misfits(
     connection: Connection,
     source: Source,
-    reading: Reading,
-    relation: Relation,
+    pairs: Sequence[tuple[Reading, Relation]],
     loading: Loading,
     *,
     meant: Mode,
-) -> Iterator[str]:
-    """Say, a sentence each, why `relation` cannot hold what is read; what is told is looked up."""
-    transfer = source.transfer
-    is_meant = loading.physical_clone or transfer.ledger is None
-    requirements: tuple[Callable[[], object], ...] = (
-        lambda: require_distinct(connection, relation, source, is_clone_meant=is_meant),
-        lambda: require_match(
-            reading.columns,
-            relation.columns,
-            table=relation.label,
-            left_out=reading.left_out,
-            is_binary=transfer.format == "binary",
-            majors=(source.major, major(connection)),
-        ),
-        lambda: _key(reading, relation, meant),
+) -> Iterator[Misfit]:
+    """Say, a sentence each, why a table of `pairs` cannot hold what is read for it."""
+    is_clone_meant = loading.physical_clone or source.transfer.ledger is None
+    relations = [relation for _, relation in pairs]
+    mistakes = mistaken(connection, relations, source, is_clone_meant=is_clone_meant)
+    majors = (source.major, major(connection))
+    for reading, relation in pairs:
+        if relation.oid in mistakes:
+            yield Misfit(relation.label, mistakes[relation.oid])
+        requirements: tuple[Callable[[], object], ...] = (
+            partial(_require_match, source.transfer, reading, relation, majors),
+            partial(_key, reading, relation, meant),
+        )
+        for require in requirements:
+            try:
+                require()
+            except CopydError as error:
+                yield Misfit(relation.label, str(error))
+
+
+def _require_match(
+    transfer: Transfer, reading: Reading, relation: Relation, majors: tuple[int, int]
+) -> None:
+    require_match(
+        reading.columns,
+        relation.columns,
+        table=relation.label,
+        left_out=reading.left_out,
+        is_binary=transfer.format == "binary",
+        majors=majors,
     )
-    for require in requirements:
-        try:
-            require()
-        except CopydError as error:
-            yield str(error)
 
 
 def target_of(reading: Reading, relation: Relation, *, meant: Mode, number: int) -> Target:
@@ -132,17 +151,13 @@ def claim(
     pass, or where they are not ours to load.
     """
     entries: dict[TableName, Entry | None] = {}
-    names = ", ".join(target.relation.label for target in targets)
-    try:
-        what = "another run has the ledger's row of"
-        if ledger is not None:
+    waited = source.transfer.lock_timeout
+    if ledger is not None:
+        with _naming(targets, "another run has the ledger's row of", waited):
             entries = ledger.claim_all(connection, [name_of(target) for target in targets])
-        what = "somebody else has locked"
-        if is_locked(loading):
+    if is_locked(loading):
+        with _naming(targets, "somebody else has locked", waited):
             connection.execute(strategies.lock(targets))
-    except psycopg.errors.LockNotAvailable as error:
-        waited = f"waited {source.transfer.lock_timeout:g} s"
-        raise CopydError(f"{what} table {names}: {waited}") from error
     parts = parts_of(connection, source, targets, loading, entries, meant=meant)
     for part in parts.values() if ledger is not None else ():
         transfer, identity = source.transfer, source.identity
@@ -151,6 +166,17 @@ def claim(
     if order.circles and loading.triggers != "skip":
         connection.execute(DEFER)
     return tuple(parts[oid] for oid in order.order)
+
+
+@contextmanager
+def _naming(targets: Sequence[Target], what: str, waited: float) -> Iterator[None]:
+    """Say in a sentence which tables somebody else has."""
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable as error:
+        label = targets[0].relation.label
+        which = label if len(targets) == 1 else f"{label} or of {len(targets) - 1} more"
+        raise CopydError(f"{what} table {which}: waited {waited:g} s for it") from error
 
 
 def is_locked(loading: Loading) -> bool:
@@ -168,11 +194,12 @@ def parts_of(
     meant: Mode,
 ) -> dict[int, Part]:
     """Say how each of `targets`, of which the ledger has `entries`, is loaded; by its oid."""
-    now = _now(connection)
+    asked = [target for target in targets if _is_asked(entries.get(name_of(target)), loading)]
+    now, empty = _look_inside(connection, asked)
     parts = {}
     for target in targets:
         entry = entries.get(name_of(target))
-        is_empty = _is_empty(connection, target, entry, loading)
+        is_empty = target.relation.oid in empty
         reading = source.readings[target.number]
         there = _there(reading, target, entry, now, is_empty=is_empty, meant=meant)
         is_compared = loading.mode != "replace" and there.has_key and not there.is_empty
@@ -262,20 +289,19 @@ def _deletes(loading: Loading) -> bool:
     return loading.mode == "replace" and loading.replace_with == "delete"
 
 
-def _now(connection: Connection) -> datetime:
+def _is_asked(entry: Entry | None, loading: Loading) -> bool:
+    """Whether it makes a difference that the table is empty."""
+    return loading.mode in ("append", "merge") or (loading.mode == "replace" and entry is None)
+
+
+def _look_inside(connection: Connection, targets: Sequence[Target]) -> tuple[datetime, set[int]]:
+    """Return the server's time, and which of `targets`, by oid, are empty; in one query."""
+    probes = [sql.SQL("NOT EXISTS (SELECT FROM {})").format(target.rows) for target in targets]
+    # An array, because a row takes no more than 1664 columns.
+    query = sql.SQL("SELECT pg_catalog.clock_timestamp(), ARRAY[{}]::boolean[]")
     with connection.cursor(binary=True) as cursor:
-        row = cursor.execute("SELECT pg_catalog.clock_timestamp()").fetchone()
+        row = cursor.execute(query.format(sql.SQL(", ").join(probes))).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    now: datetime = row[0]
-    return now
-
-
-def _is_empty(
-    connection: Connection, target: Target, entry: Entry | None, loading: Loading
-) -> bool:
-    """Whether the table is empty, asked where it makes a difference."""
-    is_asked = loading.mode in ("append", "merge") or (loading.mode == "replace" and entry is None)
-    if not is_asked:
-        return False
-    query = sql.SQL("SELECT NOT EXISTS (SELECT FROM {})").format(target.rows)
-    return connection.execute(query).fetchone() == (True,)
+    now, are_empty = row
+    oids = (target.relation.oid for target in targets)
+    return now, {oid for oid, is_empty in zip(oids, are_empty, strict=True) if is_empty}

@@ -47,13 +47,13 @@ class Need:
 
     ``corrects``: rows that are there under the same key are made equal, whatever the mode.
     ``is_full``: the scan leaves no row out that the last full look had not seen.
-    ``looked_behind``: in a full look, how far behind their mark the scans since the last one looked.
+    ``left_out``: in a full look, what the scans since the last one were bounded by.
     """
 
     bounds: Bounds = EVERYTHING
     corrects: bool = False
     is_full: bool = True
-    looked_behind: timedelta | int | None = None
+    left_out: Bounds | None = None
 
 
 def require_ours(
@@ -125,7 +125,7 @@ def decide(
         return _from_scratch(there, transfer, snapshot, corrects=not is_older)
     is_same_table = entry.filenode == _filenode(reading)
     if there.has_key and is_same_table:
-        return _bounded(there, entry, transfer)
+        return _bounded(there, entry, reading, transfer)
     if there.has_key:  # another table may have taken its place, whose rows were never looked at
         return _from_scratch(there, transfer, snapshot, corrects=True)
     if not is_same_table:
@@ -166,16 +166,19 @@ def _from_scratch(there: There, transfer: Transfer, snapshot: Snapshot, *, corre
     )
 
 
-def _bounded(there: There, entry: Entry, transfer: Transfer) -> Need:
+def _bounded(there: There, entry: Entry, reading: Reading, transfer: Transfer) -> Need:
     """What was written since the last run; what a bounded overlap leaves out, from time to time."""
     overlap = transfer.overlap
     if overlap == "all":
         return Need(Bounds(since=entry.full_horizon))
     wait = timedelta(seconds=transfer.full_every)
-    if entry.mark is None or entry.full_at is None or there.now - entry.full_at >= wait:
-        behind = None if entry.mark is None else overlap
-        return Need(Bounds(since=entry.full_horizon), looked_behind=behind)
-    return Need(Bounds(since=entry.horizon, mark=entry.mark, overlap=overlap), is_full=False)
+    mark = reading.mark_of(entry.mark)
+    if mark is None:
+        return Need(Bounds(since=entry.full_horizon))
+    bounds = Bounds(since=entry.horizon, mark=mark, overlap=overlap)
+    if entry.full_at is None or there.now - entry.full_at >= wait:
+        return Need(Bounds(since=entry.full_horizon), left_out=bounds)
+    return Need(bounds, is_full=False)
 
 
 def _filenode(reading: Reading) -> int | None:

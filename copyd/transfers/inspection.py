@@ -23,11 +23,11 @@ from copyd.loading import guards, readability
 from copyd.loading.session import begin, looking_in, milliseconds
 from copyd.names import quote
 from copyd.transfers.findings import Finding, Notes
-from copyd.transfers.reading import bound_query, select_rows
+from copyd.transfers.reading import Bounds, bound_query, select_rows
 from copyd.transfers.snapshot import describe_query, find, hold, lock, reading_of
 from copyd.transfers.transfer import Query
 from copyd.transfers.visit import Offer, look_at
-from copyd.transfers.wording import facts
+from copyd.transfers.wording import counted, facts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -152,7 +152,7 @@ def _inspect(transfer: Transfer, reached: AbstractSet[str], within: float) -> li
     absent = [each for each in transfer.replicas if each.server.name not in reached]
     try:
         if transfer.source.name not in reached:
-            raise CopydError("it is this transfer's source, and does not answer")
+            raise CopydError("it is this transfer's source, and could not be looked at")
         describe = partial(_describe, notes)
         settings = {"statement_timeout": milliseconds(within), "lock_timeout": "1s"}
         with hold(transfer, describe=describe, **settings) as source:
@@ -164,7 +164,7 @@ def _inspect(transfer: Transfer, reached: AbstractSet[str], within: float) -> li
     missing = Notes("", transfer.name)
     for replica in absent:
         missing.server = replica.server.name
-        missing.error("it is a destination of this transfer, and does not answer")
+        missing.error("it is a destination of this transfer, and could not be looked at")
     return [*notes.found, *found, *missing.found]
 
 
@@ -191,7 +191,7 @@ def _describe(
         with notes.trying(connection, "query"):
             readings.append(describe_query(connection, transfer, what, own_path))
             _try_reading(connection, transfer, readings[0], own_path)
-            notes.note("ok", f"{len(readings[0].columns)} columns", "query")
+            notes.note("ok", counted(len(readings[0].columns), "column"), "query")
         return tuple(readings)
     relations = _find_all(notes, connection, transfer, what, own_path)
     for relation in relations:
@@ -234,8 +234,8 @@ def _look_at_reading(
     connection.execute(lock(relation))
     _try_reading(connection, transfer, reading, own_path)
     rows = reading.estimated_rows
-    size = "" if rows is None else f", about {rows:,} rows"
-    notes.note("ok", f"{len(names)} columns{size}", relation.label)
+    size = "" if rows is None else f", about {counted(rows, 'row')}"
+    notes.note("ok", f"{counted(len(names), 'column')}{size}", relation.label)
 
 
 def _try_reading(
@@ -246,7 +246,7 @@ def _try_reading(
         explain = sql.SQL("EXPLAIN {}")
         connection.execute(explain.format(select_rows(reading)))
         if reading.cursor is not None and transfer.overlap != "all":
-            connection.execute(bound_query(reading.cursor, None, transfer.overlap))
+            connection.execute(bound_query(reading, Bounds(overlap=transfer.overlap)))
 
 
 def _compare_options(notes: Notes, what: Tables, relations: Sequence[Relation]) -> None:

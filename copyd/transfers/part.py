@@ -10,7 +10,6 @@ from copyd.loading import strategies
 from copyd.loading.strategies import shrink_refusal
 from copyd.names import TableName
 from copyd.transfers.horizon import Need, There
-from copyd.transfers.reading import bound_query
 
 if TYPE_CHECKING:
     import psycopg
@@ -30,8 +29,8 @@ class Part:
     temporary table first; so do those that reference rows which do. ``removes``: rows that the
     source no longer has are deleted. ``binary_refusal``: why its rows cannot travel in binary.
     Rows: ``before`` the run, ``rows`` that the run wrote, ``removed``, and ``held`` after it;
-    ``missed`` are those that a bounded overlap had left out until this full look. ``size``: bytes
-    of payload.
+    ``missed`` are those before ``bound``, which a bounded overlap had left out until this full
+    look. ``size``: bytes of payload.
     """
 
     reading: Reading
@@ -42,6 +41,7 @@ class Part:
     removes: bool = False
     binary_refusal: str | None = None
     need: Need = field(default_factory=Need)
+    bound: str | None = None
     before: int = 0
     rows: int = 0
     removed: int = 0
@@ -93,9 +93,6 @@ class Part:
 
     def _count_missed(self, connection: Connection) -> None:
         """In a full look after bounded ones: what these had left out."""
-        entry, cursor, overlap = self.there.entry, self.reading.cursor, self.need.looked_behind
-        if entry is None or cursor is None or overlap is None:
-            return
-        row = connection.execute(bound_query(cursor, entry.mark, overlap)).fetchone()
-        assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-        self.missed = strategies.missed(connection, self.target, cursor.name, row[0])
+        cursor = self.reading.cursor
+        if cursor is not None and self.bound is not None:
+            self.missed = strategies.missed(connection, self.target, cursor.name, self.bound)

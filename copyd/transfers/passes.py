@@ -12,7 +12,7 @@ from copyd.copyman import CopyFail, CopyManager, StatementProducer
 from copyd.errors import CopydError
 from copyd.transfers.destination import State
 from copyd.transfers.formats import choose_format
-from copyd.transfers.reading import copy_out, mark_query
+from copyd.transfers.reading import bound_query, copy_out, mark_query
 from copyd.transfers.relay import Relay
 from copyd.transfers.wording import facts, name_table
 
@@ -57,10 +57,13 @@ class Passes:
         try:
             with self.source.reader() as connection:
                 marks = self._marks(connection, scans)
+                self._find_bounds(connection, members)
                 for scan in scans:
+                    self.tick()
                     fed = _still_fed(members)
                     if fed:
                         self._scan(connection, scan, fed, held_back)
+                self.source.require_held()
         except psycopg.Error as error:
             raise SourceLost(facts(error)) from error
         for member in _still_fed(members):
@@ -74,8 +77,18 @@ class Passes:
         for reading in {scan.reading for scan in scans}:
             if reading.cursor is not None:
                 row = connection.execute(mark_query(reading, self.source.snapshot)).fetchone()
-                marks[reading.name] = row[0] if row is not None else None
+                found = row[0] if row is not None else None
+                marks[reading.name] = None if found is None else reading.tagged(found)
         return marks
+
+    def _find_bounds(self, connection: Connection, members: Sequence[Destination]) -> None:
+        """Ask where bounded scans began, for those that look at what these had left out."""
+        for member in members:
+            for part in member.trying.parts:
+                if part.need.left_out is not None:
+                    query = bound_query(part.reading, part.need.left_out)
+                    row = connection.execute(query).fetchone()
+                    part.bound = row[0] if row is not None else None
 
     def _scan(
         self,
@@ -107,6 +120,7 @@ class Passes:
             producer_stall_timeout=patience,
             verdict_timeout=patience,
             max_wait=transfer.max_wait,
+            drops_at_start=True,
         )
         for receiver, destination in members.items():
             copy.charge(receiver, held_back[destination])
@@ -122,6 +136,16 @@ class Passes:
             if receiver in copy.completed:
                 size = relay.sizes.get(destination, 0)
                 destination.trying.loaded(scan, rows=receiver.rows or 0, size=size)
+                self._require_all(scan, destination, sent=producer.rows, stored=receiver.rows)
+
+    def _require_all(
+        self, scan: Scan, destination: Destination, *, sent: int | None, stored: int | None
+    ) -> None:
+        """Drop a destination whose server stored fewer rows than were sent: a trigger's doing."""
+        if sent != stored:
+            name = scan.reading.name
+            said = f"table {name}: {stored} of {sent} rows were stored, a trigger keeps rows out"
+            self.drop(destination, CopydError(f'{said}: use triggers = "skip" or change it'))
 
     def _drop_from(self, scan: Scan, destination: Destination, cause: BaseException) -> None:
         self.drop(destination, name_table(cause, scan.reading.name))

@@ -57,11 +57,22 @@ class Reading:
         """Whether its rows say which transaction wrote them."""
         return self.relation is not None and self.relation.kind in ("r", "p")
 
+    def tagged(self, value: str) -> str:
+        """Return a value of the cursor as the ledger keeps it: with the cursor's name."""
+        return f"{_cursor(self).name}={value}"
+
+    def mark_of(self, kept: str | None) -> str | None:
+        """Return the value that the ledger has kept; None where it is not of this cursor."""
+        if kept is None or self.cursor is None:
+            return None
+        tag = f"{self.cursor.name}="
+        return kept.removeprefix(tag) if kept.startswith(tag) else None
+
     @property
     def fingerprint(self) -> str:
         """A digest of everything that changes which rows, and which of their values, are meant."""
-        names = sorted(column.name for column in self.columns)
-        meant = [self.name, self.query, self.where, self.key, names]
+        columns = sorted((column.name, column.number) for column in self.columns)
+        meant = [self.name, self.query, self.where, self.key, columns]
         return hashlib.sha256(json.dumps(meant).encode()).hexdigest()
 
 
@@ -221,6 +232,7 @@ def mark_query(reading: Reading, snapshot: Snapshot) -> sql.Composed:
     return select(reading, top, conditions)
 
 
-def bound_query(cursor: Column, mark: str | None, overlap: timedelta | int) -> sql.Composed:
-    """Ask for the value of `cursor` that lies `overlap` behind `mark`, as text."""
-    return sql.SQL("SELECT ({})::pg_catalog.text").format(_bound(cursor, mark, overlap))
+def bound_query(reading: Reading, bounds: Bounds) -> sql.Composed:
+    """Ask for the value of the cursor from which `bounds` look, as text."""
+    bound = _bound(_cursor(reading), bounds.mark, bounds.overlap)
+    return sql.SQL("SELECT ({})::pg_catalog.text").format(bound)

@@ -7,6 +7,8 @@ other fault drops the destination at once.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from copyd import events
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from copyd.events import Observer
     from copyd.transfers.destination import Destination
 
-REPORT_EVERY = 1024 * 1024
-"""Bytes between two events about data relayed."""
+REPORT_EVERY, REPORT_SIZE = 0.1, 1024 * 1024
+"""Seconds, or bytes, between two events about data relayed."""
 
 
 @dataclass(kw_only=True)
@@ -51,18 +53,20 @@ class Relay:
                 except ReceiverFault as fault:
                     for receiver, cause in fault.faults.items():
                         self._judge(receiver, cause)
+                    self.tick()
 
     def _until_fault(self) -> None:
         messages = size = 0
-        due = 1  # the first chunk is news at once
+        due = -inf  # the first chunk is news at once
         try:
             for more_messages, more_size in self.copy:
                 messages += more_messages
                 size += more_size
-                if size >= due:
+                moment = monotonic()
+                if moment >= due or size >= REPORT_SIZE:
                     self._advance(messages, size)
                     messages = size = 0
-                    due = REPORT_EVERY
+                    due = moment + REPORT_EVERY
                     self.tick()
         finally:
             if messages or size:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,10 @@ from copyd.transfers.snapshot import hold
 from copyd.transfers.wording import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from copyd.events import Observer
+    from copyd.transfers.snapshot import Source
     from copyd.transfers.transfer import Transfer
 
 
@@ -80,41 +83,53 @@ def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
 
 def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
     """Go on under new snapshots until every destination has a verdict."""
+    runner = Runner(run, destinations)
     losses = 0
     while any(destination.state is not State.ENDED for destination in destinations):
         try:
-            with hold(run.transfer) as source:
+            with hold(run.transfer) as source, _cut_at_deadline(run, source):
                 if not losses:
                     names = tuple(destination.name for destination in destinations)
                     started = events.RunStarted(
                         run.transfer.name, run.identifier, names, source.estimated_rows
                     )
                     run.observe(started)
-                Runner(run, source, destinations).feed()
+                runner.feed(source)
         except CopydError as error:
             if not losses and not isinstance(error, SourceLost):
                 raise
             losses += 1
-            _lose_source(run, destinations, error, losses)
+            cause = _source_dropped(run, error, losses)
+            if cause is not None:
+                runner.give_up(cause)
 
 
-def _lose_source(
-    run: Run, destinations: Sequence[Destination], error: CopydError, losses: int
-) -> None:
-    """Wait before the source is asked again, or end all that needed it."""
-    reintroduce = run.transfer.reintroduce
+@contextmanager
+def _cut_at_deadline(run: Run, source: Source) -> Iterator[None]:
+    """Cut the source off at the deadline, whoever waits for it then."""
+    left = max(run.deadline - run.clock(), 0.0)
+    timer = threading.Timer(min(left, threading.TIMEOUT_MAX), source.cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | None:
+    """Wait before the source is asked again; where that is no use, return why."""
     cause = error
     if isinstance(error, SourceLost):
         cause = CopydError(f"source {run.transfer.source.name}: {facts(error)}")
-    wait = pause(losses, reintroduce)
+    if run.clock() >= run.deadline:
+        cause = CopydError(f"the deadline of {run.transfer.deadline:g} s has passed; {cause}")
+    wait = pause(losses, run.transfer.reintroduce)
     is_in_time = run.clock() + wait < run.deadline
-    will_return = is_in_time and losses <= reintroduce.attempts and is_transient(error)
+    is_left = losses <= run.transfer.reintroduce.attempts
+    will_return = is_in_time and is_left and is_transient(error)
     run.observe(events.SourceDropped(facts(cause), will_return))
-    if will_return:
-        time.sleep(wait)
-        return
-    for destination in destinations:
-        if destination.state is not State.ENDED:
-            destination.judge(Verdict.FAILED, cause, moment=run.clock())
-            destination.move(State.ENDED)
-            run.observe(events.DestinationEnded(destination.name, "failed", 0, 0, str(cause)))
+    if not will_return:
+        return cause
+    time.sleep(wait)
+    return None

@@ -72,33 +72,37 @@ class _Done:
 
 
 class Runner:
-    """The passes under one snapshot, and all that goes on beside them."""
+    """The passes of a run, and all that goes on beside them."""
 
-    def __init__(self, run: Run, source: Source, destinations: Sequence[Destination]) -> None:
+    def __init__(self, run: Run, destinations: Sequence[Destination]) -> None:
         self._run = run
         self._transfer = run.transfer
-        self._source = source
         self._destinations = destinations
+        self._inbox: SimpleQueue[_Done] = SimpleQueue()
+        self._source: Source
+        self._passes: Passes
+        self._due: dict[Destination, float] = {}
+        self._within: dict[Destination, float] = {}
+        self._left: list[Attempt] = []  # dropped from the pass, which still holds their connections
+
+    def feed(self, source: Source) -> None:
+        """Bring every destination to a verdict.
+
+        Raises SourceLost where those that have not all their data need a new snapshot: feed them
+        again then, from it.
+        """
+        self._source = source
         self._passes = Passes(
             source=source,
-            observe=run.observe,
+            observe=self._run.observe,
             drop=self._fault,
             spare=self._spare,
             tick=self._tick,
             time_left=self._time_left,
         )
-        self._inbox: SimpleQueue[_Done] = SimpleQueue()
-        self._due: dict[Destination, float] = {}
-        self._within: dict[Destination, float] = {}
-        self._left: list[Attempt] = []  # dropped from the pass, which still holds their connections
-
-    def feed(self) -> None:
-        """Bring every destination to a verdict.
-
-        Raises SourceLost where those without one need a new snapshot.
-        """
-        for destination in self._open():
+        for destination in self._in({State.RESTING}):
             self._due[destination] = -inf
+        is_resumed = False
         try:
             while self._open():
                 # One group at a time: the next pass may be under another snapshot.
@@ -107,12 +111,26 @@ class Runner:
         except DeadlinePassed as error:
             self._end_all(error)
         except SourceLost:
-            self._see_off()
+            is_resumed = True
             raise
         finally:
             for destination in self._open():
-                self._abandon(destination)
+                if not (is_resumed and destination.state in LEAVING):
+                    self._abandon(destination)
             self._close_left()
+
+    def give_up(self, cause: CopydError) -> None:
+        """Bring all to a verdict without a source; those that have their data may finish."""
+        for destination in self._open():
+            if destination.state not in LEAVING:
+                self._end(destination, Verdict.FAILED, cause)
+        try:
+            while self._in(LEAVING):
+                self._receive(inf)
+            for destination in self._open():
+                self._end(destination, Verdict.FAILED, cause)
+        except DeadlinePassed as error:
+            self._end_all(error)
 
     # -- who is where -----------------------------------------------------------------------------
 
@@ -171,8 +189,7 @@ class Runner:
             destination.began = self._run.clock()
             destination.move(State.EMPTYING)
             self._start(destination, destination.trying.empty, self._transfer.prepare_timeout)
-        while any(destination.state is State.EMPTYING for destination in group):
-            self._receive(inf)
+        self._await_empty(group)
         fed = [destination for destination in group if destination.state is State.FED]
         try:
             self._passes.feed(fed, scans)
@@ -182,6 +199,19 @@ class Runner:
             if destination.state is State.FED:
                 destination.move(State.FINISHING)
                 self._start(destination, destination.trying.finish, self._transfer.answer_timeout)
+
+    def _await_empty(self, group: Sequence[Destination]) -> None:
+        """Wait for TRUNCATE; who takes it while others have emptied theirs holds these back."""
+        patience = self._transfer.max_wait
+        first = inf
+        while emptying := [each for each in group if each.state is State.EMPTYING]:
+            self._receive(inf)
+            if first == inf and any(each.state is State.FED for each in group):
+                first = self._run.clock()
+                for destination in emptying if patience is not None else ():
+                    self._within[destination] = min(self._within[destination], patience or 0.0)
+                    limit = first + self._within[destination]
+                    self._due[destination] = min(self._due[destination], limit)
 
     def _time_left(self) -> float:
         return max(self._run.deadline - self._run.clock(), 0.0)
@@ -393,16 +423,10 @@ class Runner:
             )
         )
 
-    def _see_off(self) -> None:
-        """Wait for those that need the source no more."""
-        try:
-            while self._in(LEAVING):
-                self._receive(inf)
-        except DeadlinePassed as error:
-            self._end_all(error)
-
     def _end_all(self, cause: DeadlinePassed) -> None:
         for destination in self._open():
+            if destination.state is State.FINISHING:
+                destination.trying.cut_and_wait()
             if destination.state is State.FINISHING and destination.trying.is_committed:
                 self._succeed(destination)  # the news of it came too late
             if destination.state is State.TIDYING:
@@ -414,6 +438,8 @@ class Runner:
 
     def _abandon(self, destination: Destination) -> None:
         """The run is interrupted, or goes on under another snapshot."""
+        if destination.state is State.FINISHING:
+            destination.trying.cut_and_wait()
         if _unfinished(destination) is Verdict.UNKNOWN:
             self._end(destination, Verdict.UNKNOWN, None)
         elif destination.state is State.TIDYING:

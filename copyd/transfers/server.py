@@ -16,6 +16,8 @@ from copyd.transfers.wording import one_line
 
 Connection = psycopg.Connection[Any]
 
+NEVER = 1_000_000_000
+"""How often a statement must be sent before psycopg prepares it by itself."""
 DEFAULTS = {
     "fallback_application_name": "copyd",
     "connect_timeout": "10",
@@ -28,10 +30,14 @@ DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A connection string (keywords or URI, as libpq takes it) and the name to call it by."""
+    """A connection string (keywords or URI, as libpq takes it) and the name to call it by.
+
+    ``problem``: why nobody can connect to it, found before anybody tried.
+    """
 
     name: str
     conninfo: str = field(repr=False)
+    problem: str | None = None
 
     @classmethod
     def parse(cls, conninfo: str) -> Server:
@@ -42,19 +48,26 @@ class Server:
         given = parse(conninfo)
         return cls(_name(given), conninfo)
 
-    def connect(self) -> Connection:
+    def connect(self, *, like: Connection | None = None) -> Connection:
         """Open a connection that begins transactions by itself, READ COMMITTED, and speaks UTF-8.
 
         Both whatever the role or the database is set to: a snapshot must not be older than what
-        is locked, and names can be in any language. Raises CopydError where the server cannot be reached or refuses; the cause is psycopg's.
+        is locked, and names can be in any language.
+
+        `like`: a connection to it, in case it is one of several hosts.
+
+        Raises CopydError where the server cannot be reached or refuses, with psycopg's error as
+        its cause, and where it has a `problem`, without one: coming back would not help.
         """
+        if self.problem is not None:
+            raise CopydError(f"cannot connect to {self.name}: {self.problem}")
         given = conninfo_to_dict(self.conninfo)
         missing = {key: value for key, value in DEFAULTS.items() if key not in given}
         if "PGCONNECT_TIMEOUT" in os.environ or "service" in given or "PGSERVICE" in os.environ:
             missing.pop("connect_timeout", None)  # libpq's own sources may say it
         try:
             connection = psycopg.connect(
-                make_conninfo(self.conninfo, **missing, client_encoding="UTF8")
+                make_conninfo(self.conninfo, **missing, **_host_of(like), client_encoding="UTF8")
             )
         except psycopg.Error as error:
             reason = one_line(error)
@@ -63,7 +76,22 @@ class Server:
                 reason = reason.replace(str(password), "***")
             raise CopydError(f"cannot connect to {self.name}: {reason}") from error
         connection.isolation_level = IsolationLevel.READ_COMMITTED
+        # By itself psycopg prepares what is often sent, which poolers may not bring back.
+        connection.prepare_threshold = NEVER
         return connection
+
+
+def _host_of(connection: Connection | None) -> dict[str, str]:
+    """The very host that was chosen from several."""
+    if connection is None:
+        return {}
+    info = connection.info
+    parameters = info.get_parameters()
+    several = [key for key in ("host", "hostaddr") if "," in parameters.get(key, "")]
+    if not several:
+        return {}
+    chosen = {"host": info.host, "hostaddr": info.hostaddr}
+    return {"port": str(info.port), **{key: chosen[key] for key in several}}
 
 
 def _name(given: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -23,12 +24,13 @@ from copyd.loading.ledger import Position
 from copyd.loading.relations import look_up, query_columns, resolve
 from copyd.loading.session import begin, looking_in, set_local
 from copyd.names import Pattern
+from copyd.transfers.backend import cut
 from copyd.transfers.reading import Reading
 from copyd.transfers.transfer import PLAIN, Query
 from copyd.transfers.wording import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from copyd.loading.relations import Column, Relation
     from copyd.transfers.transfer import Tables, Transfer
@@ -44,18 +46,19 @@ SOURCE_SETTINGS = {
     "row_security": "off",  # rows that a policy hides are an error, not a smaller copy
 }
 
-# The LSN is taken in a statement before the snapshot's: what it says is never more than the
-# snapshot holds. pg_control_checkpoint lags behind a promotion, so the name of the WAL file says it.
+# The LSN is asked for before the snapshot, as what the snapshot surely holds, and after it, as what
+# it may hold: a later run finds the one not below the other. Inserted, not written: asynchronous
+# commits are seen before they are written. pg_control_checkpoint lags behind a promotion, so the name of the WAL file says it.
 _POSITION = """
 SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
        CASE WHEN pg_catalog.pg_is_in_recovery()
             THEN (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
                     FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r)
-            ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)
+            ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
                  )::bit(32)::integer
        END,
        (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-             ELSE pg_catalog.pg_current_wal_lsn() END - '0/0'::pg_lsn)::bigint
+             ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::bigint
 """
 _FACTS = """
 SELECT {}, pg_catalog.pg_current_snapshot()::text,
@@ -73,12 +76,13 @@ _EXPORTED, _NOT_EXPORTED = sql.SQL("pg_catalog.pg_export_snapshot()"), sql.SQL("
 class Snapshot:
     """What every pass of a run sees.
 
-    ``identifier``: by which other sessions import it; None where only one has it. ``xmin``: below it, all transactions of the source had ended. ``taken_at``: the source's clock,
+    ``position`` comes before it, ``reached`` after it. ``identifier``: by which other sessions import it; None where only one has it. ``xmin``: below it, all transactions of the source had ended. ``taken_at``: the source's clock,
     as text. ``oldest_writer``: seconds since the oldest open transaction that writes began; None
     where none is seen.
     """
 
     position: Position
+    reached: Position
     identifier: str | None
     text: str
     xmin: int
@@ -115,6 +119,7 @@ class Source:
     database: str
     _snapshot: Snapshot | None = field(default=None, init=False)
     _own_reader: Connection | None = field(default=None, init=False)
+    _reading: Connection | None = field(default=None, init=False)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -150,6 +155,7 @@ class Source:
         identifier = self.snapshot.identifier
         if identifier is not None:
             with closing(self._open_reader(identifier)) as connection:
+                self._reading = connection
                 yield connection
         elif self._own_reader is not None:
             try:
@@ -158,6 +164,19 @@ class Source:
                 if self._own_reader.info.transaction_status is not TransactionStatus.INTRANS:
                     self.close()
 
+    def require_held(self) -> None:
+        """See that what was read was locked all the time.
+
+        Raises psycopg.Error where the session that holds the locks is gone.
+        """
+        self.connection.execute("SELECT")
+
+    def cut(self) -> None:
+        """Cut all connections under whoever waits for them: he gets an error instead."""
+        for connection in (self.connection, self._reading, self._own_reader):
+            if connection is not None:
+                cut(connection)
+
     def close(self) -> None:
         """Forget a snapshot that only one session has."""
         if self._own_reader is not None:
@@ -165,7 +184,7 @@ class Source:
             self._own_reader = self._snapshot = None
 
     def _open_reader(self, identifier: str | None = None) -> Connection:
-        connection = self.transfer.source.connect()
+        connection = self.transfer.source.connect(like=self.connection)
         try:
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.read_only = True
@@ -201,15 +220,15 @@ def hold(
     with closing(server.connect()) as connection:  # it writes nothing: no COMMIT
         connection.read_only = True
         try:
-            own_path = begin(connection, **{**SOURCE_SETTINGS, **settings}).path
-            readings = (describe or _describe)(connection, transfer, own_path)
+            session = begin(connection, **{**SOURCE_SETTINGS, **settings})
+            readings = (describe or _describe)(connection, transfer, session.path)
             witness = secrets.randbits(62)
             connection.execute("SELECT pg_catalog.pg_try_advisory_xact_lock(%s)", [witness])
             identity = _position(connection)
         except (psycopg.Error, CopydError) as error:
             raise CopydError(f"source {server.name}: {facts(error)}") from error
-        holder, database = connection.info.backend_pid, connection.info.dbname
-        source = Source(transfer, connection, readings, identity, witness, holder, database)
+        database = connection.info.dbname
+        source = Source(transfer, connection, readings, identity, witness, session.pid, database)
         with closing(source):
             yield source
 
@@ -217,7 +236,7 @@ def hold(
 def _take(connection: Connection, position: Position, export: sql.SQL) -> Snapshot:
     row = connection.execute(sql.SQL(_FACTS).format(export)).fetchone()
     assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    return Snapshot(position, *row)
+    return Snapshot(position, _position(connection), *row)
 
 
 def _position(connection: Connection) -> Position:
@@ -283,14 +302,17 @@ def reading_of(relation: Relation, transfer: Transfer, what: Tables) -> Reading:
     else:
         columns = copied(relation.columns)
         left_out = tuple(column for column in relation.columns if column.is_generated)
-    cursor = said.cursor or transfer.cursor
+    name = said.cursor or transfer.cursor
+    cursor = None if name is None else _cursor(relation, name)
+    if cursor is not None:
+        _require_overlap(cursor, columns, transfer)
     return Reading(
         name=relation.label,
         into=relation.label if transfer.ledger is not None else what.names[0],
         relation=relation,
         columns=columns,
         where=said.where,
-        cursor=None if cursor is None else _cursor(relation, cursor),
+        cursor=cursor,
         key=said.key or transfer.key,
         left_out=left_out,
     )
@@ -301,3 +323,20 @@ def _cursor(relation: Relation, name: str) -> Column:
         if column.name == name:
             return column
     raise CopydError(f"table {relation.label} has no column {name}, which is to be its cursor")
+
+
+def _require_overlap(cursor: Column, columns: Sequence[Column], transfer: Transfer) -> None:
+    """Raise CopydError where the overlap is not one that the cursor can be looked behind by."""
+    overlap = transfer.overlap
+    if overlap == "all":
+        return
+    kinds = {"D": timedelta, "N": int}
+    wanted = kinds.get(cursor.category)
+    if wanted is None or not isinstance(overlap, wanted):
+        said = {"D": 'a duration such as "1h"', "N": "a number"}.get(cursor.category, '"all"')
+        raise CopydError(f"cursor {cursor.name} is {cursor.type}: its overlap must be {said}")
+    if cursor.name not in {column.name for column in columns}:
+        raise CopydError(
+            f"cursor {cursor.name} is not among the columns to copy, which a full look compares it "
+            'by: copy it, or use overlap = "all"'
+        )

@@ -63,7 +63,8 @@ class Likeness(Enum):
 class Compared:
     """One table at one destination; rows are None where nobody could count them.
 
-    ``table`` is the source's, ``there`` the destination's. ``reason``: why it was not compared.
+    ``table`` is the source's, ``there`` the destination's. ``reason``: why it was not compared, or
+    why it may differ by design.
     """
 
     destination: str
@@ -264,16 +265,14 @@ class Inspection:
         there = question.target.relation.label
         given, held = answers[question.asked], self._answers[reading.name]
         reasons = [answer for answer in (given, held) if isinstance(answer, str)]
-        likeness = Likeness.EQUAL if given == held else Likeness.DIFFERS
-        return Compared(
-            name,
-            reading.name,
-            there,
-            _rows(given),
-            _rows(held),
-            Likeness.UNKNOWN if reasons else likeness,
-            "; ".join(reasons) or None,
-        )
+        if reasons:
+            likeness = Likeness.UNKNOWN
+        elif given == held:
+            likeness = Likeness.EQUAL
+        else:
+            likeness, reasons = Likeness.DIFFERS, self._by_design()
+        reason = "; ".join(reasons) or None
+        return Compared(name, reading.name, there, _rows(given), _rows(held), likeness, reason)
 
     def cut(self) -> None:
         """Stop what the server is doing for us, and end the thread that waits for it."""
@@ -323,6 +322,18 @@ class Inspection:
         given, held = forms(reading.columns, stored)
         target = Target(relation=relation, columns=stored, key=None, number=0)
         return Question(Asked(Scan(reading, bounds), given), target, held)
+
+    def _by_design(self) -> list[str]:
+        """Say what may be no fault of rows that differ."""
+        mode, transfer = self._replica.loading.mode, self._transfer
+        if mode == "append":
+            stays = "rows that the source has deleted or updated since stay as they were"
+        elif mode == "merge" and not transfer.delete_missing:
+            stays = "rows that the source no longer has stay there"
+        else:
+            return []
+        how = f"copyd once {transfer.name} --full loads all anew"
+        return [f"under {mode} {stays} by design; {how}"]
 
     def _named(self, reading: Reading) -> str:
         return self._replica.loading.tables.get(reading.into, reading.into)

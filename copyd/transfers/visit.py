@@ -19,6 +19,7 @@ from copyd.transfers.fitting import (
     use_of,
 )
 from copyd.transfers.horizon import decide, refusals
+from copyd.transfers.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,18 +104,19 @@ class _Visit:
 
     def fit(self, own_path: str) -> None:
         """Find the tables, and note why they cannot be loaded."""
-        loading, connection = self.loading, self.connection
-        for number, reading in enumerate(self.offer.source.readings):
+        loading, connection, source = self.loading, self.connection, self.offer.source
+        pairs = []
+        for number, reading in enumerate(source.readings):
             named = loading.tables.get(reading.into, reading.into)
             with self.notes.trying(connection, named):
                 (relation,) = look_up_there(connection, [reading], loading, own_path)
                 target = target_of(reading, relation, meant=loading.mode, number=number)
                 self.targets.append(target)
-                for sentence in misfits(
-                    connection, self.offer.source, reading, relation, loading, meant=loading.mode
-                ):
-                    self.notes.error(sentence, relation.label)
-        use = use_of(loading, deletes=self.offer.source.transfer.delete_missing)
+                pairs.append((reading, relation))
+        with self.notes.trying(connection):
+            for misfit in misfits(connection, source, pairs, loading, meant=loading.mode):
+                self.notes.error(misfit.sentence, misfit.table)
+        use = use_of(loading, deletes=source.transfer.delete_missing)
         with self.notes.trying(connection):
             for refusal in guards.refusals_by_table(connection, self.targets, use):
                 self.notes.error(refusal.sentence, refusal.table or "")
@@ -159,5 +161,5 @@ class _Visit:
                     self.notes.note("warning", sentence, relation.label)
             if self.notes.is_well(relation.label):
                 key = f", key {', '.join(target.key.columns)}" if target.key is not None else ""
-                how = f"{self.loading.mode}, {len(target.columns)} columns{key}"
+                how = f"{self.loading.mode}, {counted(len(target.columns), 'column')}{key}"
                 self.notes.note("ok", how, relation.label)

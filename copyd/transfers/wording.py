@@ -24,6 +24,11 @@ _RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
 _LINE = re.compile(r"(?m)^COPY .*?, \S+ (\d+)(?:,|:|$)")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 table", "2 tables": for nouns that take an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def one_line(error: BaseException) -> str:
     """Return what `error` says, on one line; for the person who runs the command alone."""
     return " ".join(str(error).split()) or type(error).__name__

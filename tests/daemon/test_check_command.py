@@ -127,6 +127,7 @@ def test_servers_that_agree_are_a_table_without_errors(shop: Path) -> None:
         ["orders", "shop", "public.orders", "ok"],
         ["orders", "eu", "public.orders", "ok"],
     ]
+    assert [line[4] for line in lines[-2:]] == ["1 column", "replace, 1 column"]
 
 
 def test_what_is_wrong_at_the_servers_ends_with_1_and_names_no_password(
@@ -146,13 +147,15 @@ def test_what_is_wrong_at_the_servers_ends_with_1_and_names_no_password(
     assert "hush" not in done.stdout
     found = [each for each in json.loads(done.stdout)["findings"] if each["severity"] == "error"]
     assert [(each["transfer"], each["server"], each["table"]) for each in found] == [
-        ("", "stopped", ""),
         ("", "gone", ""),
+        ("", "stopped", ""),
         ("orders", "eu", "public.orders"),
         ("orders", "gone", ""),
         ("orders", "stopped", ""),
     ]
+    assert f"no server listens in {elsewhere}: start it" in found[1]["sentence"]
     assert "it has no column id" in found[2]["sentence"]
+    assert all("does not answer" not in each["sentence"] for each in found)
     assert ask(eu, "SELECT to_regnamespace('copyd')") == [(None,)]
 
 

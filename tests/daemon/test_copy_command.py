@@ -172,7 +172,7 @@ def test_a_missing_privilege_is_named(site: Site) -> None:
         done = run("copy", "--from", site.source, "--to", as_guest, "--table", "t")
     finally:
         site.execute(site.source, "DROP ROLE guest")
-    assert_one_sentence(done, 1, "permission denied for table t")
+    assert_one_sentence(done, 1, "role guest may not INSERT on table public.t")
     assert PASSWORD not in done.stdout + done.stderr
 
 
@@ -194,7 +194,7 @@ def test_one_table_cannot_be_two_destinations(site: Site) -> None:
     ("table", "words"),
     [
         ("nowhere", "there is no table nowhere"),
-        ("a.b.c.d", "is no table name"),
+        ("a.b.c.d", "write it as SCHEMA.TABLE"),
         ("", "no table name"),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from tests.support.fanout import empty
 from tests.support.once import ask, content, execute
-from tests.support.program import PROGRAM, environment, run
+from tests.support.program import PROGRAM, environment, run, start
 from tests.support.servers import PASSWORD, free_port
 
 if TYPE_CHECKING:
@@ -182,9 +184,18 @@ def test_several_transfers_are_carried_out_in_the_order_given(site: Site) -> Non
     assert [row for row in rows if row in ("2", "5")] == ["2", "2", "5", "5"]
     done = site.once("films", "books", "--json")
     assert done.returncode == 0
-    first, end = json.JSONDecoder().raw_decode(done.stdout)
-    second = json.loads(done.stdout[end:])
-    assert (first["transfer"], second["transfer"]) == ("films", "books")
+    assert [each["transfer"] for each in json.loads(done.stdout)] == ["films", "books"]
+
+
+def test_of_several_transfers_each_table_says_whose_it_is(site: Site) -> None:
+    done = site.once("books", "books")
+    titles = [
+        line for line in done.stdout.splitlines() if line.startswith(("transfer ", "destination "))
+    ]
+    assert [title.split()[:2] for title in titles] == [
+        ["transfer", "books"], ["destination", "rows"],
+    ] * 2  # fmt: skip
+    assert "transfer books" not in site.once().stdout
 
 
 def test_full_loads_every_row_anew(site: Site) -> None:
@@ -287,6 +298,89 @@ def test_a_source_that_cannot_be_read_fails_in_a_sentence(site: Site) -> None:
     found = json.loads(report.stdout)
     assert (found["verdict"], found["destinations"]) == ("failed", [])
     assert "there is no table public.t" in found["cause"]
+
+
+def test_a_source_that_cannot_be_read_does_not_keep_later_transfers_from_their_turn(
+    site: Site,
+) -> None:
+    site.configure(films='tables = ["public.u"]', books="")
+    done = site.once("films", "books")
+    assert done.returncode == 3, said(done)
+    assert "copyd: transfer films: source shop: there is no table public.u" in done.stderr
+    assert site.is_equal("eu")
+    done = site.once("films", "books", "--json")
+    assert done.returncode == 3
+    failed, succeeded = json.loads(done.stdout)
+    assert (failed["transfer"], failed["run"], failed["verdict"]) == ("films", None, "failed")
+    assert "there is no table public.u" in failed["cause"]
+    assert failed["seconds"] > 0
+    assert (succeeded["transfer"], succeeded["verdict"]) == ("books", "succeeded")
+    assert site.once("films", "films").returncode == 1
+
+
+def test_a_destination_without_an_address_or_a_password_does_not_keep_the_others_out(
+    site: Site, tmp_path: Path
+) -> None:
+    site.configure(books='destinations = ["eu", "stopped", "locked"]')
+    with site.file.open("a") as file:
+        file.write(
+            f'[clusters.own]\ndata_directory = "{tmp_path / "none"}"\n'
+            '[servers.stopped]\ncluster = "own"\ndbname = "x"\n'
+            '[servers.locked]\nconninfo = "host=127.0.0.1 port=1"\npassword_file = "none.pw"\n'
+        )
+    done = site.once("books", "--json")
+    assert done.returncode == 3, said(done)
+    eu, stopped, locked = json.loads(done.stdout)["destinations"]
+    assert eu["verdict"] == "succeeded"
+    assert f"no server listens in {tmp_path / 'none'}: start it" in stopped["cause"]
+    assert "servers.locked.password_file: expected a file" in locked["cause"]
+    assert site.is_equal("eu")
+    done = site.once("books", "--destination", "eu")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_source_whose_password_file_cannot_be_used_is_bad_configuration(site: Site) -> None:
+    site.file.write_text(
+        site.file.read_text().replace(
+            "[servers.shop]", '[servers.shop]\npassword_file = "none.pw"', 1
+        )
+    )
+    done = site.once()
+    assert done.returncode == 78
+    assert "servers.shop.password_file" in said(done)
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_run_without_a_standard_output_is_carried_out(site: Site, more: list[str]) -> None:
+    words = ["once", "books", "--config", str(site.file), *more]
+    done = run(*words, prefix=("/bin/sh", "-c", 'exec "$@" >&-', "sh"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert site.is_equal("eu")
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_who_interrupts_it_gets_a_sentence_and_no_json(
+    site: Site, number: signal.Signals, code: int, word: str
+) -> None:
+    for place in ("shop", "eu", "us"):
+        site.do(place, "CREATE TABLE u (id int PRIMARY KEY)")
+    sleeps = 'before = ["SELECT pg_sleep(60) /* ours */"]'
+    site.configure(films='tables = ["public.u"]', books=sleeps)
+    busy = "SELECT FROM pg_stat_activity WHERE query LIKE '%ours */' AND wait_event = 'PgSleep'"
+    words = ("once", "films", "books", "--config", str(site.file), "--json")
+    with start(*words) as program:
+        deadline = time.monotonic() + 30
+        while not site.ask("shop", busy):
+            assert time.monotonic() < deadline
+            assert program.poll() is None
+        program.send_signal(number)
+        out, err = program.communicate(timeout=60)
+    assert program.returncode == code
+    assert (out, err.strip()) == ("", f"copyd: {word}")
 
 
 SECRET = "s3cr3t-and-wrong"

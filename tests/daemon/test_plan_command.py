@@ -95,3 +95,11 @@ def test_a_source_without_the_table_is_one_sentence(shop: Path) -> None:
     done = run("plan", "orders", "--config", str(shop))
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "copyd: source shop: there is no table public.gone\n"
+
+
+def test_a_plan_that_cannot_be_written_is_one_sentence(shop: Path) -> None:
+    words = ["plan", "orders", "--config", str(shop), "--destination", "eu"]
+    done = run(*words, prefix=("/bin/sh", "-c", 'exec "$@" >/dev/full', "sh"))
+    assert done.returncode == 0
+    assert done.stderr.startswith("copyd: the report could not be written: ")
+    assert len(done.stderr.splitlines()) == 1

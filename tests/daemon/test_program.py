@@ -8,11 +8,14 @@ import re
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from tests.support.program import PROGRAM, environment, run
 from tests.support.servers import private_folder
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
 
 def test_version_names_everything_that_a_report_needs() -> None:
@@ -68,6 +71,41 @@ def on_a_terminal(*arguments: str, env: dict[str, str]) -> str:
                 written += block
     os.close(ours)
     return written.decode()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["schema"],
+        ["check", "--config", str(EXAMPLE)],
+        ["check", "--config", str(EXAMPLE), "--connect"],
+    ],
+    ids=["schema", "check", "check --connect"],
+)
+def test_output_that_cannot_be_written_is_a_sentence_and_the_exit_code_that_of_the_work(
+    arguments: list[str],
+) -> None:
+    expected = run(*arguments).returncode
+    for words, sentence in (
+        ('exec "$@" >/dev/full', "copyd: the report could not be written: "),
+        ('exec "$@" >&-', ""),
+    ):
+        done = run(*arguments, prefix=("/bin/sh", "-c", words, "sh"))
+        assert done.returncode == expected
+        assert done.stderr.startswith(sentence)
+        assert len(done.stderr.splitlines()) == bool(sentence)
+
+
+def test_who_stops_reading_gets_no_traceback() -> None:
+    done = run("schema", prefix=("/bin/bash", "-c", '"$@" | true', "bash"))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "copy", "once", "plan", "verify"])
+def test_help_names_the_exit_codes_of_an_interruption(command: str) -> None:
+    said = " ".join(run(command, "--help").stdout.split())
+    assert "130 interrupted, 143 ended by SIGTERM" in said
+    assert ("fewer than minimum_destinations" in said) is (command == "once")
 
 
 def test_shell_completion_knows_the_commands() -> None:

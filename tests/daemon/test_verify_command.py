@@ -171,3 +171,38 @@ def test_a_run_that_could_not_be_compared_has_exit_code_4(site: Site) -> None:
     assert done.returncode == 4
     us = json.loads(done.stdout)["destinations"][1]
     assert us["verified"]["tables"][0]["reason"] == "there is no table public.a"
+
+
+def test_a_source_without_an_address_leaves_everything_uncompared(
+    site: Site, tmp_path: Path
+) -> None:
+    text = site.config.read_text()
+    conninfo = f'conninfo = "{site.server.conninfo(site.source)}"'
+    site.config.write_text(
+        f'[clusters.own]\ndata_directory = "{tmp_path / "none"}"\n'
+        + text.replace(conninfo, 'cluster = "own"\ndbname = "x"')
+    )
+    done = site.copyd("verify", "books", "--json")
+    assert done.returncode == 4
+    assert "no server listens in" in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["transfer"], told["verdict"], told["tables"]) == ("books", "not compared", [])
+    site.config.write_text(text.replace(conninfo, f'{conninfo}\npassword_file = "none.pw"'))
+    done = site.copyd("verify", "books")
+    assert (done.returncode, done.stdout) == (78, "")
+
+
+def test_what_differs_by_design_says_so(site: Site) -> None:
+    site.write(more='mode = "merge"\n[transfers.books.table."public.a"]\nkey = ["i"]\n')
+    site.ask("DROP TABLE b")
+    assert site.copyd("once", "books").returncode == 0
+    site.ask("DELETE FROM a WHERE i = 7", site.source)
+    assert site.copyd("once", "books").returncode == 0
+    done = site.copyd("verify", "books")
+    assert done.returncode == 1
+    assert lines(done.stdout)[1] == (
+        "eu public.a 1,499 1,500 differs: under merge rows that the source no longer has stay "
+        "there by design; copyd once books --full loads all anew"
+    )
+    assert site.copyd("once", "books", "--full").returncode == 0
+    assert site.copyd("verify", "books").returncode == 0

@@ -12,7 +12,14 @@ from psycopg import sql
 from copyd.errors import CopydError
 from copyd.loading import strategies
 from copyd.loading.columns import copied
-from copyd.loading.guards import Use, refusals, require_fit, warnings
+from copyd.loading.guards import (
+    Use,
+    delete_triggers,
+    refusals,
+    require_emptied,
+    require_fit,
+    warnings,
+)
 from copyd.loading.relations import look_up_all
 from copyd.loading.target import Target
 
@@ -398,6 +405,75 @@ def test_a_table_that_has_just_been_dropped_is_refused(connection: Connection) -
     connection.execute("DROP TABLE public.t")
     with pytest.raises(CopydError, match=r"^table public\.t was dropped just now"):
         refusals(connection, found, DELETE)
+
+
+RULES = {
+    "INSERT": [APPEND, MERGE, MERGE_ALL],
+    "UPDATE": [MERGE, MERGE_ALL],
+    "DELETE": [DELETE, MERGE, MERGE_ALL],
+}
+
+
+@pytest.mark.parametrize("event", RULES)
+def test_rules_on_what_a_run_sends_are_refused(connection: Connection, event: str) -> None:
+    rule = f'CREATE RULE "My" AS ON {event} TO public.t DO INSTEAD NOTHING'
+    connection.execute(rule.encode())
+    found = targets(connection)
+    heeding = [use for use in ALL if refusals(connection, found, use)]
+    assert heeding == RULES[event]
+    (said,) = refusals(connection, found, heeding[-1])
+    assert said == (
+        'table public.t has rules that change what a run writes or deletes ("My"): '
+        'ALTER TABLE public.t DISABLE RULE "My"'
+    )
+
+
+def test_only_rules_that_are_enabled_are_refused(connection: Connection) -> None:
+    connection.execute("CREATE RULE r AS ON DELETE TO public.t DO INSTEAD NOTHING")
+    fire, skip = DELETE, Use("replace", triggers="skip")
+    refused_ones = {"ENABLE": [fire], "DISABLE": [], "ENABLE REPLICA": [skip]}
+    for how, expected in {**refused_ones, "ENABLE ALWAYS": [fire, skip]}.items():
+        connection.execute(f"ALTER TABLE public.t {how} RULE r".encode())
+        found = targets(connection)
+        assert [use for use in (fire, skip) if refusals(connection, found, use)] == expected, how
+
+
+def test_rules_of_a_partition_count_where_it_is_loaded_itself(parted: Connection) -> None:
+    parted.execute("INSERT INTO public.p VALUES (1)")
+    parted.execute("CREATE RULE r AS ON DELETE TO public.p1 DO INSTEAD NOTHING")
+    root, leaf = targets(parted, "public.p", "public.p1")
+    assert refusals(parted, [leaf], DELETE)
+    assert refusals(parted, [root], DELETE) == ()
+    assert parted.execute(strategies.delete(root)).rowcount == 1
+
+
+def test_triggers_that_can_keep_a_row_from_its_delete_are_found(parted: Connection) -> None:
+    parted.execute(
+        """CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER keeps BEFORE INSERT OR DELETE ON public.t
+               FOR EACH ROW EXECUTE FUNCTION public.f();
+        CREATE TRIGGER once BEFORE DELETE ON public.t EXECUTE FUNCTION public.f();
+        CREATE TRIGGER later AFTER DELETE ON public.t FOR EACH ROW EXECUTE FUNCTION public.f();
+        CREATE TRIGGER other BEFORE UPDATE ON public.t FOR EACH ROW EXECUTE FUNCTION public.f();
+        CREATE TRIGGER off BEFORE DELETE ON public.t FOR EACH ROW EXECUTE FUNCTION public.f();
+        CREATE TRIGGER replica BEFORE DELETE ON public.t FOR EACH ROW EXECUTE FUNCTION public.f();
+        ALTER TABLE public.t DISABLE TRIGGER off, ENABLE REPLICA TRIGGER replica;
+        CREATE TRIGGER leaf BEFORE DELETE ON public.p1 FOR EACH ROW EXECUTE FUNCTION public.f();
+        CREATE TRIGGER root BEFORE DELETE ON public.p FOR EACH ROW EXECUTE FUNCTION public.f();
+        CREATE TABLE public.free (id int)"""
+    )
+    t, p, free = found = targets(parted, "public.t", "public.p", "public.free")
+    assert delete_triggers(parted, found, triggers="fire") == {
+        t.relation.oid: ("keeps",),
+        p.relation.oid: ("leaf", "root"),
+    }
+    skipping = delete_triggers(parted, found, triggers="skip")
+    assert skipping == {t.relation.oid: ("replica",)}
+    for target in found:
+        require_emptied(parted, target, ["soft"])
+    parted.execute("INSERT INTO public.free VALUES (1)")
+    with pytest.raises(CopydError, match=r"^rows of table public.free stayed .* \(soft\)"):
+        require_emptied(parted, free, ["soft"])
 
 
 def test_a_superuser_is_warned_of_once(connection: Connection) -> None:

@@ -226,7 +226,7 @@ PLANTED = {
     ),
     "another order": (
         "ALTER TABLE copyd.ledger DROP COLUMN mark; ALTER TABLE copyd.ledger ADD mark text",
-        "their order",
+        "another order",
     ),
     "not null": (
         "ALTER TABLE copyd.ledger ALTER COLUMN run SET NOT NULL",

@@ -167,7 +167,7 @@ def test_many_errors_are_found_at_once(site: Site) -> None:
         ("us", "public.children", "there is no table public.children"),
         ("us", "public.parents", f"{missing} INSERT, DELETE on table public.parents"),
         ("us", "public.parents", "would change rows of public.logs (ON DELETE CASCADE)"),
-        ("nobody", "", "it is a destination of this transfer, and does not answer"),
+        ("nobody", "", "it is a destination of this transfer, and could not be looked at"),
     ]
     for server, table, sentence in expected:
         assert any((server, table) == each[:2] and sentence in each[2] for each in found), (

@@ -15,6 +15,7 @@ from copyd.cluster.waiting import wait_for
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Query, Reintroduce, Tables
 from copyd.transfers.transfer import TableOptions
+from tests.support.fanout import OTHERS
 
 if TYPE_CHECKING:
     from copyd.events import Event
@@ -911,3 +912,96 @@ def test_a_table_that_is_not_there_fails_the_run_before_any_destination_is_touch
     with pytest.raises(CopydError, match=r"there is no table public\.gone"):
         fanout.run("public.gone")
     assert fanout.ask("eu", "SELECT FROM pg_namespace WHERE nspname = 'copyd'") == []
+
+
+# -- what looks the same and is not ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", [APPEND, MERGE], ids=["append", "merge"])
+def test_a_column_that_was_dropped_and_added_again_takes_a_full_run(
+    fanout: Fanout, way: Loading
+) -> None:
+    fanout.create(KEYED)
+    fanout.do("source", TEN)
+    fanout.succeed(loading=way)
+    fanout.do("source", "ALTER TABLE t DROP COLUMN note, ADD COLUMN note text DEFAULT 'new'")
+    assert "--full" in fanout.fail(loading=way)
+    assert fanout.run(loading=way, is_full=True).verdict.value == "succeeded"
+    fanout.assert_equal()
+
+
+def test_another_cursor_begins_with_a_full_look(fanout: Fanout) -> None:
+    fanout.create("CREATE TABLE t (id int PRIMARY KEY, seq int)")
+    fanout.do("source", "INSERT INTO t SELECT i, 1000000 + i FROM generate_series(1, 100) i")
+    fanout.succeed(loading=APPEND, cursor="seq", overlap=10)
+    fanout.do("source", "INSERT INTO t SELECT i, 1000000 + i FROM generate_series(101, 200) i")
+    fanout.succeed(loading=APPEND, cursor="id", overlap=10)
+    fanout.assert_equal()
+
+
+@pytest.mark.parametrize(
+    ("cursor", "overlap", "said"),
+    [
+        ("at", 10, "a duration"),
+        ("id", timedelta(hours=1), "a number"),
+        ("x", 10, '"all"'),
+    ],
+)
+def test_an_overlap_that_does_not_go_with_its_cursor_is_refused(
+    fanout: Fanout, cursor: str, overlap: object, said: str
+) -> None:
+    fanout.create("CREATE TABLE t (id int PRIMARY KEY, x text, at timestamptz)")
+    with pytest.raises(CopydError, match=f"cursor {cursor} is .* must be {said}"):
+        fanout.run(loading=MERGE, cursor=cursor, overlap=overlap)
+
+
+def test_rows_that_a_trigger_keeps_out_fail_the_destination(fanout: Fanout) -> None:
+    fanout.create(KEYED)
+    fanout.do(
+        "eu",
+        "CREATE FUNCTION half() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN IF NEW.id % 2 = 0 THEN RETURN NULL; END IF; RETURN NEW; END'",
+        "CREATE TRIGGER half BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION half()",
+    )
+    fanout.do("source", TEN)
+    assert "5 of 10 rows were stored" in fanout.fail()
+    assert fanout.ask("eu", "SELECT count(*) FROM t") == [(0,)]
+
+
+def test_a_source_whose_locks_are_lost_is_read_again(fanout: Fanout) -> None:
+    fanout.create("CREATE TABLE a (i int)", "CREATE TABLE b (i int)")
+    fanout.do("source", "INSERT INTO a VALUES (1)", "INSERT INTO b SELECT generate_series(1, 10)")
+    ended: list[object] = []
+
+    def rewrite(event: Event) -> None:
+        if isinstance(event, events.DataRelayed) and not ended:
+            ended.extend(
+                fanout.ask(
+                    "source",
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND state = 'idle in transaction'"
+                    " AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1",
+                )
+            )
+            fanout.do("source", "SET lock_timeout = '5s'", "ALTER TABLE b ALTER i TYPE bigint")
+
+    two = Reintroduce(attempts=2, backoff=0.05, max_backoff=0.1)
+    fanout.succeed("public.a", "public.b", observe=rewrite, reintroduce=two)
+    assert ended
+    assert any(isinstance(event, events.SourceDropped) for event in fanout.seen)
+    assert fanout.ask("eu", "SELECT count(*) FROM b") == [(10,)]
+
+
+def test_one_that_cannot_start_its_next_table_is_dropped_and_the_rest_go_on(fanout: Fanout) -> None:
+    fanout.create("CREATE TABLE a (i int)", "CREATE TABLE b (i int)", replicas=2)
+    fanout.do("source", "INSERT INTO a VALUES (1)", "INSERT INTO b VALUES (2)")
+    ended: list[object] = []
+
+    def end(event: Event) -> None:
+        if isinstance(event, events.DataRelayed) and not ended:
+            ended.extend(fanout.ask("us", OTHERS))
+
+    report = fanout.run("public.a", "public.b", observe=end)
+    eu, us = report.outcomes
+    assert (eu.verdict.value, eu.passes, eu.faults) == ("succeeded", 1, 0)
+    assert us.verdict.value == "failed"

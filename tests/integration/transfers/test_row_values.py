@@ -9,7 +9,7 @@ import pytest
 
 from copyd.cli.console import make_console
 from copyd.errors import CopydError
-from copyd.observe.report import as_json, table
+from copyd.observe.report import as_json, document, table
 from copyd.transfers import Loading, Query, Reintroduce
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def everything_told(fanout: Fanout, report: Report | None, more: str = "") -> st
         console = make_console()
         with console.capture() as captured:
             console.print(table(report))
-        told += [repr(report), as_json(report), captured.get()]
+        told += [repr(report), as_json(document(report)), captured.get()]
     return "\n".join(told)
 
 

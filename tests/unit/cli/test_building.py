@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from copyd.cli.building import build, build_server, open_config
 from copyd.cluster import ClusterNotRunningError
 from copyd.config import Config, ConfigError, load
+from copyd.errors import CopydError
 from copyd.transfers.server import Server
 from copyd.transfers.transfer import (
     Loading,
@@ -225,3 +226,30 @@ def test_a_cluster_that_does_not_run_has_no_address(tmp_path: Path) -> None:
     )
     with pytest.raises(ClusterNotRunningError, match=f"no server listens in {tmp_path / 'k'}"):
         build_server(config, "a")
+
+
+def test_a_destination_that_cannot_be_made_is_one_with_a_problem(tmp_path: Path) -> None:
+    text = HEAD.replace('"host=b"', '"host=b"\npassword_file = "none"')
+    config = loaded(tmp_path, f'{text}tables = ["s.x"]\n')
+    (replica,) = build(config, "t").replicas
+    with pytest.raises(
+        CopydError, match=r"cannot connect to b: .*password_file: expected"
+    ) as caught:
+        replica.server.connect()
+    assert caught.value.__cause__ is None
+
+
+def test_a_source_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    text = HEAD.replace('"host=a"', '"host=a"\npassword_file = "none"')
+    with pytest.raises(ConfigError, match="password_file"):
+        build(loaded(tmp_path, f'{text}tables = ["s.x"]\n'), "t")
+
+
+def test_a_destination_that_is_left_out_is_not_made(tmp_path: Path) -> None:
+    text = HEAD.replace('["b"]', '["b", "c"]') + 'tables = ["s.x"]\nminimum_destinations = 2\n'
+    config = loaded(tmp_path, f'[servers.c]\nconninfo = "host=c"\npassword_file = "none"\n{text}')
+    built = build(config, "t", ["b"])
+    assert [replica.server for replica in built.replicas] == [Server("b", "host=b")]
+    assert built.minimum_destinations == 1
+    with pytest.raises(click.UsageError, match="transfer t has no destination d: it has b, c"):
+        build(config, "t", ["d"])

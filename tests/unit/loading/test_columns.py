@@ -27,7 +27,7 @@ def column(signature: str) -> Column:
 
 
 def table(*keys: Key) -> Relation:
-    return Relation(1, "shop", "Order", "r", "p", False, 1, None, (ID, NAME), keys)
+    return Relation(1, "shop", "Order", "r", "p", 1, None, (ID, NAME), keys)
 
 
 def test_generated_columns_do_not_travel() -> None:

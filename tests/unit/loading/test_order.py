@@ -10,9 +10,7 @@ from copyd.loading.relations import ForeignKey
 
 
 def key(child: int, parent: int, action: str = "a", *, is_deferrable: bool = False) -> ForeignKey:
-    return ForeignKey(
-        child, parent, action, is_deferrable, f"fk{child}{parent}", f"s.t{child}", f"s.t{parent}"
-    )
+    return ForeignKey(child, parent, action, is_deferrable, f"fk{child}{parent}", f"s.t{child}")
 
 
 pairs = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=25)

@@ -34,7 +34,6 @@ def target(name: str = "orders", kind: str = "r", number: int = 0) -> Target:
         name=name,
         kind=kind,
         persistence="p",
-        has_children=False,
         filenode=1,
         estimated_rows=None,
         columns=columns,

@@ -15,19 +15,19 @@ from copyd.transfers.snapshot import Snapshot
 from copyd.transfers.transfer import Mode, Tables, Transfer
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
-SOURCE = Relation(1, "public", "t", "r", "p", has_children=False, filenode=7, estimated_rows=None)
+SOURCE = Relation(1, "public", "t", "r", "p", filenode=7, estimated_rows=None)
 READING = Reading(
     "public.t", "public.t", SOURCE, (Column("id", "integer"),), cursor=Column("at", "timestamptz")
 )
 HERE = Position(system_identifier=1, timeline=1, lsn=500)
-SNAPSHOT = Snapshot(HERE, "00000003-1", "900:905:", 900, 905, "2026-11-01 12:00:00+00", None)
+SNAPSHOT = Snapshot(HERE, HERE, "00000003-1", "900:905:", 900, 905, "2026-11-01 12:00:00+00", None)
 TRANSFER = Transfer(
     name="orders", source=Server("shop", ""), replicas=(), what=Tables(("public.t",))
 )
 ENTRY = Entry(
     schema="public", name="t", relation=2, transfer="orders", run="7f",
     position=replace(HERE, lsn=400), snapshot="800:800:", horizon=800, full_horizon=700,
-    mark="2026-10-31", filenode=7, rows=10, size=100, format="text", fingerprint="f",
+    mark="at=2026-10-31", filenode=7, rows=10, size=100, format="text", fingerprint="f",
     committed_at=NOW, full_at=NOW - timedelta(hours=1), after_commit_done=True,
 )  # fmt: skip
 LOADED = There(
@@ -87,12 +87,19 @@ def test_a_bounded_overlap_starts_behind_the_mark(mode: Mode) -> None:
     assert not found.is_full
 
 
+def test_a_full_look_knows_what_was_left_out_before() -> None:
+    entry = replace(ENTRY, full_at=NOW - timedelta(hours=25))
+    found = need(replace(LOADED, entry=entry), "merge", overlap=timedelta(hours=1))
+    assert found.left_out == Bounds(since=800, mark="2026-10-31", overlap=timedelta(hours=1))
+
+
 @pytest.mark.parametrize(
     "entry",
     [
         replace(ENTRY, full_at=NOW - timedelta(hours=25)),
         replace(ENTRY, full_at=None),
         replace(ENTRY, mark=None),
+        replace(ENTRY, mark="another=2026-10-31"),
     ],
 )
 def test_a_full_look_goes_back_to_the_last_one(entry: Entry) -> None:

@@ -1,0 +1,26 @@
+"""The exit codes of all commands but ``cluster``, whose codes are pg_ctl's."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from copyd.errors import CopydError
+
+FAILED = 1
+PARTLY = 3
+NOT_COMPARED = 4
+BAD_CONFIGURATION = 78
+INTERRUPTED = 130
+TERMINATED = 143
+
+OF_VERDICT = {"succeeded": 0, "failed": FAILED, "partial": PARTLY, "unknown": PARTLY}
+OF_LIKENESS = {"equal": 0, "differs": FAILED, "not compared": NOT_COMPARED}
+
+
+def of_error(error: CopydError) -> int:
+    """Return the exit code of a command that ends with `error`."""
+    problems = sys.modules.get("copyd.config.problems")  # who raised that has imported it
+    is_configuration = problems is not None and isinstance(error, problems.ConfigError)
+    return BAD_CONFIGURATION if is_configuration else FAILED
