@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import time
@@ -119,14 +120,16 @@ def demo(rows: int, keep: bool, no_fault: bool) -> int:
 @contextmanager
 def _folder(root: str, *, keep: bool) -> Iterator[Path]:
     """A folder that nobody else can list; servers of another account can pass through."""
-    folder = Path(tempfile.mkdtemp(prefix="copyd-demo-", dir=root))
-    folder.chmod(0o711)
+    # Named before it is made: an interrupt in between leaves nothing that nobody knows of.
+    folder = Path(root) / f"copyd-demo-{secrets.token_hex(8)}"
     is_kept = False
     try:
+        folder.mkdir(mode=0o700)
+        folder.chmod(0o711)
         yield folder
         is_kept = keep  # only of a demo that came to its end
     finally:
-        if not is_kept:
+        if not is_kept and folder.exists():
             shutil.rmtree(folder)
 
 
