@@ -36,15 +36,13 @@ class SourceLost(CopydError):
 class Passes:
     """What all passes of a run have in common.
 
-    ``drop`` takes a destination out of the pass for what it raised, ``spare`` one that is innocent
-    and has to start again; ``tick`` is called while data flows and may raise to end it;
-    ``time_left``: seconds until the deadline.
+    ``drop`` takes a destination out of the pass for what it raised; ``tick`` is called while data
+    flows and may raise to end it; ``time_left``: seconds until the deadline.
     """
 
     source: Source
     observe: Observer
     drop: Callable[[Destination, BaseException], None]
-    spare: Callable[[Destination], None]
     tick: Callable[[], None]
     time_left: Callable[[], float]
 
@@ -64,7 +62,9 @@ class Passes:
                     if fed:
                         self._scan(connection, scan, fed, held_back)
                 self.source.require_held()
-        except psycopg.Error as error:
+        except SourceLost:
+            raise
+        except (psycopg.Error, CopydError) as error:  # the latter: it cannot be connected to
             raise SourceLost(facts(error)) from error
         for member in _still_fed(members):
             member.trying.marks = marks
@@ -156,25 +156,19 @@ class Passes:
         members: dict[Receiver, Destination],
         drop: Callable[[Destination, BaseException], None],
     ) -> None:
-        """A copy failed as a whole: by its source, or by receivers that could not start.
+        """A copy failed as a whole: by its source, or because nobody could start or was left.
 
-        Raises SourceLost, or what caused `failure` where neither is to blame.
+        Raises SourceLost, or what ended the copy where it was none of its parties.
         """
         if failure.producer_fault is not None:
             raise SourceLost(facts(failure.producer_fault)) from failure.producer_fault
         faults = failure.receiver_faults or {}
-        fed = {
-            receiver: destination
-            for receiver, destination in members.items()
-            if destination.state is State.FED
-        }
-        if fed and not faults:
-            raise failure.__cause__ or failure
-        for receiver, destination in fed.items():
-            if receiver in faults:
-                drop(destination, faults[receiver])
-            else:
-                self.spare(destination)
+        cause = failure.__cause__
+        if cause is not None and cause not in faults.values():
+            raise cause  # the deadline, or whoever observes
+        for receiver, fault in faults.items():
+            if members[receiver].state is State.FED:
+                drop(members[receiver], fault)
 
 
 def _still_fed(members: Sequence[Destination]) -> list[Destination]:

@@ -96,7 +96,6 @@ class Runner:
             source=source,
             observe=self._run.observe,
             drop=self._fault,
-            spare=self._spare,
             tick=self._tick,
             time_left=self._time_left,
         )
@@ -160,7 +159,7 @@ class Runner:
     def _by_needs(self, ready: Sequence[Destination]) -> dict[tuple[Scan, ...], list[Destination]]:
         try:
             snapshot = self._source.snapshot
-        except psycopg.Error as error:
+        except (psycopg.Error, CopydError) as error:
             raise SourceLost(facts(error)) from error
         groups: dict[tuple[Scan, ...], list[Destination]] = {}
         for destination in ready:
@@ -202,16 +201,20 @@ class Runner:
 
     def _await_empty(self, group: Sequence[Destination]) -> None:
         """Wait for TRUNCATE; who takes it while others have emptied theirs holds these back."""
-        patience = self._transfer.max_wait
-        first = inf
+        is_waited_for = False
         while emptying := [each for each in group if each.state is State.EMPTYING]:
             self._receive(inf)
-            if first == inf and any(each.state is State.FED for each in group):
-                first = self._run.clock()
-                for destination in emptying if patience is not None else ():
-                    self._within[destination] = min(self._within[destination], patience or 0.0)
-                    limit = first + self._within[destination]
-                    self._due[destination] = min(self._due[destination], limit)
+            if not is_waited_for and any(each.state is State.FED for each in group):
+                is_waited_for = True
+                for destination in emptying:
+                    self._hurry(destination)
+
+    def _hurry(self, destination: Destination) -> None:
+        """Others wait for it now: it has no more than ``max_wait`` left."""
+        max_wait = self._transfer.max_wait
+        if max_wait is not None and self._run.clock() + max_wait < self._due[destination]:
+            self._due[destination] = self._run.clock() + max_wait
+            self._within[destination] = max_wait
 
     def _time_left(self) -> float:
         return max(self._run.deadline - self._run.clock(), 0.0)
@@ -359,6 +362,11 @@ class Runner:
     # -- verdicts ---------------------------------------------------------------------------------
 
     def _succeed(self, destination: Destination) -> None:
+        self._confirm(destination)
+        self._start(destination, destination.trying.tidy, self._transfer.answer_timeout)
+
+    def _confirm(self, destination: Destination) -> None:
+        """Its COMMIT took place: what it has written counts from here on."""
         parts = destination.trying.parts
         destination.rows = sum(part.rows + part.removed for part in parts)
         destination.size = sum(part.size for part in parts)
@@ -368,7 +376,6 @@ class Runner:
                 self._run.observe(missed)
         self._judge(destination, Verdict.SUCCEEDED, None)
         destination.move(State.TIDYING)
-        self._start(destination, destination.trying.tidy, self._transfer.answer_timeout)
 
     def _fault(self, destination: Destination, cause: BaseException) -> None:
         """Take a destination out, for good or until it is tried again."""
@@ -384,10 +391,6 @@ class Runner:
             return
         destination.cause = cause
         self._rest(destination, pause(destination.faults, self._transfer.reintroduce))
-
-    def _spare(self, destination: Destination) -> None:
-        """Have one that did nothing wrong start again."""
-        self._rest(destination, 0.0)
 
     def _rest(self, destination: Destination, seconds: float) -> None:
         self._let_go(destination)
@@ -425,25 +428,26 @@ class Runner:
 
     def _end_all(self, cause: DeadlinePassed) -> None:
         for destination in self._open():
-            if destination.state is State.FINISHING:
-                destination.trying.cut_and_wait()
-            if destination.state is State.FINISHING and destination.trying.is_committed:
-                self._succeed(destination)  # the news of it came too late
+            self._cut_off(destination)
             if destination.state is State.TIDYING:
-                destination.notes.append(f"after its COMMIT: {cause}")
-                destination.trying.close()
-                destination.move(State.ENDED)
+                self._tidied(destination, cause)
             else:
                 self._end(destination, _unfinished(destination), cause)
 
-    def _abandon(self, destination: Destination) -> None:
-        """The run is interrupted, or goes on under another snapshot."""
+    def _cut_off(self, destination: Destination) -> None:
+        """Cut one that is finishing; its COMMIT counts if it took place, though the news is late."""
         if destination.state is State.FINISHING:
             destination.trying.cut_and_wait()
+            if destination.trying.is_committed:
+                self._confirm(destination)
+
+    def _abandon(self, destination: Destination) -> None:
+        """The run is interrupted, or goes on under another snapshot."""
+        self._cut_off(destination)
         if _unfinished(destination) is Verdict.UNKNOWN:
             self._end(destination, Verdict.UNKNOWN, None)
         elif destination.state is State.TIDYING:
-            destination.move(State.ENDED)
+            self._tidied(destination, None)
         else:
             self._rest(destination, 0.0)
 

@@ -13,7 +13,7 @@ import pytest
 from copyd import events
 from copyd.cluster.waiting import wait_for
 from copyd.errors import CopydError
-from copyd.transfers import Loading, Query, Reintroduce, Tables
+from copyd.transfers import Loading, Query, Reintroduce, Tables, run
 from copyd.transfers.transfer import TableOptions
 from tests.support.fanout import OTHERS
 
@@ -1005,3 +1005,35 @@ def test_one_that_cannot_start_its_next_table_is_dropped_and_the_rest_go_on(fano
     eu, us = report.outcomes
     assert (eu.verdict.value, eu.passes, eu.faults) == ("succeeded", 1, 0)
     assert us.verdict.value == "failed"
+
+
+def test_a_source_that_takes_no_more_connections_for_a_while_is_asked_again(fanout: Fanout) -> None:
+    fanout.create(KEYED)
+    fanout.do("source", TEN)
+    database = fanout.databases["source"]
+
+    def refuse(event: Event) -> None:
+        may_connect = isinstance(event, events.SourceDropped)
+        if may_connect or (isinstance(event, events.PassStarted) and event.number == 1):
+            fanout.do("eu", f"ALTER DATABASE {database} WITH ALLOW_CONNECTIONS {may_connect}")
+
+    two = Reintroduce(attempts=2, backoff=0.05, max_backoff=0.1)
+    fanout.succeed(observe=refuse, reintroduce=two)
+    assert [type(event) for event in fanout.seen].count(events.SourceDropped) == 1
+    fanout.assert_equal()
+
+
+def test_what_ends_a_copy_is_told_though_a_destination_faults_while_it_ends(
+    fanout: Fanout,
+) -> None:
+    fanout.create(KEYED)
+    fanout.do("source", TEN)
+
+    def fail(event: Event) -> None:
+        if isinstance(event, events.DataRelayed):
+            fanout.ask("eu", OTHERS)
+            raise ZeroDivisionError("a defect")
+
+    with pytest.raises(ZeroDivisionError, match="a defect"):
+        run(fanout.transfer(), observe=fail)
+    assert fanout.ask("eu", "SELECT count(*) FROM t") == [(0,)]
