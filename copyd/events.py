@@ -1,4 +1,4 @@
-"""Facts about a run, in the past tense; whoever observes gets them in order, from one thread.
+"""Facts about runs and the daemon, in the past tense; a run's come in order, from one thread.
 
 Standard library only. ``destination`` is the name of a destination, bytes are COPY payload.
 """
@@ -86,13 +86,20 @@ class HorizonHeldBack:
 
 @dataclass(frozen=True, slots=True)
 class DestinationEnded:
-    """A destination's part of the run is over; rows and bytes are those that it committed."""
+    """A destination's part of the run is over; rows and bytes are those that it committed.
+
+    ``rows`` were written or removed by the run. Of what the source sent it, ``read`` rows in all,
+    ``loaded`` were taken and ``rejected`` put aside.
+    """
 
     destination: str
     verdict: str
     rows: int
     size: int
     cause: str | None
+    read: int = 0
+    loaded: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +108,101 @@ class RunEnded:
 
     verdict: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunRefused:
+    """A run could not begin: its source cannot be read, or a server cannot be connected to."""
+
+    transfer: str
+    cause: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunMissed:
+    """A run that was due did not take place, because the one before it was still under way."""
+
+    transfer: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationOut:
+    """A destination failed so often that runs leave it alone until then (Unix time)."""
+
+    transfer: str
+    destination: str
+    failures: int
+    next_attempt: float
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationBack:
+    """A destination that had been left alone, or had failed, has succeeded again."""
+
+    transfer: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterUp:
+    """A managed cluster accepts connections; ``is_adopted``: somebody else had started it."""
+
+    cluster: str
+    is_adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDown:
+    """A managed cluster does not run; ``retry_in`` seconds, None where nobody starts it again."""
+
+    cluster: str
+    cause: str
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRestarted:
+    """The daemon started a managed cluster again, after a crash or for its settings."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterReleased:
+    """A managed cluster is not the daemon's any more; it was left as it was."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReloaded:
+    """A new configuration holds; ``changes`` are sentences, one for each."""
+
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRefused:
+    """A new configuration is not taken, for all these reasons; the old one holds."""
+
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonReady:
+    """The daemon carries out its transfers from now on."""
+
+    transfers: int
+    clusters: int
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStopping:
+    """The daemon begins no more runs, and ends."""
+
+    reason: str
 
 
 Event = (
@@ -115,6 +217,18 @@ Event = (
     | HorizonHeldBack
     | DestinationEnded
     | RunEnded
+    | RunRefused
+    | RunMissed
+    | DestinationOut
+    | DestinationBack
+    | ClusterUp
+    | ClusterDown
+    | ClusterRestarted
+    | ClusterReleased
+    | ConfigReloaded
+    | ConfigRefused
+    | DaemonReady
+    | DaemonStopping
 )
 Observer = Callable[[Event], None]
 
