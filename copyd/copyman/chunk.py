@@ -6,12 +6,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
-from copyd.wire import HEADER_SIZE, data_header
+from copyd.wire import HEADER_SIZE, Cut, data_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from copyd.wire import Cut
 
 _LARGEST_MESSAGE = 256 * 1024 * 1024
 
@@ -43,11 +41,18 @@ class Chunk(Protocol):
     def pieces(self) -> Sequence[bytes]:
         """The payload of each message, or of as much of it as is in this chunk."""
 
+    @property
+    def kept(self) -> Chunk:
+        """The same data in memory of its own, which stays when the producer is read again."""
+
     def boundary(self, sent: int) -> int:
         """Where the message ends in which the first `sent` framed bytes end.
 
         An offset into the framed data; past its end by ``owed`` where the message goes on.
         """
+
+    def split(self) -> tuple[Chunk | None, Chunk | None]:
+        """Return the part up to the end of its last whole message, and what comes after it."""
 
 
 class WireChunk:
@@ -59,31 +64,64 @@ class WireChunk:
         self.messages = cut.messages
         self.size = cut.size
         self.owed = cut.owed
-        self._resumed = resumed
+        self.resumed = resumed
+
+    @classmethod
+    def of(cls, framed: bytes, *, messages: int, size: int, owed: int, resumed: int) -> WireChunk:
+        """Take framed data that lies in memory of its own."""
+        cut = Cut(((0, len(framed)),), messages, size, owed, (), 0)
+        return cls(memoryview(framed), cut, resumed=resumed)
+
+    @cached_property
+    def kept(self) -> WireChunk:
+        framed = b"".join(self.framed)
+        return WireChunk.of(
+            framed, messages=self.messages, size=self.size, owed=self.owed, resumed=self.resumed
+        )
+
+    def split(self) -> tuple[WireChunk | None, WireChunk | None]:
+        if not self.owed:
+            return self, None
+        if not self.messages:
+            return None, self
+        data = bytes(self._contiguous)
+        begin = self._edges()[-2]
+        size = max(len(data) - begin - HEADER_SIZE, 0)
+        head = WireChunk.of(
+            data[:begin],
+            messages=self.messages,
+            size=self.size - size,
+            owed=0,
+            resumed=self.resumed,
+        )
+        tail = WireChunk.of(data[begin:], messages=0, size=size, owed=self.owed, resumed=0)
+        return head, tail
 
     @cached_property
     def payload(self) -> bytes:
-        return b"".join(self.pieces)
+        return b"".join(self._bodies())  # of chunks that are kept, nothing else is to be
 
     @cached_property
     def pieces(self) -> list[bytes]:
-        data = self._contiguous
-        edges = self._edges
-        first = [bytes(data[: edges[0]])] if edges[0] else []
-        return first + [bytes(data[start + HEADER_SIZE : stop]) for start, stop in pairwise(edges)]
+        return list(map(bytes, self._bodies()))
 
     def boundary(self, sent: int) -> int:
-        return next(edge for edge in self._edges if edge >= sent)
+        return next(edge for edge in self._edges() if edge >= sent)
+
+    def _bodies(self) -> list[memoryview]:
+        data = self._contiguous
+        edges = self._edges()
+        first = [data[: edges[0]]] if edges[0] else []
+        return first + [data[start + HEADER_SIZE : stop] for start, stop in pairwise(edges)]
 
     @cached_property
     def _contiguous(self) -> memoryview:
         return self.framed[0] if len(self.framed) == 1 else memoryview(b"".join(self.framed))
 
-    @cached_property
     def _edges(self) -> list[int]:
         """Where each message begins, and where the last one ends (``owed`` past the data)."""
         data = self._contiguous
-        edges = [self._resumed]
+        edges = [self.resumed]
         while edges[-1] < len(data):
             start = edges[-1]
             edges.append(start + 1 + int.from_bytes(data[start + 1 : start + 5], "big"))
@@ -121,3 +159,10 @@ class PayloadChunk:
                 break
             edge += len(header) + len(body)
         return edge
+
+    @property
+    def kept(self) -> PayloadChunk:
+        return self
+
+    def split(self) -> tuple[PayloadChunk | None, PayloadChunk | None]:
+        return self, None

@@ -284,9 +284,14 @@ class CopyManager:
         self._has_rest = False
         faults = self._offer()
         limits = Limits(self.stall_timeout, self.max_wait)
-        faults |= drive(self.receivers - faults.keys(), limits, self._timesheet)
+        ready = self.receivers - faults.keys()
+        faults |= drive(ready, limits, self._timesheet, behind=self._behind)
         self._drop(faults)
         return True
+
+    def _behind(self) -> list[Receiver]:
+        """Those that let the others go on while they are at work."""
+        return [receiver for receiver in self.receivers if receiver.is_behind]
 
     def _read(self) -> Chunk | None:
         """Wait for the producer's next chunk; None where it has completed."""

@@ -112,3 +112,10 @@ class Receiver(CopyIn, Protocol):
     @property
     def rows(self) -> int | None:
         """Rows that the server says it stored; None before the end, or where no server is."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is still at work on what it was given, though `pump` said that it is done.
+
+        It lets the others go on then, and is pumped beside them.
+        """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from copyd.copyman.timesheet import Timesheet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from copyd.copyman.ports import Pumped
 
@@ -80,9 +80,13 @@ def _left(limit: float | None, used: float) -> float:
 
 
 def drive(
-    parties: Iterable[Party], limits: Limits, timesheet: Timesheet[Party] | None = None
+    parties: Iterable[Party],
+    limits: Limits,
+    timesheet: Timesheet[Party] | None = None,
+    *,
+    behind: Callable[[], Iterable[Party]] = tuple,
 ) -> dict[Party, Exception]:
-    """Pump each of `parties` until its step is done.
+    """Pump each of `parties` until its step is done, and beside them those of `behind`.
 
     Returns what went wrong, by party: what its pump raised, or a TimeoutError for one that
     reached one of `limits`. None of them waits for another's fault.
@@ -106,12 +110,15 @@ def drive(
             _, since = moved.pop(party)
             faults[party] = limits.fault(idle=now - since)
         soonest = min((remaining[party] for party in moved), default=0.0)
-        ready = wait(moved, None if soonest == inf else soonest) if moved else []
+        if not moved:
+            break
+        beside = [party for party in behind() if party not in moved and party not in faults]
+        ready = wait([*moved, *beside], None if soonest == inf else soonest)
         waited = monotonic() - now
         for party in moved:
             timesheet.charge(party, waited)
         for party in set(ready) - set(_pump_all(ready, faults, timesheet)):
-            del moved[party]
+            moved.pop(party, None)
     return faults
 
 

@@ -43,6 +43,7 @@ class _LocalReceiver:
     rows: int | None = None
     tag: CommandTag | None = None
     can_resume = True
+    is_behind = False
 
     def __init__(self) -> None:
         self.progress = 0

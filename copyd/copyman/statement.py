@@ -23,6 +23,8 @@ Copy = TypeVar("Copy", "CopyIn", "CopyOut")
 class Statement(ABC, Generic[Copy]):
     """A COPY statement, the connection it runs on, and the run of it."""
 
+    is_behind = False
+
     def __init__(
         self,
         connection: Connection[Any],

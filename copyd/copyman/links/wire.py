@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 256 * 1024
 INBOX_SIZE = 8 * 1024
 LARGEST_PADDING = 1024 * 1024
-"""Bytes that are worth sending to end a message that nobody wants any more."""
+"""Bytes that are worth sending to end a message that nobody wants any more, to keep a connection."""
 
 
 class _WireConversation(Conversation):
@@ -210,6 +210,7 @@ class WireCopyIn(_WireConversation):
 
     def __init__(self, connection: Connection, statement: bytes, stream: Stream) -> None:
         super().__init__(connection, statement, stream, block_size=INBOX_SIZE)
+        self.largest_padding = LARGEST_PADDING
         self._chunk: Chunk | None = None
         self._listened_at = 0
 
@@ -267,7 +268,7 @@ class WireCopyIn(_WireConversation):
         if self._outgoing:
             sent = sum(map(len, self._chunk.framed)) - sum(map(len, self._outgoing))
             missing = self._chunk.boundary(sent) - sent
-        if missing > LARGEST_PADDING:
+        if missing > self.largest_padding:
             raise psycopg.OperationalError(f"connection closed: a row still owes {missing} bytes")
         # Copied, because the block will be read into again before all this is sent.
         padded = b"".join(self._outgoing)[:missing].ljust(missing, b"\0")

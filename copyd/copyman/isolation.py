@@ -1,0 +1,95 @@
+"""Which rows of a refused batch are bad; decides what to try next and touches nothing.
+
+What is tried is a span of rows. Its outcome is None where the server took it, which it then keeps,
+or the `Refusal`. A row is only found bad where it was refused alone, behind all rows before it
+that are good; what the server says of a line is a hint where to look, no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from copyd.copyman.refusal import Refusal
+
+
+class Span(NamedTuple):
+    """Rows from ``start`` up to ``stop``; ``is_likely``: they were taken before, and will be again."""
+
+    start: int
+    stop: int
+    is_likely: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return self.stop - self.start
+
+
+@dataclass
+class Found:
+    """What is not loaded, in the order of rows, and why.
+
+    ``rejects`` are rows; ``held`` are spans that a foreign key refused, to be tried again when
+    more is there.
+    """
+
+    rejects: list[tuple[int, Refusal]] = field(default_factory=list)
+    held: list[tuple[Span, Refusal]] = field(default_factory=list)
+
+    def rest(self, whole: Span) -> Iterator[Span]:
+        """Yield what is left of `whole`: the rows that are good."""
+        out = [Span(row, row + 1) for row, _ in self.rejects] + [span for span, _ in self.held]
+        start = whole.start
+        for span in sorted(out):
+            if start < span.start:
+                yield Span(start, span.start)
+            start = span.stop
+        if start < whole.stop:
+            yield Span(start, whole.stop)
+
+
+def isolate(
+    whole: Span, refusal: Refusal, *, patience: float
+) -> Generator[Span, Refusal | None, Found]:
+    """Find the bad rows of `whole`, which was refused for `refusal`.
+
+    Yields the span to try next and is sent its outcome. A foreign key may refuse a row only until
+    the one that it references is there: after `patience` such refusals the spans are held as they
+    are, so that children which come before their parents do not have to be found one by one.
+    """
+    found = Found()
+    waiting: list[tuple[Span, Refusal | None]] = [(whole, refusal)]
+    while waiting:
+        span, outcome = waiting.pop()
+        if outcome is None:
+            outcome = yield span
+        if outcome is None:
+            continue
+        if outcome.may_pass:
+            patience -= 1
+            if span.rows == 1 or patience < 0:
+                found.held.append((span, outcome))
+                continue
+        elif span.rows == 1:
+            found.rejects.append((span.start, outcome))
+            continue
+        waiting += [(part, None) for part in reversed(narrow(span, outcome.line))]
+    return found
+
+
+def narrow(span: Span, line: int | None) -> Sequence[Span]:
+    """Cut `span` around its `line`, which counts from 1, or in halves where that is none of it."""
+    if line is None or not 1 <= line <= span.rows:
+        middle = span.start + span.rows // 2
+        return Span(span.start, middle), Span(middle, span.stop)
+    row = span.start + line - 1
+    around = (
+        Span(span.start, row, is_likely=True),
+        Span(row, row + 1),
+        Span(row + 1, span.stop),
+    )
+    return [part for part in around if part.rows]

@@ -1,0 +1,151 @@
+"""Statements and COPYs on one connection, one after the other, without ever waiting.
+
+Each is a generator that yields while there is something to wait for: True where it wants more
+data, False where it is the server's turn.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from copyd.copyman.links import open_copy_in
+from copyd.copyman.links.question import Question
+from copyd.copyman.links.wire import WireCopyIn
+from copyd.copyman.refusal import Refusal, is_about_a_row
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from psycopg.errors import Diagnostic
+    from psycopg.pq.abc import PGresult
+
+    from copyd.copyman.chunk import Chunk
+    from copyd.copyman.ports import CopyIn, Link
+
+    Connection = psycopg.Connection[Any]
+
+LARGEST_PADDING = 64 * 1024 * 1024
+"""Bytes that are worth sending to end a row whose COPY was refused: the connection is needed."""
+SKIPPED_IN = "copyfromparse.c"
+"""Where PostgreSQL says that ON_ERROR ignore has skipped a row."""
+_NUMBER = re.compile(r"\d+")
+
+
+class Talk:
+    """The one who speaks on `connection`: ``speaker`` is what it is at, None between two.
+
+    ``moved``: bytes of COPY data sent so far. ``skipped``: what the server said of the rows that
+    the last COPY skipped, by their lines from 1. ``error``: what the last COPY was refused for.
+    """
+
+    def __init__(self, connection: Connection, link: Link) -> None:
+        self.speaker: CopyIn | Question | None = None
+        self.skipped: list[tuple[int, str]] = []
+        self.error: psycopg.Error | None = None
+        self._connection = connection
+        self._link = link
+        self._words: list[bytes] = []
+        self._moved = 0
+
+    @property
+    def moved(self) -> int:
+        """Bytes of COPY data sent."""
+        is_copy = self.speaker is not None and not isinstance(self.speaker, Question)
+        return self._moved + (self.speaker.progress if is_copy else 0)  # type: ignore[union-attr]
+
+    def say(self, *words: bytes) -> None:
+        """Have statements sent before the next COPY, or by `flush`."""
+        self._words += words
+
+    def unsay(self) -> None:
+        """Forget what was not sent."""
+        self._words.clear()
+
+    def flush(self) -> Generator[bool, None, list[PGresult]]:
+        """Send what was said, in one round trip; returns the results.
+
+        Raises psycopg.Error: what the server said, or that the connection is lost and closed.
+        """
+        if not self._words:
+            return []
+        words, self._words = self._words, []
+        question = Question(self._connection, b"; ".join(words))
+        self.speaker = question
+        yield from self.await_answer(question)
+        self.speaker = None
+        if question.error is not None:
+            raise question.error
+        return question.results
+
+    def await_answer(self, question: Question) -> Iterator[bool]:
+        """Wait for the answer to `question`."""
+        try:
+            while not question.pump():
+                yield False
+        except psycopg.Error:
+            self._connection.close()
+            raise
+
+    def attempt(
+        self, statement: bytes, chunks: Iterable[Chunk | None]
+    ) -> Generator[bool, None, int | Refusal]:
+        """COPY `chunks`, where None is that there are none yet; returns how many rows were stored.
+
+        Returns the refusal where a row is to blame; the transaction is to be rolled back to a
+        savepoint then. Raises psycopg.Error for anything else.
+        """
+        try:
+            return (yield from self._copy(statement, chunks))
+        except psycopg.Error as error:
+            if self._connection.closed or not is_about_a_row(error):
+                raise
+            self.error = error
+            return Refusal.of(error)
+
+    def _copy(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Generator[bool, None, int]:
+        yield from self.flush()
+        copy = open_copy_in(self._link, self._connection, statement)
+        if isinstance(copy, WireCopyIn):
+            copy.largest_padding = LARGEST_PADDING
+        with self._listening(copy):
+            copy.start()
+            yield from _until_done(copy)
+            for chunk in chunks:
+                if chunk is not None:
+                    copy.offer(chunk)
+                    yield from _until_done(copy)
+                else:
+                    yield True
+                    copy.pump()  # it may have been refused meanwhile
+            copy.finish()
+            yield from _until_done(copy)
+        return (copy.tag.rows or 0) if copy.tag is not None else 0
+
+    @contextmanager
+    def _listening(self, copy: CopyIn) -> Iterator[None]:
+        self.speaker = copy
+        self.skipped = []
+        self._connection.add_notice_handler(self._note)
+        try:
+            yield
+        finally:
+            self._connection.remove_notice_handler(self._note)
+            self._moved += copy.progress
+            self.speaker = None
+
+    def _note(self, notice: Diagnostic) -> None:
+        """Note which row was skipped: the first number in the words, in whatever language."""
+        if notice.source_file == SKIPPED_IN:
+            said = notice.message_primary or ""
+            found = _NUMBER.search(said)
+            if found:
+                self.skipped.append((int(found[0]), said))
+
+
+def _until_done(copy: CopyIn) -> Iterator[bool]:
+    while not copy.pump():
+        yield False
