@@ -8,6 +8,7 @@ Usable from a script with two connections and no configuration::
         total_messages, total_bytes = transfer(producer, receiver)
 """
 
+from copyd.copyman.batches import BatchReceiver
 from copyd.copyman.faults import (
     CannotReconcile,
     CopyFail,
@@ -21,8 +22,10 @@ from copyd.copyman.manager import CopyManager, transfer
 from copyd.copyman.ports import Link, Producer, Receiver
 from copyd.copyman.producers import IteratorProducer, NullProducer, StatementProducer
 from copyd.copyman.receivers import CallReceiver, NullReceiver, StatementReceiver
+from copyd.copyman.refusal import Refusal, Reject
 
 __all__ = [
+    "BatchReceiver",
     "CallReceiver",
     "CannotReconcile",
     "CopyFail",
@@ -38,6 +41,8 @@ __all__ = [
     "ProducerFault",
     "Receiver",
     "ReceiverFault",
+    "Refusal",
+    "Reject",
     "StatementProducer",
     "StatementReceiver",
     "transfer",

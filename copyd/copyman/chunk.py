@@ -51,8 +51,11 @@ class Chunk(Protocol):
         An offset into the framed data; past its end by ``owed`` where the message goes on.
         """
 
-    def split(self) -> tuple[Chunk | None, Chunk | None]:
-        """Return the part up to the end of its last whole message, and what comes after it."""
+    def split(self, messages: int | None = None) -> tuple[Chunk | None, Chunk | None]:
+        """Return the part up to the end of so many `messages`, and what comes after it.
+
+        None is all that end in it. A part that would be empty is None.
+        """
 
 
 class WireChunk:
@@ -79,22 +82,21 @@ class WireChunk:
             framed, messages=self.messages, size=self.size, owed=self.owed, resumed=self.resumed
         )
 
-    def split(self) -> tuple[WireChunk | None, WireChunk | None]:
-        if not self.owed:
+    def split(self, messages: int | None = None) -> tuple[WireChunk | None, WireChunk | None]:
+        wanted = self.messages if messages is None else min(messages, self.messages)
+        if wanted == self.messages and not self.owed:
             return self, None
-        if not self.messages:
+        if not wanted:
             return None, self
-        data = bytes(self._contiguous)
-        begin = self._edges()[-2]
-        size = max(len(data) - begin - HEADER_SIZE, 0)
-        head = WireChunk.of(
-            data[:begin],
-            messages=self.messages,
-            size=self.size - size,
-            owed=0,
-            resumed=self.resumed,
+        edges = self._edges()
+        headers = wanted - bool(self.resumed)
+        begin = edges[headers]
+        data, size = bytes(self._contiguous), begin - headers * HEADER_SIZE
+        left = self.messages - wanted
+        head = WireChunk.of(data[:begin], messages=wanted, size=size, owed=0, resumed=self.resumed)
+        tail = WireChunk.of(
+            data[begin:], messages=left, size=self.size - size, owed=self.owed, resumed=0
         )
-        tail = WireChunk.of(data[begin:], messages=0, size=size, owed=self.owed, resumed=0)
         return head, tail
 
     @cached_property
@@ -133,14 +135,14 @@ class PayloadChunk:
 
     owed = 0
 
-    def __init__(self, pieces: Sequence[bytes]) -> None:
-        """Take whole lines or messages.
+    def __init__(self, pieces: Sequence[bytes], *, messages: int | None = None) -> None:
+        """Take whole lines or messages, one each unless it is said how many `messages`.
 
         Raises TypeError where a piece is not bytes.
         """
         self.pieces = pieces
         self.payload = b"".join(pieces)
-        self.messages = len(pieces)
+        self.messages = len(pieces) if messages is None else messages
         self.size = len(self.payload)
 
     @cached_property
@@ -164,5 +166,9 @@ class PayloadChunk:
     def kept(self) -> PayloadChunk:
         return self
 
-    def split(self) -> tuple[PayloadChunk | None, PayloadChunk | None]:
-        return self, None
+    def split(self, messages: int | None = None) -> tuple[PayloadChunk | None, PayloadChunk | None]:
+        if messages is None or messages >= self.messages:
+            return self, None
+        if not messages:
+            return None, self
+        return PayloadChunk(self.pieces[:messages]), PayloadChunk(self.pieces[messages:])

@@ -40,6 +40,11 @@ class Found:
     rejects: list[tuple[int, Refusal]] = field(default_factory=list)
     held: list[tuple[Span, Refusal]] = field(default_factory=list)
 
+    @property
+    def rows(self) -> int:
+        """How many are not loaded."""
+        return len(self.rejects) + sum(span.rows for span, _ in self.held)
+
     def rest(self, whole: Span) -> Iterator[Span]:
         """Yield what is left of `whole`: the rows that are good."""
         out = [Span(row, row + 1) for row, _ in self.rejects] + [span for span, _ in self.held]
@@ -53,9 +58,9 @@ class Found:
 
 
 def isolate(
-    whole: Span, refusal: Refusal, *, patience: float
+    whole: Span, refusal: Refusal | None, *, patience: float
 ) -> Generator[Span, Refusal | None, Found]:
-    """Find the bad rows of `whole`, which was refused for `refusal`.
+    """Find the bad rows of `whole`, which was refused for `refusal`; None where it was not tried.
 
     Yields the span to try next and is sent its outcome. A foreign key may refuse a row only until
     the one that it references is there: after `patience` such refusals the spans are held as they

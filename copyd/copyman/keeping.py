@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from itertools import accumulate
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -37,7 +38,7 @@ class Tape:
         self.rows = 0
         self.size = 0
         self._memory = memory
-        self._chunks: list[Chunk | _Stored] = []
+        self._chunks: deque[Chunk | _Stored] = deque()
         self._file: IO[bytes] | None = None
 
     def __len__(self) -> int:
@@ -60,31 +61,46 @@ class Tape:
         self.rows += chunk.messages
         self.size += chunk.size
 
+    def put_back(self, chunk: Chunk) -> None:
+        """Put `chunk` before all others."""
+        self._chunks.appendleft(chunk)
+        self.rows += chunk.messages
+        self.size += chunk.size
+
+    def take(self) -> Chunk:
+        """Take the first chunk away; raises IndexError where there is none."""
+        return self._forget(self._chunks.popleft())
+
     def cut(self) -> list[Chunk]:
-        """Take away what comes after the end of the last whole row, and return it."""
+        """Take away what comes after the end of the last whole row; returns it, last chunk first."""
         taken: list[Chunk] = []
         while self._chunks:
-            chunk = self[-1]
-            del self._chunks[-1]
-            self.rows -= chunk.messages
-            self.size -= chunk.size
-            head, tail = chunk.split()
+            head, tail = self._forget(self._chunks.pop()).split()
             taken += [tail] if tail is not None else []
             if head is not None:
                 self.append(head)
                 break
-        return taken[::-1]
+        return taken
 
-    def close(self) -> None:
+    def clear(self) -> None:
         """Let go of everything."""
         self._chunks.clear()
+        self.rows = self.size = 0
         if self._file is not None:
             self._file.close()
             self._file = None
 
+    def _forget(self, kept: Chunk | _Stored) -> Chunk:
+        chunk = self._fetch(kept) if isinstance(kept, _Stored) else kept
+        self.rows -= chunk.messages
+        self.size -= chunk.size
+        if not self._chunks:
+            self.clear()
+        return chunk
+
     def _store(self, chunk: Chunk) -> _Stored:
         if self._file is None:
-            self._file = TemporaryFile(prefix="copyd-")  # noqa: SIM115 - `close` closes it
+            self._file = TemporaryFile(prefix="copyd-")  # noqa: SIM115 - `clear` closes it
         offset = self._file.seek(0, 2)
         self._file.writelines(chunk.framed)
         length = self._file.tell() - offset

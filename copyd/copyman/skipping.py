@@ -15,7 +15,7 @@ from psycopg import sql
 from copyd.copyman.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     import psycopg
     from psycopg.pq.abc import PGresult
@@ -68,8 +68,7 @@ def question(
         for value in _values(row.decode(connection.info.encoding), said, columns)
     ]
     names = ("rows", "names", "values", "types")
-    lists: Sequence[Sequence[object]] = [list(each) for each in zip(*asked)] or [[]] * 4
-    parts = {name: sql.Literal(list(each)) for name, each in zip(names, lists, strict=True)}
+    parts = {name: sql.Literal([each[i] for each in asked]) for i, name in enumerate(names)}
     return sql.SQL(_ASK).format(**parts).as_bytes(connection)
 
 

@@ -7,18 +7,21 @@ data, False where it is the server's turn.
 from __future__ import annotations
 
 import re
+import select
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from copyd.copyman import skipping
 from copyd.copyman.links import open_copy_in
+from copyd.copyman.links.conversation import CANCEL_TIMEOUT
 from copyd.copyman.links.question import Question
 from copyd.copyman.links.wire import WireCopyIn
 from copyd.copyman.refusal import Refusal, is_about_a_row
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
 
     from psycopg.errors import Diagnostic
     from psycopg.pq.abc import PGresult
@@ -52,6 +55,11 @@ class Talk:
         self._moved = 0
 
     @property
+    def events(self) -> int:
+        """Poll events to wait for."""
+        return self.speaker.events if self.speaker is not None else select.POLLIN
+
+    @property
     def moved(self) -> int:
         """Bytes of COPY data sent."""
         is_copy = self.speaker is not None and not isinstance(self.speaker, Question)
@@ -76,10 +84,41 @@ class Talk:
         question = Question(self._connection, b"; ".join(words))
         self.speaker = question
         yield from self.await_answer(question)
-        self.speaker = None
         if question.error is not None:
             raise question.error
         return question.results
+
+    def ask_why(
+        self, skipped: Iterable[tuple[int, bytes, str]], columns: Mapping[str, str]
+    ) -> Generator[bool, None, dict[int, Refusal]]:
+        """Ask why rows were skipped, see `skipping.question`; what is not known is left out.
+
+        The transaction is to be rolled back to a savepoint where not all is known.
+        """
+        try:
+            self.say(skipping.question(self._connection, skipped, columns))
+            *_, answer = yield from self.flush()
+            return skipping.answers(answer, self._connection.info.encoding)
+        except UnicodeError:
+            return {}
+        except psycopg.Error:
+            if self._connection.closed:
+                raise
+            return {}
+
+    def leave(self, reason: str) -> Iterator[bool]:
+        """Break off whatever is going on.
+
+        Raises psycopg.Error where the connection is lost, and closes it.
+        """
+        speaker, self.speaker = self.speaker, None
+        self.unsay()
+        if isinstance(speaker, Question):
+            self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+            yield from self.await_answer(speaker)
+        elif speaker is not None:
+            speaker.abort(reason)
+            yield from _until_done(speaker)
 
     def await_answer(self, question: Question) -> Iterator[bool]:
         """Wait for the answer to `question`."""
@@ -89,6 +128,7 @@ class Talk:
         except psycopg.Error:
             self._connection.close()
             raise
+        self.speaker = None
 
     def attempt(
         self, statement: bytes, chunks: Iterable[Chunk | None]
@@ -134,8 +174,9 @@ class Talk:
             yield
         finally:
             self._connection.remove_notice_handler(self._note)
-            self._moved += copy.progress
-            self.speaker = None
+            if copy.fileno() is None:  # else it is broken off, and `leave` has to do with it
+                self._moved += copy.progress
+                self.speaker = None
 
     def _note(self, notice: Diagnostic) -> None:
         """Note which row was skipped: the first number in the words, in whatever language."""

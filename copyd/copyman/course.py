@@ -1,0 +1,423 @@
+"""How rows are loaded in batches of which each can be taken back: what is said to a server, and when.
+
+Everything happens in the savepoint copyd_copy of the caller's transaction. A batch is one COPY that
+is fed while data comes, and is kept until the server has taken it. A batch that is refused is rolled
+back, and its rows are loaded again around the bad ones; see `isolation`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from copyd.copyman import skipping
+from copyd.copyman.chunk import PayloadChunk
+from copyd.copyman.isolation import Found, Span, isolate
+from copyd.copyman.keeping import Rows, Tape
+from copyd.copyman.refusal import Refusal, Reject
+from copyd.errors import CopydError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Mapping
+    from typing import TypeVar
+
+    import psycopg
+
+    from copyd.copyman.chunk import Chunk
+    from copyd.copyman.talk import Talk
+
+    T = TypeVar("T")
+    Search = Generator[Span, Refusal | None, Found]
+    Steps = Generator[bool, None, T]
+    """Yields while there is something to wait for: True for data, False for the server."""
+
+COPY = b"copyd_copy"
+BATCH = b"copyd_batch"
+ROWS = b"copyd_rows"
+UNGROWN = 32
+"""Batches of the size that was asked for; then it doubles with every second one, so that a copy
+has no more than 64 of them: more savepoints slow down whoever reads beside it."""
+MOST_PIECES = 4
+"""Savepoints that a batch may leave behind; of more, one is made by loading it once more."""
+PATIENCE = 64
+"""Refusals by a foreign key that are narrowed down in one batch; see `isolate`."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a course is to do. ``memory``: bytes that may be kept there, the rest is in a file.
+
+    ``columns``: name and type of each column, in order, where the rows may be skipped in one pass.
+    ``immediately``: statements that have constraints checked at the end of each COPY;
+    ``afterwards``: those that undo it. ``keeps_held``: what a foreign key refuses is kept for
+    `Course.retry`, and not tried again at the end of the data.
+    """
+
+    statement: bytes
+    batch_rows: int
+    batch_size: int
+    on_reject: Callable[[Reject], object]
+    columns: Mapping[str, str] | None = None
+    immediately: tuple[bytes, ...] = ()
+    afterwards: tuple[bytes, ...] = ()
+    max_rejects: int | None = None
+    keeps_held: bool = False
+
+
+class _Plan(NamedTuple):
+    """A way to isolate.
+
+    ``is_bold``: rows that were taken before are loaded without a savepoint of their own.
+    ``gathers``: what was left in many pieces is loaded once more, as one.
+    """
+
+    skips: bool
+    is_bold: bool
+    gathers: bool
+
+
+_PLANS = (
+    _Plan(skips=True, is_bold=True, gathers=True),
+    _Plan(skips=False, is_bold=True, gathers=True),
+    _Plan(skips=False, is_bold=False, gathers=True),
+    _Plan(skips=False, is_bold=False, gathers=False),
+)
+
+
+class _SpoiledError(Exception):
+    """The server did not do again what it had done before: the next plan expects less of it."""
+
+
+@dataclass
+class _Held:
+    """Rows that a foreign key has refused until now, and where each came from."""
+
+    tape: Tape
+    starts: list[int] = field(default_factory=list)  # in the tape, of each span
+    spans: list[tuple[int, int, Refusal]] = field(default_factory=list)  # ordinal, batch, why
+
+    def add(self, rows: Rows, span: Span, ordinal: int, batch: int, refusal: Refusal) -> None:
+        self.starts.append(self.tape.rows)
+        self.spans.append((ordinal, batch, refusal))
+        self.tape.append(PayloadChunk([b"".join(rows.payload(*span[:2]))], messages=span.rows))
+
+    def origin(self, row: int) -> tuple[int, int, Refusal]:
+        """Say which row of the copy a row of the tape is, of which batch, and why it was refused."""
+        index = bisect_right(self.starts, row) - 1
+        ordinal, batch, refusal = self.spans[index]
+        return ordinal + row - self.starts[index], batch, refusal
+
+
+class Course:
+    """One copy on one connection. ``read``, ``loaded`` and ``rejected`` count rows.
+
+    ``waiting``: what has come and is not sent. ``is_behind``: a batch was refused, and what has
+    come since is not all sent.
+    """
+
+    def __init__(self, talk: Talk, terms: Terms) -> None:
+        self.waiting = Tape(terms.batch_size)
+        self.is_ending = False
+        self.is_behind = False
+        self.is_begun = False
+        self.read = self.loaded = self.rejected = 0
+        self._talk = talk
+        self._terms = terms
+        self._skips = skipping.skipping(terms.statement) if terms.columns is not None else None
+        self._batch = Tape(terms.batch_size)
+        self._number = 0
+        self._held = _Held(Tape(terms.batch_size))
+        self._is_row_to_blame = False  # a COPY of no rows was taken, so that it must be the rows
+        self._skipped: dict[int, str] = {}  # rows that were skipped, and what the server said
+        self._pieces = 0  # savepoints that the batch in hand has left behind
+        self._bad = 0  # rows of it that were refused alone
+
+    @property
+    def held(self) -> int:
+        """Rows that a foreign key has refused and that are to be tried again."""
+        return self._held.tape.rows
+
+    def close(self) -> None:
+        """Let go of all that is kept."""
+        for tape in (self.waiting, self._batch, self._held.tape):
+            tape.clear()
+
+    def run(self) -> Steps[None]:
+        """Load everything that comes until ``is_ending``.
+
+        Raises psycopg.Error for what no row is to blame for, and CopydError where rows do not add
+        up. What was loaded is then to be rolled back.
+        """
+        self._talk.say(*self._terms.immediately, b"SAVEPOINT " + COPY)
+        yield from self._talk.flush()
+        self.is_begun = True
+        yield from self._load_batch()
+        while (yield from self._await_data()):
+            self._talk.say(b"SAVEPOINT " + BATCH)
+            yield from self._load_batch()
+            self._talk.say(b"RELEASE SAVEPOINT " + BATCH)
+        if not self._terms.keeps_held:
+            while (yield from self.retry()):
+                pass
+            self.refuse()
+        yield from self._talk.flush()
+        self._talk.say(b"RELEASE SAVEPOINT " + COPY, *self._terms.afterwards)
+        yield from self._talk.flush()
+        self.is_begun = False
+
+    def retry(self) -> Steps[int]:
+        """Try the rows again that a foreign key refused; returns how many are taken now."""
+        if not self.held:
+            return 0
+        held, self._held = self._held, _Held(Tape(self._terms.batch_size))
+        self._talk.say(*self._terms.immediately, b"SAVEPOINT " + BATCH)
+        rows = Rows(held.tape)
+        found = yield from self._settle(rows, None, BATCH, patience=inf)
+        self._talk.say(b"RELEASE SAVEPOINT " + BATCH, *self._terms.afterwards)
+        yield from self._talk.flush()
+        for row, refusal in found.rejects:
+            self._reject(rows, row, held.origin(row), refusal)
+        for span, refusal in found.held:
+            ordinal, batch, _ = held.origin(span.start)
+            self._held.add(rows, span, ordinal, batch, refusal)
+        accepted = len(rows) - found.rows
+        self.loaded += accepted
+        held.tape.clear()
+        return accepted
+
+    def refuse(self) -> None:
+        """Reject the rows that a foreign key still refuses."""
+        rows = Rows(self._held.tape)
+        for row in range(len(rows)):
+            *_, refusal = origin = self._held.origin(row)
+            self._reject(rows, row, origin, refusal)
+        self._held = _Held(self._held.tape)
+        self._held.tape.clear()
+
+    # -- a batch while it comes -------------------------------------------------------------------
+
+    def _await_data(self) -> Steps[bool]:
+        while not self.waiting and not self.is_ending:
+            self.is_behind = False
+            yield True
+        return bool(self.waiting)
+
+    def _load_batch(self) -> Steps[None]:
+        self._number += 1
+        mark = COPY if self._number == 1 else BATCH
+        self._batch.clear()
+        statement = self._skips or self._terms.statement
+        outcome = yield from self._talk.attempt(statement, self._feed())
+        if isinstance(outcome, Refusal):
+            yield from self._take_stock()
+            yield from self._isolate_batch(outcome, mark)
+            return
+        rows = Rows(self._batch)
+        try:
+            self._check(Span(0, len(rows)), outcome, skips=self._skips is not None)
+            found = Found((yield from self._reasons(rows)))
+        except _SpoiledError:
+            yield from self._isolate_batch(None, mark)
+        else:
+            self._account(rows, found)
+
+    def _feed(self) -> Iterator[Chunk | None]:
+        """Yield the chunks of one batch as they come, and keep them."""
+        growth = 2 ** (max(self._number - UNGROWN, 0) // 2)
+        while True:
+            while not self.waiting:
+                if self.is_ending:
+                    return
+                self.is_behind = False
+                yield None
+            chunk, is_full = self._cut_to_fit(self.waiting.take(), growth)
+            self._batch.append(chunk)
+            yield chunk
+            if is_full:
+                return
+
+    def _cut_to_fit(self, chunk: Chunk, growth: int) -> tuple[Chunk, bool]:
+        """Return as much of a chunk as goes into the batch, and whether it is full then."""
+        left = self._terms.batch_rows * growth - self._batch.rows
+        is_large = self._batch.size + chunk.size >= self._terms.batch_size * growth
+        if chunk.messages < left and not is_large:
+            return chunk, False
+        head, tail = chunk.split(left)
+        if head is None:
+            return chunk, False  # a row that has not ended
+        if tail is not None:
+            self.waiting.put_back(tail)
+        return head, True
+
+    def _take_stock(self) -> Steps[None]:
+        """Have whole rows in the batch, at least one; raises the error where there is none."""
+        self.is_behind = True
+        tails = self._batch.cut()
+        if not self._batch.rows and not tails:
+            raise self._error
+        for chunk in tails:
+            self.waiting.put_back(chunk)
+        while not self._batch.rows:
+            while not self.waiting:
+                if self.is_ending:
+                    raise self._error
+                yield True
+            chunk = self.waiting.take()
+            head, tail = chunk.split(self._terms.batch_rows)
+            if head is not None and tail is not None:
+                self.waiting.put_back(tail)
+            self._batch.append(head or chunk)
+
+    @property
+    def _error(self) -> psycopg.Error:
+        error = self._talk.error
+        assert error is not None  # noqa: S101 - asked for after a refusal only
+        return error
+
+    def _isolate_batch(self, refusal: Refusal | None, mark: bytes) -> Steps[None]:
+        self.is_behind = True
+        rows = Rows(self._batch)
+        self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+        found = yield from self._settle(rows, refusal, mark, patience=PATIENCE)
+        self._account(rows, found)
+
+    def _account(self, rows: Rows, found: Found) -> None:
+        """Count a batch that was taken, but for what was found."""
+        before, self.read = self.read, self.read + len(rows)
+        self.loaded += len(rows) - found.rows
+        for row, refusal in sorted(found.rejects, key=lambda reject: reject[0]):
+            self._reject(rows, row, (before + row + 1, self._number, refusal), refusal)
+        for span, refusal in found.held:
+            self._held.add(rows, span, before + span.start + 1, self._number, refusal)
+        self._batch.clear()
+        if self.loaded + self.rejected + self.held != self.read:
+            raise CopydError(
+                f"rows do not add up: {self.read} read, {self.loaded} loaded, "
+                f"{self.rejected} rejected, {self.held} held"
+            )
+
+    def _reject(self, rows: Rows, row: int, origin: tuple[int, int, Refusal], why: Refusal) -> None:
+        ordinal, batch, _ = origin
+        self.rejected += 1
+        self._require_few(self.rejected)
+        self._terms.on_reject(Reject(ordinal, batch, rows.row(row), why))
+
+    def _require_few(self, rejected: int) -> None:
+        most = self._terms.max_rejects
+        if most is not None and rejected > most:
+            raise CopydError(f"more than {most} rows were rejected (max_rejects)")
+
+    # -- a batch that was refused -----------------------------------------------------------------
+
+    def _settle(
+        self, rows: Rows, refusal: Refusal | None, mark: bytes, *, patience: float
+    ) -> Steps[Found]:
+        """Load what is good of `rows` behind the savepoint `mark`; returns what is not."""
+        yield from self._blame_rows(refusal)
+        for plan in _PLANS:
+            if plan.skips and self._skips is None:
+                continue
+            try:
+                found = yield from self._follow(plan, rows, refusal, mark, patience)
+            except _SpoiledError:
+                self._talk.unsay()
+                self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+                refusal = None
+            else:
+                return found
+        raise CopydError("the server refuses rows differently each time it is asked")
+
+    def _blame_rows(self, refusal: Refusal | None) -> Steps[None]:
+        """Raise the error where it is not the rows: a COPY without any is refused as well."""
+        if refusal is None or self._is_row_to_blame:
+            return
+        error = self._error
+        self._talk.say(b"SAVEPOINT " + ROWS)
+        outcome = yield from self._talk.attempt(self._terms.statement, ())
+        if isinstance(outcome, Refusal):
+            raise error
+        self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
+        self._is_row_to_blame = True
+
+    def _follow(
+        self, plan: _Plan, rows: Rows, refusal: Refusal | None, mark: bytes, patience: float
+    ) -> Steps[Found]:
+        self._skipped = {}
+        search = isolate(Span(0, len(rows)), refusal, patience=patience)
+        self._pieces = self._bad = 0
+        found = yield from self._search(search, plan, rows)
+        found.rejects += yield from self._reasons(rows)
+        if plan.gathers and self._pieces > MOST_PIECES:
+            yield from self._gather(rows, found, mark)
+        return found
+
+    def _search(self, search: Search, plan: _Plan, rows: Rows) -> Steps[Found]:
+        outcome: Refusal | None = None
+        while True:
+            try:
+                span = search.send(outcome)
+            except StopIteration as end:
+                found: Found = end.value
+                return found
+            outcome = yield from self._try(plan, rows, span)
+
+    def _try(self, plan: _Plan, rows: Rows, span: Span) -> Steps[Refusal | None]:
+        """Load one span; rolled back where it is refused."""
+        has_savepoint = not (plan.is_bold and span.is_likely)
+        if has_savepoint:
+            self._talk.say(b"SAVEPOINT " + ROWS)
+        outcome = yield from self._load(rows, [span], skips=plan.skips)
+        if isinstance(outcome, Refusal):
+            if not has_savepoint:
+                raise _SpoiledError
+            self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
+            self._bad += span.rows == 1 and not outcome.may_pass
+            self._require_few(self.rejected + self._bad)
+            return outcome
+        self._check(span, outcome, skips=plan.skips)
+        if has_savepoint:
+            self._pieces += 1
+            self._talk.say(b"RELEASE SAVEPOINT " + ROWS)
+        return None
+
+    def _load(self, rows: Rows, spans: list[Span], *, skips: bool) -> Steps[int | Refusal]:
+        statement = self._skips if skips and self._skips is not None else self._terms.statement
+        pieces = (piece for span in spans for piece in rows.payload(span.start, span.stop))
+        return (yield from self._talk.attempt(statement, (PayloadChunk([each]) for each in pieces)))
+
+    def _check(self, span: Span, stored: int, *, skips: bool) -> None:
+        """See that all rows of a span were stored or skipped; note the skipped ones."""
+        skipped = dict(self._talk.skipped)
+        if skips:
+            is_within = all(1 <= line <= span.rows for line in skipped)
+            is_once = len(skipped) == len(self._talk.skipped)
+            if stored + len(skipped) != span.rows or not (is_within and is_once):
+                raise _SpoiledError
+            self._skipped |= {span.start + line - 1: said for line, said in skipped.items()}
+        elif stored != span.rows:
+            raise CopydError(
+                f"the server stored {stored} rows of {span.rows} and refused none: "
+                "a trigger or a rule keeps rows away"
+            )
+
+    def _gather(self, rows: Rows, found: Found, mark: bytes) -> Steps[None]:
+        """Load the good rows once more, as one piece."""
+        good = list(found.rest(Span(0, len(rows))))
+        self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+        outcome = yield from self._load(rows, good, skips=False)
+        if outcome != sum(span.rows for span in good):
+            raise _SpoiledError
+
+    def _reasons(self, rows: Rows) -> Steps[list[tuple[int, Refusal]]]:
+        """Ask why rows were skipped; each must have been for a reason."""
+        skipped, self._skipped = self._skipped, {}
+        if not skipped or self._terms.columns is None:
+            return []
+        self._require_few(self.rejected + len(skipped))
+        asked = ((row, rows.row(row), said) for row, said in sorted(skipped.items()))
+        reasons = yield from self._talk.ask_why(asked, self._terms.columns)
+        if reasons.keys() != skipped.keys():
+            raise _SpoiledError
+        return sorted(reasons.items())
