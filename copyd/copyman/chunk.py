@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from functools import cached_property
 from itertools import pairwise
+from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
 from copyd.wire import HEADER_SIZE, Cut, data_header
@@ -11,6 +13,7 @@ from copyd.wire import HEADER_SIZE, Cut, data_header
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LENGTH = Struct(">I")
 _LARGEST_MESSAGE = 256 * 1024 * 1024
 
 
@@ -42,19 +45,13 @@ class Chunk(Protocol):
         """The payload of each message, or of as much of it as is in this chunk."""
 
     @property
-    def kept(self) -> Chunk:
+    def kept(self) -> WireChunk:
         """The same data in memory of its own, which stays when the producer is read again."""
 
     def boundary(self, sent: int) -> int:
         """Where the message ends in which the first `sent` framed bytes end.
 
         An offset into the framed data; past its end by ``owed`` where the message goes on.
-        """
-
-    def split(self, messages: int | None = None) -> tuple[Chunk | None, Chunk | None]:
-        """Return the part up to the end of so many `messages`, and what comes after it.
-
-        None is all that end in it. A part that would be empty is None.
         """
 
 
@@ -70,10 +67,19 @@ class WireChunk:
         self.resumed = resumed
 
     @classmethod
-    def of(cls, framed: bytes, *, messages: int, size: int, owed: int, resumed: int) -> WireChunk:
+    def of(
+        cls, framed: bytes | memoryview, *, messages: int, size: int, owed: int, resumed: int
+    ) -> WireChunk:
         """Take framed data that lies in memory of its own."""
         cut = Cut(((0, len(framed)),), messages, size, owed, (), 0)
         return cls(memoryview(framed), cut, resumed=resumed)
+
+    @classmethod
+    def of_rows(cls, rows: Sequence[bytes]) -> WireChunk:
+        """Frame `rows`, each as a message."""
+        framed = b"".join([part for row in rows for part in (data_header(len(row)), row)])
+        size = len(framed) - HEADER_SIZE * len(rows)
+        return cls.of(framed, messages=len(rows), size=size, owed=0, resumed=0)
 
     @cached_property
     def kept(self) -> WireChunk:
@@ -82,37 +88,56 @@ class WireChunk:
             framed, messages=self.messages, size=self.size, owed=self.owed, resumed=self.resumed
         )
 
-    def split(self, messages: int | None = None) -> tuple[WireChunk | None, WireChunk | None]:
-        wanted = self.messages if messages is None else min(messages, self.messages)
-        if wanted == self.messages and not self.owed:
-            return self, None
-        if not wanted:
-            return None, self
-        edges = self._edges()
-        headers = wanted - bool(self.resumed)
-        begin = edges[headers]
-        data, size = bytes(self._contiguous), begin - headers * HEADER_SIZE
-        left = self.messages - wanted
-        head = WireChunk.of(data[:begin], messages=wanted, size=size, owed=0, resumed=self.resumed)
-        tail = WireChunk.of(
-            data[begin:], messages=left, size=self.size - size, owed=self.owed, resumed=0
+    def part(self, start: int, stop: int | None = None) -> WireChunk | None:
+        """Return the data behind the end of its `start`-th message, up to that of its `stop`-th.
+
+        0 is where the chunk begins, None where it ends, be it inside a message; nothing is None.
+        """
+        stop = None if stop == self.messages and not self.owed else stop
+        begin, end = self._end_of(start), len(self._contiguous)
+        headers = len(self._edges) - 1 - self._headers_before(start)
+        if stop is not None:
+            end = self._end_of(stop)
+            headers = self._headers_before(stop) - self._headers_before(start)
+        if begin == end:
+            return None
+        return WireChunk.of(
+            self._contiguous[begin:end],
+            messages=(self.messages if stop is None else stop) - start,
+            size=end - begin - HEADER_SIZE * headers,
+            owed=self.owed if stop is None else 0,
+            resumed=0 if start else self.resumed,
         )
-        return head, tail
+
+    def data(self, start: int, stop: int | None = None) -> memoryview:
+        """Return the payload of `part`."""
+        payload = memoryview(self.payload)
+        begin = self._end_of(start) - HEADER_SIZE * self._headers_before(start)
+        if stop is None:
+            return payload[begin:]
+        return payload[begin : self._end_of(stop) - HEADER_SIZE * self._headers_before(stop)]
+
+    def _end_of(self, message: int) -> int:
+        return self._edges[self._headers_before(message)] if message else 0
+
+    def _headers_before(self, message: int) -> int:
+        """How many messages begin before the end of the `message`-th that ends here."""
+        return message - bool(self.resumed) if message else 0
 
     @cached_property
     def payload(self) -> bytes:
-        return b"".join(self._bodies())  # of chunks that are kept, nothing else is to be
+        return b"".join(self._bodies())
 
     @cached_property
     def pieces(self) -> list[bytes]:
         return list(map(bytes, self._bodies()))
 
     def boundary(self, sent: int) -> int:
-        return next(edge for edge in self._edges() if edge >= sent)
+        return next(edge for edge in self._edges if edge >= sent)
 
     def _bodies(self) -> list[memoryview]:
         data = self._contiguous
-        edges = self._edges()
+        edges = self._edges
         first = [data[: edges[0]]] if edges[0] else []
         return first + [data[start + HEADER_SIZE : stop] for start, stop in pairwise(edges)]
 
@@ -120,13 +145,15 @@ class WireChunk:
     def _contiguous(self) -> memoryview:
         return self.framed[0] if len(self.framed) == 1 else memoryview(b"".join(self.framed))
 
-    def _edges(self) -> list[int]:
+    @cached_property
+    def _edges(self) -> Sequence[int]:
         """Where each message begins, and where the last one ends (``owed`` past the data)."""
         data = self._contiguous
-        edges = [self.resumed]
-        while edges[-1] < len(data):
-            start = edges[-1]
-            edges.append(start + 1 + int.from_bytes(data[start + 1 : start + 5], "big"))
+        stop, edge = len(data), self.resumed
+        edges = array("Q", [edge])
+        while edge < stop:
+            edge += 1 + _LENGTH.unpack_from(data, edge + 1)[0]
+            edges.append(edge)
         return edges
 
 
@@ -135,14 +162,14 @@ class PayloadChunk:
 
     owed = 0
 
-    def __init__(self, pieces: Sequence[bytes], *, messages: int | None = None) -> None:
-        """Take whole lines or messages, one each unless it is said how many `messages`.
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        """Take whole lines or messages.
 
         Raises TypeError where a piece is not bytes.
         """
         self.pieces = pieces
         self.payload = b"".join(pieces)
-        self.messages = len(pieces) if messages is None else messages
+        self.messages = len(pieces)
         self.size = len(self.payload)
 
     @cached_property
@@ -162,13 +189,6 @@ class PayloadChunk:
             edge += len(header) + len(body)
         return edge
 
-    @property
-    def kept(self) -> PayloadChunk:
-        return self
-
-    def split(self, messages: int | None = None) -> tuple[PayloadChunk | None, PayloadChunk | None]:
-        if messages is None or messages >= self.messages:
-            return self, None
-        if not messages:
-            return None, self
-        return PayloadChunk(self.pieces[:messages]), PayloadChunk(self.pieces[messages:])
+    @cached_property
+    def kept(self) -> WireChunk:
+        return WireChunk.of_rows(self.pieces)

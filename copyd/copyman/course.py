@@ -13,9 +13,9 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from copyd.copyman import skipping
-from copyd.copyman.chunk import PayloadChunk
-from copyd.copyman.isolation import Found, Span, isolate
-from copyd.copyman.keeping import Rows, Tape
+from copyd.copyman.chunk import PayloadChunk, WireChunk
+from copyd.copyman.isolation import Found, Span, isolate, skim
+from copyd.copyman.keeping import Rows, Selection, Tape
 from copyd.copyman.refusal import Refusal, Reject
 from copyd.errors import CopydError
 
@@ -41,6 +41,8 @@ UNGROWN = 32
 has no more than 64 of them: more savepoints slow down whoever reads beside it."""
 MOST_PIECES = 4
 """Savepoints that a batch may leave behind; of more, one is made by loading it once more."""
+LOOSE = 512
+"""Rows that are held one by one before they are kept as a chunk."""
 PATIENCE = 64
 """Refusals by a foreign key that are narrowed down in one batch; see `isolate`."""
 
@@ -97,11 +99,25 @@ class _Held:
     tape: Tape
     starts: list[int] = field(default_factory=list)  # in the tape, of each span
     spans: list[tuple[int, int, Refusal]] = field(default_factory=list)  # ordinal, batch, why
+    loose: list[bytes] = field(default_factory=list)  # rows that are not in the tape yet
 
     def add(self, rows: Rows, span: Span, ordinal: int, batch: int, refusal: Refusal) -> None:
-        self.starts.append(self.tape.rows)
+        self.starts.append(self.tape.rows + len(self.loose))
         self.spans.append((ordinal, batch, refusal))
-        self.tape.append(PayloadChunk([b"".join(rows.payload(*span[:2]))], messages=span.rows))
+        for row in range(span.start, span.stop):
+            self.loose.append(rows.row(row))
+            if len(self.loose) >= LOOSE:
+                self.pack()
+
+    def pack(self) -> Rows:
+        """Bring all rows into the tape."""
+        if self.loose:
+            self.tape.append(WireChunk.of_rows(self.loose))
+            self.loose.clear()
+        return Rows(self.tape)
+
+    def __len__(self) -> int:
+        return self.tape.rows + len(self.loose)
 
     def origin(self, row: int) -> tuple[int, int, Refusal]:
         """Say which row of the copy a row of the tape is, of which batch, and why it was refused."""
@@ -127,6 +143,7 @@ class Course:
         self._terms = terms
         self._skips = skipping.skipping(terms.statement) if terms.columns is not None else None
         self._batch = Tape(terms.batch_size)
+        self._is_full = False
         self._number = 0
         self._held = _Held(Tape(terms.batch_size))
         self._is_row_to_blame = False  # a COPY of no rows was taken, so that it must be the rows
@@ -137,7 +154,7 @@ class Course:
     @property
     def held(self) -> int:
         """Rows that a foreign key has refused and that are to be tried again."""
-        return self._held.tape.rows
+        return len(self._held)
 
     def close(self) -> None:
         """Let go of all that is kept."""
@@ -173,7 +190,7 @@ class Course:
             return 0
         held, self._held = self._held, _Held(Tape(self._terms.batch_size))
         self._talk.say(*self._terms.immediately, b"SAVEPOINT " + BATCH)
-        rows = Rows(held.tape)
+        rows = held.pack()
         found = yield from self._settle(rows, None, BATCH, patience=inf)
         self._talk.say(b"RELEASE SAVEPOINT " + BATCH, *self._terms.afterwards)
         yield from self._talk.flush()
@@ -189,7 +206,7 @@ class Course:
 
     def refuse(self) -> None:
         """Reject the rows that a foreign key still refuses."""
-        rows = Rows(self._held.tape)
+        rows = self._held.pack()
         for row in range(len(rows)):
             *_, refusal = origin = self._held.origin(row)
             self._reject(rows, row, origin, refusal)
@@ -208,10 +225,11 @@ class Course:
         self._number += 1
         mark = COPY if self._number == 1 else BATCH
         self._batch.clear()
+        self._is_full = False
         statement = self._skips or self._terms.statement
         outcome = yield from self._talk.attempt(statement, self._feed())
         if isinstance(outcome, Refusal):
-            yield from self._take_stock()
+            yield from self._fill_batch()
             yield from self._isolate_batch(outcome, mark)
             return
         rows = Rows(self._batch)
@@ -226,49 +244,43 @@ class Course:
     def _feed(self) -> Iterator[Chunk | None]:
         """Yield the chunks of one batch as they come, and keep them."""
         growth = 2 ** (max(self._number - UNGROWN, 0) // 2)
-        while True:
+        while not self._is_full:
             while not self.waiting:
                 if self.is_ending:
                     return
                 self.is_behind = False
                 yield None
-            chunk, is_full = self._cut_to_fit(self.waiting.take(), growth)
+            chunk, self._is_full = self._cut_to_fit(self.waiting.take(), growth)
             self._batch.append(chunk)
             yield chunk
-            if is_full:
-                return
 
-    def _cut_to_fit(self, chunk: Chunk, growth: int) -> tuple[Chunk, bool]:
+    def _cut_to_fit(self, chunk: WireChunk, growth: int) -> tuple[WireChunk, bool]:
         """Return as much of a chunk as goes into the batch, and whether it is full then."""
         left = self._terms.batch_rows * growth - self._batch.rows
         is_large = self._batch.size + chunk.size >= self._terms.batch_size * growth
         if chunk.messages < left and not is_large:
             return chunk, False
-        head, tail = chunk.split(left)
+        return self._cut(chunk, left)
+
+    def _cut(self, chunk: WireChunk, rows: int) -> tuple[WireChunk, bool]:
+        """Return up to so many whole rows of a chunk, if one ends in it; the rest waits."""
+        rows = min(rows, chunk.messages)
+        head, tail = chunk.part(0, rows), chunk.part(rows)
         if head is None:
-            return chunk, False  # a row that has not ended
+            return chunk, False
         if tail is not None:
             self.waiting.put_back(tail)
         return head, True
 
-    def _take_stock(self) -> Steps[None]:
-        """Have whole rows in the batch, at least one; raises the error where there is none."""
-        self.is_behind = True
-        tails = self._batch.cut()
-        if not self._batch.rows and not tails:
+    def _fill_batch(self) -> Steps[None]:
+        """Wait for the rest of a batch that is refused already; raises the error where it is empty."""
+        if not len(self._batch):
             raise self._error
-        for chunk in tails:
-            self.waiting.put_back(chunk)
-        while not self._batch.rows:
-            while not self.waiting:
-                if self.is_ending:
-                    raise self._error
+        for chunk in self._feed():
+            if chunk is None:
                 yield True
-            chunk = self.waiting.take()
-            head, tail = chunk.split(self._terms.batch_rows)
-            if head is not None and tail is not None:
-                self.waiting.put_back(tail)
-            self._batch.append(head or chunk)
+        if not self._batch.rows:
+            raise self._error
 
     @property
     def _error(self) -> psycopg.Error:
@@ -277,7 +289,7 @@ class Course:
         return error
 
     def _isolate_batch(self, refusal: Refusal | None, mark: bytes) -> Steps[None]:
-        self.is_behind = True
+        self.is_behind = True  # what comes from now on waits
         rows = Rows(self._batch)
         self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
         found = yield from self._settle(rows, refusal, mark, patience=PATIENCE)
@@ -338,22 +350,64 @@ class Course:
         outcome = yield from self._talk.attempt(self._terms.statement, ())
         if isinstance(outcome, Refusal):
             raise error
-        self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
+        self._take_back()
         self._is_row_to_blame = True
 
     def _follow(
         self, plan: _Plan, rows: Rows, refusal: Refusal | None, mark: bytes, patience: float
     ) -> Steps[Found]:
-        self._skipped = {}
-        search = isolate(Span(0, len(rows)), refusal, patience=patience)
-        self._pieces = self._bad = 0
-        found = yield from self._search(search, plan, rows)
-        found.rejects += yield from self._reasons(rows)
+        self._skipped, self._pieces, self._bad = {}, 0, 0
+        suspects = (yield from self._skim(plan, rows, refusal)) if plan.is_bold else []
+        others = Selection(rows, [row for row, _ in suspects])
+        whole = Span(0, len(others))
+        search = isolate(whole, None if suspects else refusal, patience=patience)
+        found = yield from self._search(search, plan, others)
+        found.rejects += yield from self._reasons(others)
         if plan.gathers and self._pieces > MOST_PIECES:
-            yield from self._gather(rows, found, mark)
-        return found
+            yield from self._gather(others, found, mark)
+        yield from self._confirm(plan, rows, suspects)
+        return Found(
+            suspects + [(others.number(row), why) for row, why in found.rejects],
+            [
+                (Span(*each), why)
+                for span, why in found.held
+                for each in others.spans(span.start, span.stop)
+            ],
+        )
 
-    def _search(self, search: Search, plan: _Plan, rows: Rows) -> Steps[Found]:
+    def _skim(
+        self, plan: _Plan, rows: Rows, refusal: Refusal | None
+    ) -> Steps[list[tuple[int, Refusal]]]:
+        """Find rows that are surely bad without loading any."""
+        search = skim(len(rows), refusal)
+        outcome: Refusal | None = None
+        while True:
+            try:
+                span = search.send(outcome)
+            except StopIteration as end:
+                self._bad = 0
+                suspects: list[tuple[int, Refusal]] = end.value
+                return suspects
+            self._talk.say(b"SAVEPOINT " + ROWS)
+            tried = yield from self._load(rows, [span], skips=plan.skips)
+            self._take_back()
+            outcome = tried if isinstance(tried, Refusal) else None
+            self._bad += outcome is not None
+            self._require_few(self.rejected + self._bad)
+
+    def _confirm(self, plan: _Plan, rows: Rows, suspects: list[tuple[int, Refusal]]) -> Steps[None]:
+        """See that each of `suspects` is refused alone, behind all rows that are good."""
+        for row, why in suspects:
+            self._talk.say(b"SAVEPOINT " + ROWS)
+            outcome = yield from self._load(rows, [Span(row, row + 1)], skips=plan.skips)
+            if not isinstance(outcome, Refusal) or outcome.sqlstate != why.sqlstate:
+                raise _SpoiledError
+            self._take_back()
+
+    def _take_back(self) -> None:
+        self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
+
+    def _search(self, search: Search, plan: _Plan, rows: Selection) -> Steps[Found]:
         outcome: Refusal | None = None
         while True:
             try:
@@ -363,7 +417,7 @@ class Course:
                 return found
             outcome = yield from self._try(plan, rows, span)
 
-    def _try(self, plan: _Plan, rows: Rows, span: Span) -> Steps[Refusal | None]:
+    def _try(self, plan: _Plan, rows: Selection, span: Span) -> Steps[Refusal | None]:
         """Load one span; rolled back where it is refused."""
         has_savepoint = not (plan.is_bold and span.is_likely)
         if has_savepoint:
@@ -372,7 +426,7 @@ class Course:
         if isinstance(outcome, Refusal):
             if not has_savepoint:
                 raise _SpoiledError
-            self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
+            self._take_back()
             self._bad += span.rows == 1 and not outcome.may_pass
             self._require_few(self.rejected + self._bad)
             return outcome
@@ -382,10 +436,17 @@ class Course:
             self._talk.say(b"RELEASE SAVEPOINT " + ROWS)
         return None
 
-    def _load(self, rows: Rows, spans: list[Span], *, skips: bool) -> Steps[int | Refusal]:
+    def _load(
+        self, rows: Rows | Selection, spans: list[Span], *, skips: bool
+    ) -> Steps[int | Refusal]:
         statement = self._skips if skips and self._skips is not None else self._terms.statement
-        pieces = (piece for span in spans for piece in rows.payload(span.start, span.stop))
-        return (yield from self._talk.attempt(statement, (PayloadChunk([each]) for each in pieces)))
+        # Not as one message a row: a server that has refused one throws the others away singly.
+        pieces = (piece for span in spans for piece in rows.data(span.start, span.stop))
+        return (
+            yield from self._talk.attempt(
+                statement, (PayloadChunk([bytes(each)]) for each in pieces)
+            )
+        )
 
     def _check(self, span: Span, stored: int, *, skips: bool) -> None:
         """See that all rows of a span were stored or skipped; note the skipped ones."""
@@ -402,7 +463,7 @@ class Course:
                 "a trigger or a rule keeps rows away"
             )
 
-    def _gather(self, rows: Rows, found: Found, mark: bytes) -> Steps[None]:
+    def _gather(self, rows: Selection, found: Found, mark: bytes) -> Steps[None]:
         """Load the good rows once more, as one piece."""
         good = list(found.rest(Span(0, len(rows))))
         self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
@@ -410,7 +471,7 @@ class Course:
         if outcome != sum(span.rows for span in good):
             raise _SpoiledError
 
-    def _reasons(self, rows: Rows) -> Steps[list[tuple[int, Refusal]]]:
+    def _reasons(self, rows: Rows | Selection) -> Steps[list[tuple[int, Refusal]]]:
         """Ask why rows were skipped; each must have been for a reason."""
         skipped, self._skipped = self._skipped, {}
         if not skipped or self._terms.columns is None:

@@ -29,6 +29,12 @@ class Span(NamedTuple):
         return self.stop - self.start
 
 
+REACH = 2
+"""How much farther than the last bad row the next is looked for: what is sent behind it is lost."""
+NEAREST = 1024
+"""Rows that are tried at once in any case."""
+
+
 @dataclass
 class Found:
     """What is not loaded, in the order of rows, and why.
@@ -55,6 +61,33 @@ class Found:
             start = span.stop
         if start < whole.stop:
             yield Span(start, whole.stop)
+
+
+def skim(
+    rows: int, refusal: Refusal | None
+) -> Generator[Span, Refusal | None, list[tuple[int, Refusal]]]:
+    """Find rows that are bad as they stand: those that the server names, one after the other.
+
+    Yields the span to try next, of which nothing is to be kept, and is sent its outcome; `refusal`
+    is that of all `rows`, if they were tried. Ends where no row is named. What is found is to be
+    refused again behind all other rows; and what these do to each other is not found.
+    """
+    found: list[tuple[int, Refusal]] = []
+    span, outcome = Span(0, rows), refusal
+    if outcome is None:
+        outcome = yield span
+    while True:
+        if outcome is None:
+            start, gap = span.stop, 2 * span.rows
+        elif outcome.line is not None and 1 <= outcome.line <= span.rows:
+            start, gap = span.start + outcome.line, outcome.line
+            found.append((start - 1, outcome))
+        else:
+            return found
+        if start == rows:
+            return found
+        span = Span(start, min(start + max(REACH * gap, NEAREST), rows))
+        outcome = yield span
 
 
 def isolate(

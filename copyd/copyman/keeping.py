@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from itertools import accumulate
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from copyd.copyman.chunk import WireChunk
-from copyd.errors import CopydError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from copyd.copyman.chunk import Chunk
+
+FETCHED = 4
+"""Chunks of the file that are in memory as well: rows are looked at one after the other."""
 
 
 class _Stored(NamedTuple):
@@ -38,76 +39,73 @@ class Tape:
         self.rows = 0
         self.size = 0
         self._memory = memory
-        self._chunks: deque[Chunk | _Stored] = deque()
+        self.entries: deque[WireChunk | _Stored] = deque()
         self._file: IO[bytes] | None = None
+        self._fetched: dict[_Stored, WireChunk] = {}
 
     def __len__(self) -> int:
-        return len(self._chunks)
+        return len(self.entries)
 
-    def __getitem__(self, index: int) -> Chunk:
-        chunk = self._chunks[index]
+    def __getitem__(self, index: int) -> WireChunk:
+        chunk = self.entries[index]
         return self._fetch(chunk) if isinstance(chunk, _Stored) else chunk
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[WireChunk]:
         return (self[index] for index in range(len(self)))
 
-    def append(self, chunk: Chunk) -> None:
+    def append(self, chunk: WireChunk) -> None:
         """Keep a chunk whose memory is its own (see `Chunk.kept`).
 
         Raises OSError where the disk is full.
         """
         is_large = self.size + chunk.size > self._memory
-        self._chunks.append(self._store(chunk) if is_large and self._chunks else chunk)
+        self.entries.append(self._store(chunk) if is_large and self.entries else chunk)
         self.rows += chunk.messages
         self.size += chunk.size
 
-    def put_back(self, chunk: Chunk) -> None:
+    def put_back(self, chunk: WireChunk) -> None:
         """Put `chunk` before all others."""
-        self._chunks.appendleft(chunk)
+        self.entries.appendleft(chunk)
         self.rows += chunk.messages
         self.size += chunk.size
 
-    def take(self) -> Chunk:
+    def take(self) -> WireChunk:
         """Take the first chunk away; raises IndexError where there is none."""
-        return self._forget(self._chunks.popleft())
-
-    def cut(self) -> list[Chunk]:
-        """Take away what comes after the end of the last whole row; returns it, last chunk first."""
-        taken: list[Chunk] = []
-        while self._chunks:
-            head, tail = self._forget(self._chunks.pop()).split()
-            taken += [tail] if tail is not None else []
-            if head is not None:
-                self.append(head)
-                break
-        return taken
+        return self._forget(self.entries.popleft())
 
     def clear(self) -> None:
         """Let go of everything."""
-        self._chunks.clear()
+        self.entries.clear()
+        self._fetched.clear()
         self.rows = self.size = 0
         if self._file is not None:
             self._file.close()
             self._file = None
 
-    def _forget(self, kept: Chunk | _Stored) -> Chunk:
+    def _forget(self, kept: WireChunk | _Stored) -> WireChunk:
         chunk = self._fetch(kept) if isinstance(kept, _Stored) else kept
         self.rows -= chunk.messages
         self.size -= chunk.size
-        if not self._chunks:
+        if not self.entries:
             self.clear()
         return chunk
 
-    def _store(self, chunk: Chunk) -> _Stored:
+    def _store(self, chunk: WireChunk) -> _Stored:
         if self._file is None:
             self._file = TemporaryFile(prefix="copyd-")  # noqa: SIM115 - `clear` closes it
         offset = self._file.seek(0, 2)
         self._file.writelines(chunk.framed)
         length = self._file.tell() - offset
-        resumed = chunk.resumed if isinstance(chunk, WireChunk) else 0
-        return _Stored(offset, length, chunk.messages, chunk.size, chunk.owed, resumed)
+        return _Stored(offset, length, chunk.messages, chunk.size, chunk.owed, chunk.resumed)
 
-    def _fetch(self, stored: _Stored) -> Chunk:
+    def _fetch(self, stored: _Stored) -> WireChunk:
+        if stored not in self._fetched:
+            if len(self._fetched) >= FETCHED:
+                del self._fetched[next(iter(self._fetched))]
+            self._fetched[stored] = self._read(stored)
+        return self._fetched[stored]
+
+    def _read(self, stored: _Stored) -> WireChunk:
         assert self._file is not None  # noqa: S101 - it was stored there
         self._file.seek(stored.offset)
         return WireChunk.of(
@@ -120,55 +118,67 @@ class Tape:
 
 
 class Rows:
-    """The rows of a tape by number, from 0; in text format, where each ends in its only newline.
-
-    One row is one message, as servers and iterators give them.
-    """
+    """The rows of a tape by number, from 0: each is one message, as servers and iterators give them."""
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._ended = list(accumulate(chunk.messages for chunk in tape))
-        self._looked_at: dict[int, list[int]] = {}
+        self._ended = list(accumulate(chunk.messages for chunk in tape.entries))
 
     def __len__(self) -> int:
         return self._ended[-1] if self._ended else 0
 
-    def payload(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the data of the rows from `start` up to `stop`, in pieces."""
+    def data(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the payload of the rows from `start` up to `stop`, in pieces."""
         if start >= stop:
             return
         first, begin = self._find(start)
         last, end = self._find(stop)
         for index in range(first, last + 1):
-            data = self._tape[index].payload
-            piece = data[begin if index == first else 0 : end if index == last else None]
+            chunk = self._tape[index]
+            piece = chunk.data(begin if index == first else 0, end if index == last else None)
             if piece:
                 yield piece
 
     def row(self, number: int) -> bytes:
-        """Return one row, with its newline."""
-        return b"".join(self.payload(number, number + 1))
+        """Return one row as it was received."""
+        return b"".join(self.data(number, number + 1))
 
     def _find(self, row: int) -> tuple[int, int]:
-        """Say in which chunk a row begins, and where in its payload."""
+        """Say in which chunk a row begins, and how many rows end there before it."""
         if row == 0:
             return 0, 0
         index = bisect_left(self._ended, row)
-        before = self._ended[index - 1] if index else 0
-        return index, self._look_at(index)[row - before - 1]
+        return index, row - (self._ended[index - 1] if index else 0)
 
-    def _look_at(self, index: int) -> list[int]:
-        """Return where in a chunk's payload each row ends that ends there.
 
-        Raises CopydError where rows and messages are not the same.
-        """
-        if index not in self._looked_at:
-            if len(self._looked_at) >= 2:  # where a span begins and where it ends
-                del self._looked_at[next(iter(self._looked_at))]
-            payload = self._tape[index].payload
-            lines = payload.split(b"\n")
-            ends = list(accumulate(len(line) + 1 for line in lines[:-1]))
-            if len(ends) != self._tape[index].messages:
-                raise CopydError("a message of the COPY data is not one row and its newline")
-            self._looked_at[index] = ends
-        return self._looked_at[index]
+class Selection:
+    """Rows without some of them, numbered anew from 0."""
+
+    def __init__(self, rows: Rows, without: Sequence[int]) -> None:
+        """`without`: numbers of rows, in order."""
+        self._rows = rows
+        self._without = without
+        self._shifts = [row - index for index, row in enumerate(without)]
+
+    def __len__(self) -> int:
+        return len(self._rows) - len(self._without)
+
+    def number(self, row: int) -> int:
+        """Return the number that a row has among all."""
+        return row + bisect_right(self._shifts, row)
+
+    def spans(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Yield where the rows from `start` up to `stop` lie among all."""
+        while start < stop:
+            index = bisect_right(self._shifts, start)
+            end = min(self._shifts[index], stop) if index < len(self._shifts) else stop
+            yield start + index, end + index
+            start = end
+
+    def data(self, start: int, stop: int) -> Iterator[memoryview]:
+        """Yield the payload of the rows from `start` up to `stop`, in pieces."""
+        return (piece for span in self.spans(start, stop) for piece in self._rows.data(*span))
+
+    def row(self, number: int) -> bytes:
+        """Return one row as it was received."""
+        return self._rows.row(self.number(number))

@@ -15,7 +15,7 @@ import psycopg
 
 from copyd.copyman import skipping
 from copyd.copyman.links import open_copy_in
-from copyd.copyman.links.conversation import CANCEL_TIMEOUT
+from copyd.copyman.links.conversation import CANCEL_TIMEOUT, Conversation
 from copyd.copyman.links.question import Question
 from copyd.copyman.links.wire import WireCopyIn
 from copyd.copyman.refusal import Refusal, is_about_a_row
@@ -147,8 +147,10 @@ class Talk:
             return Refusal.of(error)
 
     def _copy(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Generator[bool, None, int]:
-        yield from self.flush()
-        copy = open_copy_in(self._link, self._connection, statement)
+        words, self._words = self._words, []
+        copy = open_copy_in(self._link, self._connection, b"; ".join([*words, statement]))
+        if isinstance(copy, Conversation):
+            copy.preceding, copy.is_last = len(words), False
         if isinstance(copy, WireCopyIn):
             copy.largest_padding = LARGEST_PADDING
         with self._listening(copy):

@@ -52,6 +52,10 @@ class Conversation(ABC):
 
     wanted: str
     """The kind of COPY, for people."""
+    preceding = 0
+    """Commands that stand before the COPY in its statement."""
+    is_last = True
+    """Whether libpq is to know afterwards where the server stands; else something more follows."""
 
     def __init__(self, connection: Connection, statement: bytes) -> None:
         self._connection = connection

@@ -78,6 +78,8 @@ class _LibpqConversation(Conversation):
                 self._fail(error_from_result(result, self._connection.info.encoding))
             case ExecStatus.COMMAND_OK if self._state is State.ENDING and self.tag is None:
                 self.tag = CommandTag.parse(result.command_status or b"")
+            case ExecStatus.COMMAND_OK if self._state is State.STARTING and self.preceding:
+                self.preceding -= 1
             case ExecStatus.COPY_IN:
                 self._refuse_statement()
                 self._pgconn.put_copy_end(b"the copy was given up")

@@ -117,6 +117,8 @@ class _WireConversation(Conversation):
         match message.kind:
             case b"G" | b"H":
                 self._enter_copy(message)
+            case b"C" if self._state is State.STARTING and self.preceding:
+                self.preceding -= 1
             case b"C" if self._state is State.STARTING or self.tag is not None:
                 self._refuse_statement()
             case b"C":
@@ -155,7 +157,10 @@ class _WireConversation(Conversation):
             raise ProtocolError("the server ended the statement without a verdict")
         self._release()
         self._move(State.SETTLING)
-        self._question = Question(self._connection, b"")
+        if self.is_last:
+            self._question = Question(self._connection, b"")
+        else:
+            self._move(State.ENDED)
 
 
 class WireCopyOut(_WireConversation):
