@@ -41,7 +41,7 @@ def decode(part: str) -> str | None:
     """Return the name that `encode` made `part` of; None where it was cut, or made otherwise."""
     try:
         name = unquote_to_bytes(part if part != _EMPTY else "").decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
+    except UnicodeError:
         return None
     return name if encode(name) == part else None
 

@@ -35,13 +35,13 @@ def settle(root: Path, transfer: str, ask: Callable[[Seal], Fate]) -> tuple[Sett
     """Settle what is pending of `transfer`; ``ask`` asks a destination's ledger.
 
     What is committed is published, what is rolled back, or was never sealed, is removed, and what
-    is undecided, or for which ``ask`` raises CopydError, stays. Raises UnsafeFolderError, OSError.
+    is undecided, or for which ``ask`` raises CopydError, stays. What somebody was removing when he
+    was killed is removed. Raises UnsafeFolderError, OSError.
     """
     return tuple(
         found
         for home in _homes(root, transfer)
         for name in home.names()
-        if name.endswith(PENDING)
         for found in _settle_one(home, name, ask)
     )
 
@@ -55,9 +55,7 @@ def prune(root: Path, transfer: str, *, keep: float, now: float) -> int:
     count = 0
     for home in _homes(root, transfer):
         for name in home.names():
-            if name.endswith(REMOVING):
-                finish_removal(home, name)
-            elif not name.endswith(PENDING) and _is_old(home, name, now - keep):
+            if not name.endswith((PENDING, REMOVING)) and _is_old(home, name, now - keep):
                 remove(home, name, name)
                 count += 1
     return count
@@ -76,6 +74,10 @@ def _homes(root: Path, transfer: str) -> Iterator[Folder]:
 
 
 def _settle_one(home: Folder, name: str, ask: Callable[[Seal], Fate]) -> Iterator[Settled]:
+    if name.endswith(REMOVING):
+        finish_removal(home, name)
+    if not name.endswith(PENDING):
+        return
     with suppress(FileNotFoundError), home.enter(name) as folder, locked(folder, LOCK) as is_free:
         if is_free and home.has(name, folder):
             settled = _judge(home.path.name, folder, name.removesuffix(PENDING), ask)
