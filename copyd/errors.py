@@ -6,3 +6,10 @@ class CopydError(Exception):
 
     Errors of a server stay psycopg's own and are chained (``__cause__``), never translated.
     """
+
+
+class SetupError(CopydError):
+    """What the configuration names cannot be used as it is; its operator has to change something.
+
+    It ends a command with the exit code of a bad configuration.
+    """

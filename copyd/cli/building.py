@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from copyd.config import Config, ConfigError
     from copyd.config import Transfer as Section
     from copyd.transfers.server import Server
-    from copyd.transfers.transfer import Loading, Query, Tables, Transfer
+    from copyd.transfers.transfer import Loading, Query, RejectPolicy, Tables, Transfer
 
 DEFAULT_CONFIG = Path("/etc/copyd/config.toml")
 
@@ -113,6 +113,7 @@ def build(
         minimum_destinations=min(section.minimum_destinations, len(chosen)),
         format=section.format,
         ledger=section.ledger_schema,
+        rejects=_rejects(config, name),
     )
 
 
@@ -192,6 +193,22 @@ def _what(section: Section) -> Tables | Query:
             str(parse_table_name(text)): TableOptions(**dict(each))
             for text, each in section.table.items()
         },
+    )
+
+
+def _rejects(config: Config, name: str) -> RejectPolicy | None:
+    from copyd.transfers.transfer import RejectPolicy
+
+    section = config.transfers[name]
+    if section.on_error == "stop":
+        return None
+    return RejectPolicy(
+        directory=config.reject_directory_of(name),
+        batch_rows=section.batch_rows,
+        batch_size=section.batch_size,
+        max_rejects=section.max_rejects,
+        max_reject_ratio=section.max_reject_ratio,
+        keep=section.keep_rejects,
     )
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from copyd.errors import CopydError
+from copyd.errors import CopydError, SetupError
 
 FAILED = 1
 PARTLY = 3
@@ -21,6 +17,4 @@ OF_LIKENESS = {"equal": 0, "differs": FAILED, "not compared": NOT_COMPARED}
 
 def of_error(error: CopydError) -> int:
     """Return the exit code of a command that ends with `error`."""
-    problems = sys.modules.get("copyd.config.problems")  # who raised that has imported it
-    is_configuration = problems is not None and isinstance(error, problems.ConfigError)
-    return BAD_CONFIGURATION if is_configuration else FAILED
+    return BAD_CONFIGURATION if isinstance(error, SetupError) else FAILED

@@ -21,6 +21,7 @@ from copyd.cli.copy import copy
 from copyd.cli.demo import demo
 from copyd.cli.once import once
 from copyd.cli.plan import plan
+from copyd.cli.rejects import rejects
 from copyd.cli.schema import schema
 from copyd.cli.verify import verify
 from copyd.errors import CopydError
@@ -66,6 +67,7 @@ copyd.add_command(copy)
 copyd.add_command(demo)
 copyd.add_command(once)
 copyd.add_command(plan)
+copyd.add_command(rejects)
 copyd.add_command(schema)
 copyd.add_command(verify)
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from copyd.config import sizes
 from copyd.config.durations import parse
 from copyd.config.values import (
     AbsolutePath,
@@ -24,7 +25,9 @@ from copyd.config.values import (
     Patience,
     Patterns,
     References,
+    Size,
     Statements,
+    StatePath,
     TableName,
     TableText,
     Text,
@@ -34,6 +37,7 @@ from copyd.config.values import (
 Mode = Literal["replace", "append", "merge"]
 ReplaceWith = Literal["delete", "truncate"]
 Triggers = Literal["fire", "skip"]
+OnError = Literal["stop", "resume_next"]
 
 
 class Section(BaseModel):
@@ -195,6 +199,20 @@ class Transfer(Section):
     """The COPY format; auto is binary where types agree and it is safe."""
     ledger_schema: Identifier = "copyd"
     """The schema, at each destination, of the table that records what was loaded."""
+    on_error: OnError = "stop"
+    """A refused row: fails its destination; or is put aside (resume_next), and the rest is loaded."""
+    batch_rows: int = Field(default=250_000, ge=1)
+    """resume_next: a batch is this many rows at most."""
+    batch_size: Size = sizes.parse("20MB")
+    """resume_next: a batch is about this many bytes at most."""
+    max_rejects: int = Field(default=1_000, ge=0)
+    """resume_next: with more rejects than this in a run a destination fails."""
+    max_reject_ratio: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
+    """resume_next: with a larger share of rejects in a run a destination fails."""
+    reject_directory: StatePath = Path("rejects")
+    """The folder of the files of rejects, below the state directory."""
+    keep_rejects: Interval = parse("30d")
+    """How long the files of rejects are kept."""
     table: Mapping[TableText, TableOptions] = Field(default_factory=dict)
     """Options of single tables."""
     destination: Mapping[str, Destination] = Field(default_factory=dict)
@@ -208,6 +226,11 @@ class Transfer(Section):
         """Return how rows get into the tables of `destination`."""
         return self.at(destination).mode or self.mode
 
+    def truncates_at(self, destination: str) -> bool:
+        """Whether the tables of `destination` are truncated."""
+        replace_with = self.at(destination).replace_with or self.replace_with
+        return self.mode_at(destination) == "replace" and replace_with == "truncate"
+
 
 class Config(Section):
     """A whole configuration file."""
@@ -220,3 +243,7 @@ class Config(Section):
     """Clusters that copyd owns, by name."""
     transfers: Mapping[Label, Transfer] = Field(default_factory=dict)
     """Transfers by name."""
+
+    def reject_directory_of(self, transfer: str) -> Path:
+        """Return where the files of rejects of `transfer` are."""
+        return self.daemon.state_directory / self.transfers[transfer].reject_directory

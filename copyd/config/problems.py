@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from copyd.errors import CopydError
+from copyd.errors import SetupError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ _SECRETIVE = re.compile(r"=|://")
 """What a connection string holds, and what no name, duration or other short value does."""
 
 
-class ConfigError(CopydError):
+class ConfigError(SetupError):
     """A configuration file cannot be used; `problems` has one sentence for each error in it."""
 
     def __init__(self, file: Path, problems: Sequence[str]) -> None:

@@ -21,6 +21,8 @@ MODES = ("mode", "destinations", "destination")
 WHAT = ("tables", "query", "into")
 """The keys that say what is copied."""
 INCREMENTAL = {"append", "merge"}
+ONLY_WITH_REJECTS = ("batch_rows", "batch_size", "max_rejects", "max_reject_ratio")
+"""The keys that say how rows are put aside; where old rejects are, and for how long, holds always."""
 
 
 class Subject(NamedTuple):
@@ -189,6 +191,31 @@ def _used_with_mode(subject: Subject) -> Iterator[Problem]:
             yield subject.problem(keys, _only_with({"replace"}, {mode}), "mode", "destination")
 
 
+def _bad_rows(subject: Subject) -> Iterator[Problem]:
+    """What putting rows aside needs, and what is of no use without it."""
+    transfer = subject.transfer
+    if transfer.on_error == "stop":
+        for key in ONLY_WITH_REJECTS:
+            if key in transfer.model_fields_set:
+                text = 'expected it only with on_error "resume_next", got it with "stop"'
+                yield subject.problem((key,), text, "on_error")
+        return
+    if transfer.format == "binary":
+        text = 'expected "auto" or "text" with on_error "resume_next", got "binary"'
+        yield subject.problem(("format",), text, "on_error")
+    for name in transfer.destinations:
+        if transfer.truncates_at(name):
+            own = subject.transfer.at(name).replace_with is not None
+            keys: KeyPath = ("destination", name, "replace_with") if own else ("replace_with",)
+            text = (
+                'expected "delete" with on_error "resume_next", as rows that are frozen load '
+                'whole or not at all, got "truncate"'
+            )
+            yield subject.problem(keys, text, "on_error", *MODES)
+            if not own:
+                return
+
+
 def _only_with(fitting: set[str], modes: set[str]) -> str:
     wanted, got = (" or ".join(map(shown, sorted(each))) for each in (fitting, modes))
     return f"expected it only with mode {wanted}, got it with {got}"
@@ -296,6 +323,7 @@ RULES: tuple[Rule, ...] = (
     _query,
     _schedule,
     _used_with_mode,
+    _bad_rows,
     _bounds,
     _bounded_overlap,
     _table_options,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from copyd.config.durations import spell
+from copyd.config import durations, sizes
 from copyd.config.model import Config
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class _TomlSchema(GenerateJsonSchema):
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         generated = super().default_schema(schema)
-        if schema["schema"].get("serialization", {}).get("function") is spell:
+        spell = schema["schema"].get("serialization", {}).get("function")
+        if spell in {durations.spell, sizes.spell}:
             generated["default"] = spell(schema["default"])
         if generated.get("default", ...) is None:
             del generated["default"]

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from copyd import conninfo
-from copyd.config import durations
+from copyd.config import durations, sizes
 from copyd.config.problems import kind, shown
 from copyd.errors import CopydError
 from copyd.names import Pattern as TablePattern
@@ -84,6 +84,18 @@ def _duration(*, longest: float, may_be_zero: bool = False) -> Callable[[object]
     return read
 
 
+def _size(value: object) -> int:
+    try:
+        size = sizes.parse(value) if isinstance(value, str) else None
+    except ValueError:
+        size = None
+    if size is None:
+        raise _refused(sizes.EXPECTED, value)
+    if not size:
+        raise _refused("a size above zero", value)
+    return size
+
+
 def _overlap(value: object) -> Literal["all"] | timedelta | int:
     if value == "all":
         return "all"
@@ -139,6 +151,16 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return Path(info.context or "/") / _not_blank(value)
 
 
+def _state_path(value: object) -> Path:
+    """Take a path below the state directory, or an absolute one."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected a path, got {kind(value)}")  # noqa: TRY004 - pydantic's rule
+    path = Path(_not_blank(value))
+    if ".." in path.parts or not path.name:
+        raise _refused('a folder below the state directory, without ".."', value)
+    return path
+
+
 def _conninfo(text: SecretStr) -> SecretStr:
     try:
         conninfo.parse(text.get_secret_value())
@@ -164,6 +186,13 @@ Patience = Annotated[
     _DurationSchema,
 ]
 """Seconds to wait for something, or none."""
+Size = Annotated[
+    int,
+    PlainValidator(_size),
+    PlainSerializer(sizes.spell),
+    WithJsonSchema({"type": "string", "pattern": sizes.PATTERN}),
+]
+"""Bytes, more than none."""
 Overlap = Annotated[
     Literal["all"] | timedelta | int,
     PlainValidator(_overlap),
@@ -182,6 +211,8 @@ Label = Annotated[str, AfterValidator(_label), Field(json_schema_extra={"pattern
 """The name of a server, cluster or transfer: a word of metrics, file names and commands."""
 Text = Annotated[str, AfterValidator(_not_blank)]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _TextSchema]
+StatePath = Annotated[Path, PlainValidator(_state_path), _TextSchema]
+"""A folder below the state directory, or an absolute path."""
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 Identifier = Annotated[
     str,

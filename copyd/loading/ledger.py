@@ -183,6 +183,15 @@ class Ledger:
         when one other run has committed since, not when several have. Raises
         psycopg.errors.LockNotAvailable while it cannot be told.
         """
+        return run in self.last_runs(connection, schema, name)
+
+    def last_runs(
+        self, connection: Connection, schema: str, name: str
+    ) -> tuple[str | None, str | None]:
+        """Return the run that loaded this table last, and the one before it, as `settle` asks.
+
+        None where there was none.
+        """
         names = [TableName(schema, name)]
         read = sql.SQL("SELECT run, previous_run FROM {} WHERE (schema, name) IN {}").format(
             self._table, sql.SQL(_WANTED)
@@ -192,7 +201,7 @@ class Ledger:
                 self.hold(connection, names)
                 cursor.execute(read, _arrays(names))
             row = cursor.fetchone()
-        return row is not None and run in row
+        return row or (None, None)
 
     def after_commit_done(
         self, connection: Connection, names: Iterable[TableName], run: str

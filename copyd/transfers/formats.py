@@ -18,16 +18,23 @@ class ChosenFormat(NamedTuple):
 
 
 def choose_format(
-    wanted: Format, types: Sequence[str], refusals: Sequence[str | None]
+    wanted: Format,
+    types: Sequence[str],
+    refusals: Sequence[str | None],
+    *,
+    has_rejects: bool = False,
 ) -> ChosenFormat:
     """Choose between text and binary for columns of these `types`.
 
-    `refusals`: for each destination, why binary cannot be used there. Text is relayed without
+    `refusals`: for each destination, why binary cannot be used there. `has_rejects`: refused rows
+    are put aside, for which a row must be a line. Text is relayed without
     looking at rows and is read by every type, so it is the rule. It writes bytea with two digits
     a byte, which is where binary pays.
     """
     if wanted != "auto":
         return ChosenFormat(wanted, "as configured")
+    if has_rejects:
+        return ChosenFormat("text", "rows that are refused are put aside as lines")
     if "bytea" not in types:
         return ChosenFormat("text", "relayed without looking at rows")
     for refusal in refusals:

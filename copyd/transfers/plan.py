@@ -214,6 +214,7 @@ def _pass(
             transfer.format,
             [column.type for column in scan.columns],
             [each.binary_refusal(scan.reading) for each in group],
+            has_rejects=transfer.rejects is not None,
         )
         script.execute(copy_out(scan, snapshot, format_=format_.name))
         for rehearsal in group:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
+    from pathlib import Path
 
     from copyd.copyman import LinkName
     from copyd.transfers.server import Server
@@ -91,6 +92,23 @@ class Reintroduce:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RejectPolicy:
+    """How rows that a destination refuses are put aside.
+
+    A batch closes on ``batch_rows`` or on ``batch_size`` bytes. Beyond ``max_rejects``, or beyond
+    ``max_reject_ratio`` of the rows read, a destination fails. ``directory`` is where the files of
+    rejects are, and ``keep`` for how many seconds.
+    """
+
+    directory: Path
+    batch_rows: int = 250_000
+    batch_size: int = 20 * 1024 * 1024
+    max_rejects: int = 1_000
+    max_reject_ratio: float = 0.01
+    keep: float = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
     """One fan-out; the keys of a ``[transfers.NAME]`` section have the same names.
 
@@ -98,7 +116,8 @@ class Transfer:
     ``max_wait``: how long, per pass, one destination may hold the others back; None: until it
     stalls, and then it is dropped at once.
     ``answer_timeout``: what a server may think over: the source before it sends more, a
-    destination its verdict. ``ledger``: the schema of the ledger; None keeps none.
+    destination its verdict. ``ledger``: the schema of the ledger; None keeps none. ``rejects``:
+    how refused rows are put aside; None: a refused row fails its destination.
     """
 
     name: str
@@ -122,3 +141,4 @@ class Transfer:
     format: Format = "auto"
     link: LinkName = "auto"
     ledger: str | None = "copyd"
+    rejects: RejectPolicy | None = None

@@ -19,6 +19,7 @@ from copyd.transfers.transfer import (
     Loading,
     Query,
     Reintroduce,
+    RejectPolicy,
     Replica,
     TableOptions,
     Tables,
@@ -120,6 +121,36 @@ def test_everything_that_is_said_arrives(tmp_path: Path) -> None:
         reintroduce=Reintroduce(attempts=7, backoff=0.008, max_backoff=9.0),
         format="binary",
         ledger="mine",
+    )
+
+
+def test_how_rows_are_put_aside_arrives(tmp_path: Path) -> None:
+    text = """
+    tables = ["s.x"]
+    on_error = "resume_next"
+    batch_rows = 7
+    batch_size = "8kB"
+    max_rejects = 9
+    max_reject_ratio = 0.5
+    reject_directory = "bad"
+    keep_rejects = "2d"
+    [daemon]
+    state_directory = "state"
+    """
+    assert build(loaded(tmp_path, HEAD + text), "t").rejects == RejectPolicy(
+        directory=tmp_path / "state/bad",
+        batch_rows=7,
+        batch_size=8192,
+        max_rejects=9,
+        max_reject_ratio=0.5,
+        keep=172_800.0,
+    )
+
+
+def test_the_defaults_of_putting_rows_aside_are_the_same(tmp_path: Path) -> None:
+    config = loaded(tmp_path, f'{HEAD}tables = ["s.x"]\non_error = "resume_next"\n')
+    assert build(config, "t").rejects == RejectPolicy(
+        directory=config.daemon.state_directory / "rejects"
     )
 
 

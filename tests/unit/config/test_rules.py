@@ -33,6 +33,11 @@ TABLES = f'{ENDS}tables = ["s.x", "s.y", "w.*"]\n'
 QUERY = f'{ENDS}query = "SELECT 1 AS n"\ninto = "s.q"\n'
 MERGE = 'mode = "merge"\n'
 APPEND = 'mode = "append"\n'
+RESUME = 'on_error = "resume_next"\n'
+ONLY_DELETE = (
+    'expected "delete" with on_error "resume_next", as rows that are frozen load whole or not at '
+    'all, got "truncate"'
+)
 ONLY_REPLACE = 'expected it only with mode "replace", got it with'
 ONLY_INCREMENTAL = 'expected it only with mode "append" or "merge", got it with "replace"'
 
@@ -56,6 +61,16 @@ ONLY_INCREMENTAL = 'expected it only with mode "append" or "merge", got it with 
         "[transfers.t.destination.b]\ntables = { 's.x' = 's.y', 's.y' = 's.x' }\n",
         "[transfers.t.destination.b]\ntables = { 'w.a' = 'w.b' }\n",
         'reintroduce = { attempts = 0, backoff = "0s", max_backoff = "0s" }\n',
+        f'{RESUME}batch_rows = 1\nbatch_size = "1kB"\nmax_rejects = 0\nmax_reject_ratio = 1\n',
+        f'{RESUME}format = "text"\n',
+        # Old rejects are still there when rows are not put aside any more.
+        'reject_directory = "r"\nkeep_rejects = "1d"\n',
+        # What is truncated nowhere may say so.
+        f'{RESUME}{MERGE}[transfers.t.destination.b]\nmode = "replace"\n',
+        (
+            f'{RESUME}replace_with = "truncate"\n[transfers.t.destination.b]\nreplace_with = "delete"\n'
+            '[transfers.t.destination.c]\nmode = "merge"\n'
+        ),
     ],
 )
 def test_what_goes_together_is_taken(loaded: Loaded, text: str) -> None:
@@ -134,6 +149,27 @@ def test_a_bound_is_taken_where_every_table_has_a_cursor(loaded: Loaded, text: s
         (
             "[transfers.t.table.'s.x']\ncolumns = ['v', 'w', 'V']\n",
             "table.'s.x'.columns[2]: expected each column once, got v again",
+        ),
+        *(
+            (
+                f"{line}\n",
+                f'{line.split()[0]}: expected it only with on_error "resume_next", got it with "stop"',
+            )
+            for line in (
+                "batch_rows = 250000",
+                'batch_size = "20MB"',
+                "max_rejects = 1",
+                "max_reject_ratio = 1",
+            )
+        ),
+        (
+            f'{RESUME}format = "binary"\n',
+            'format: expected "auto" or "text" with on_error "resume_next", got "binary"',
+        ),
+        (f'{RESUME}replace_with = "truncate"\n', f"replace_with: {ONLY_DELETE}"),
+        (
+            f'{RESUME}[transfers.t.destination.c]\nreplace_with = "truncate"\n',
+            f"destination.c.replace_with: {ONLY_DELETE}",
         ),
         (f"{MERGE}key = ['id', 'id']\n", "key[1]: expected each column once, got id again"),
         (

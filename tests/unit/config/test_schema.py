@@ -51,5 +51,14 @@ def test_a_duration_is_a_string_with_a_pattern_and_a_default_as_one_writes_it(
     assert parse(deadline["default"]) == 1_800
 
 
+def test_a_size_is_a_string_with_a_pattern_and_a_default_as_one_writes_it(
+    schema: dict[str, Any],
+) -> None:
+    size = schema["$defs"]["Transfer"]["properties"]["batch_size"]
+    assert size["type"] == "string"
+    assert size["default"] == "20MB"
+    assert re.search(size["pattern"], size["default"])
+
+
 def test_a_connection_string_is_marked_as_a_secret(schema: dict[str, Any]) -> None:
     assert schema["$defs"]["Server"]["properties"]["conninfo"]["format"] == "password"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,9 @@ SERVERS = '[servers.a]\nconninfo = "host=a"\n[servers.b]\nconninfo = "host=b"\n'
 TRANSFER = f'{SERVERS}[transfers.t]\nsource = "a"\ndestinations = ["b"]\ntables = ["s.*"]\n'
 MERGE = f'{TRANSFER}mode = "merge"\n'
 DURATION = 'a duration such as "500ms", "30s", "5m", "24h" or "7d"'
+SIZE = 'a size such as "512kB", "20MB" or "1GB"'
+BELOW = 'a folder below the state directory, without ".."'
+ON_ERROR = 'on_error: expected "stop" or "resume_next", got "resume"; did you mean "resume_next"?'
 WAITS = ["deadline", "prepare_timeout", "stall_timeout", "answer_timeout", "lock_timeout"]
 PATTERN = "a table or pattern such as sales.orders or sales.*"
 LABEL = (
@@ -41,6 +45,28 @@ def test_every_default_is_the_documented_one(loaded: Loaded) -> None:
     assert (transfer.before, transfer.after, transfer.after_commit) == ((), (), ())
     assert (transfer.analyze, transfer.format, transfer.ledger_schema) == (True, "auto", "copyd")
     assert (transfer.every, transfer.cron, transfer.key, transfer.cursor) == (None,) * 4
+    assert (transfer.on_error, transfer.batch_rows, transfer.batch_size) == (
+        "stop",
+        250_000,
+        20 * 1024 * 1024,
+    )
+    assert (transfer.max_rejects, transfer.max_reject_ratio) == (1_000, 0.01)
+    assert (transfer.reject_directory, transfer.keep_rejects) == (Path("rejects"), 30 * 86_400)
+
+
+@pytest.mark.parametrize(
+    ("written", "folder"),
+    [
+        ("bad", "/var/lib/copyd/bad"),
+        ("a/b", "/var/lib/copyd/a/b"),
+        ("/srv/rejects", "/srv/rejects"),
+    ],
+)
+def test_files_of_rejects_go_below_the_state_directory(
+    loaded: Loaded, written: str, folder: str
+) -> None:
+    config = loaded(f'{TRANSFER}reject_directory = "{written}"\n')
+    assert config.reject_directory_of("t") == Path(folder)
 
 
 def test_names_are_read_as_sql(loaded: Loaded) -> None:
@@ -102,6 +128,16 @@ def test_a_whole_number_is_a_share_too(loaded: Loaded) -> None:
         ("cron = 5", 'cron: expected a cron expression such as "*/5 * * * *", got 5'),
         ('analyze = "yes"', 'analyze: expected true or false, got "yes"'),
         ("analyze = 1", "analyze: expected true or false, got 1"),
+        ("max_reject_ratio = 1.1", "max_reject_ratio: expected at most 1, got 1.1"),
+        ("max_rejects = -1", "max_rejects: expected at least 0, got -1"),
+        ("batch_rows = 0", "batch_rows: expected at least 1, got 0"),
+        ("batch_size = 20", f"batch_size: expected {SIZE}, got 20"),
+        ('batch_size = "20mb"', f'batch_size: expected {SIZE}, got "20mb"'),
+        ('batch_size = "0kB"', 'batch_size: expected a size above zero, got "0kB"'),
+        ('on_error = "resume"', ON_ERROR),
+        ("reject_directory = 1", "reject_directory: expected a path, got a number"),
+        ('reject_directory = "a/../b"', f'reject_directory: expected {BELOW}, got "a/../b"'),
+        ('reject_directory = "."', f'reject_directory: expected {BELOW}, got "."'),
         ("max_shrink = 1.1", "max_shrink: expected at most 1, got 1.1"),
         ("max_shrink = -0.1", "max_shrink: expected at least 0.0, got -0.1"),
         ("max_shrink = nan", "max_shrink: expected a finite number, got nan"),

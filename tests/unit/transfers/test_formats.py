@@ -27,3 +27,8 @@ def test_the_reason_for_text_is_the_destinations_own() -> None:
 @pytest.mark.parametrize("wanted", ["text", "binary", "csv"])
 def test_what_is_configured_is_used(wanted: str) -> None:
     assert choose_format(wanted, ["bytea"], ["no"]).name == wanted  # type: ignore[arg-type]
+
+
+def test_rows_that_are_put_aside_are_lines_of_text() -> None:
+    chosen = choose_format("auto", ["bytea"], [None], has_rejects=True)
+    assert chosen == ("text", "rows that are refused are put aside as lines")

@@ -1,0 +1,118 @@
+"""``copyd rejects``: the rows that destinations refused, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from copyd.cli.building import choose, config_option, destination_option, open_config
+from copyd.cli.console import deliver, make_console, say
+from copyd.errors import CopydError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from copyd.loading.rejects import KeptTable
+
+
+@click.group()
+def rejects() -> None:
+    """Look at rows that were put aside (on_error = "resume_next")."""
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what both of them take."""
+    for add in (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
+        click.option("--run", "run", metavar="RUN", help="Only this run; its beginning is enough."),
+        destination_option("Show"),
+        config_option,
+        click.argument("name", metavar="TRANSFER"),
+    ):
+        command = add(command)
+    return command
+
+
+@rejects.command("list", short_help="A line for each table of each run.")
+@_options
+def list_(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json: bool) -> None:
+    """Count the rejects of TRANSFER, for each run, destination and table, by SQLSTATE.
+
+    Pending are those of a run that is still going, and those of which it is not known yet whether
+    they were committed.
+
+    Exit codes: 0 also where there are none, 1 the files cannot be read, 2 wrong usage, 78 bad
+    configuration, 130 interrupted, 143 ended by SIGTERM.
+    """
+    from copyd.observe import rejected
+
+    _, found = _find(name, path, only, run)
+    if as_json:
+        say(rejected.as_json(map(rejected.table_document, found)))
+    elif found:
+        console = make_console()
+        deliver(lambda: console.print(rejected.table(found)))
+    else:
+        say(f"transfer {name} has no rejects")
+
+
+@rejects.command(short_help="The rows and their reasons.")
+@_options
+def show(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json: bool) -> None:
+    """Show the rejects of TRANSFER: each row as it was received, and what the server said.
+
+    Characters that a terminal would obey are escaped. The files have the rows as they are.
+
+    Exit codes: as those of list.
+    """
+    from copyd.loading.rejects import rows
+    from copyd.observe import rejected
+
+    root, found = _find(name, path, only, run)
+    try:
+        if as_json:
+            documents = [
+                rejected.row_document(each, row) for each in found for row in rows(root, each)
+            ]
+            say(rejected.as_json(documents))
+            return
+        told = (line for each in found for line in rejected.lines(each, rows(root, each)))
+        first = next(told, None)
+        if first is None:
+            say(f"transfer {name} has no rejects")
+            return
+        text = "\n".join([first, *told])
+    except OSError as error:
+        raise _unreadable(root, error) from error
+    say(text)
+
+
+def _find(
+    name: str, path: Path, only: Sequence[str], run: str | None
+) -> tuple[Path, list[KeptTable]]:
+    """Return where rejects are, and those that are asked for.
+
+    Raises click.UsageError where there is no such transfer, destination or run.
+    """
+    from copyd.loading.rejects import kept
+
+    config = open_config(path)
+    choose(config, name, only)
+    root = config.reject_directory_of(name)
+    try:
+        found = [each for each in kept(root, name) if not only or each.destination in only]
+    except OSError as error:
+        raise _unreadable(root, error) from error
+    if run is None:
+        return root, found
+    runs = {each.run for each in found if each.run.startswith(run)}
+    if len(runs) != 1:
+        which = "no run that begins" if not runs else f"{len(runs)} runs that begin"
+        raise click.UsageError(f"transfer {name} has rejects of {which} with {run}")
+    return root, [each for each in found if each.run in runs]
+
+
+def _unreadable(root: Path, error: OSError) -> CopydError:
+    return CopydError(f"rejects below {root} cannot be read: {error.strerror}")

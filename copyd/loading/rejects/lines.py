@@ -1,0 +1,102 @@
+"""What the files of rejects say of a row; pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from copyd.copyman.refusal import Reject
+    from copyd.names import TableName
+
+
+def of_log(reject: Reject) -> bytes:
+    """Return what the server said in full, as psql shows it, with an empty line behind it."""
+    refusal = reject.refusal
+    said = {
+        "DETAIL": refusal.detail,
+        "HINT": refusal.hint,
+        "CONTEXT": refusal.context,
+        "COLUMN NAME": refusal.column,
+        "CONSTRAINT NAME": refusal.constraint,
+    }
+    lines = [
+        f"row {reject.ordinal}, batch {reject.batch}",
+        f"ERROR:  {refusal.sqlstate}: {_indented(refusal.message)}",
+        *(f"{word}:  {_indented(text)}" for word, text in said.items() if text is not None),
+    ]
+    return ("\n".join(lines) + "\n\n").encode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a row: a line of ``.jsonl``, key by key.
+
+    ``ordinal`` counts the rows of its table's scan from 1, ``batch`` the batches. ``offset`` and
+    ``length`` say where in ``.dat`` the row is, its newline included.
+    """
+
+    schema: str
+    table: str
+    ordinal: int
+    batch: int
+    sqlstate: str
+    message: str
+    detail: str | None
+    hint: str | None
+    context: str | None
+    constraint: str | None
+    column: str | None
+    offset: int
+    length: int
+
+    @classmethod
+    def of(cls, table: TableName, reject: Reject, *, offset: int) -> Facts:
+        """Return those of a row at `offset`."""
+        refusal = reject.refusal
+        return cls(
+            schema=table.schema,
+            table=table.name,
+            ordinal=reject.ordinal,
+            batch=reject.batch,
+            sqlstate=refusal.sqlstate,
+            message=refusal.message,
+            detail=refusal.detail,
+            hint=refusal.hint,
+            context=refusal.context,
+            constraint=refusal.constraint,
+            column=refusal.column,
+            offset=offset,
+            length=len(reject.row),
+        )
+
+    @classmethod
+    def parse(cls, line: bytes) -> Facts:
+        """Read a line; raises ValueError or TypeError where it is none of ours."""
+        return cls(**json.loads(line))
+
+    def line(self) -> bytes:
+        """Write a line, in ASCII."""
+        return json.dumps({name: getattr(self, name) for name in _NAMES}).encode() + b"\n"
+
+
+_NAMES = tuple(each.name for each in fields(Facts))
+
+
+def harmless(text: str, *, keep: str = "") -> str:
+    """Return `text` so that no terminal obeys it; characters of `keep` stay as they are."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in keep else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    if number > 0xFFFF:
+        return f"\\U{number:08x}"
+    return f"\\x{number:02x}" if number <= 0xFF else f"\\u{number:04x}"
+
+
+def _indented(text: str) -> str:
+    return harmless(text, keep="\n\t").replace("\n", "\n\t")

@@ -1,0 +1,165 @@
+"""Rejects that were kept, as they stand in their files; nothing here writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from copyd.errors import CopydError
+from copyd.loading.rejects.folders import Folder, look_into_root
+from copyd.loading.rejects.lines import Facts
+from copyd.loading.rejects.naming import PENDING, REMOVING, decode, encode, encode_table
+from copyd.loading.rejects.sealing import Seal, SealBrokenError, read_seal
+from copyd.names import TableName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+_FACTS = ".jsonl"
+_DATA = ".dat"
+
+
+class Standing(Enum):
+    """``pending``: its run is still going, or nobody knows yet whether it was committed."""
+
+    PUBLISHED = "published"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTable:
+    """The rejects of one table in one run; ``reasons`` are counted by SQLSTATE, the most first.
+
+    ``sealed_at`` is Unix time shortly before COMMIT, ``statement`` the COPY that loads them again;
+    None before there was one. ``data`` is the file of the rows.
+    """
+
+    transfer: str
+    destination: str
+    run: str
+    table: TableName
+    standing: Standing
+    sealed_at: float | None
+    reasons: Mapping[str, int]
+    statement: str | None
+    data: Path
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return sum(self.reasons.values())
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRow:
+    """A row as it was received, with its newline; None where that is not written yet."""
+
+    facts: Facts
+    row: bytes | None
+
+
+def kept(root: Path, transfer: str) -> Iterator[KeptTable]:
+    """Yield the rejects of `transfer`: by destination, the oldest run first, then by table.
+
+    Raises CopydError where a link is in the way or a file is not copyd's, OSError where one cannot
+    be read.
+    """
+    for home in _homes(root, encode(transfer)):
+        runs = [found for name in home.names() for found in _of_run(home, name, transfer)]
+        yield from sorted(runs, key=lambda each: (each.sealed_at or float("inf"), each.run))
+
+
+def rows(root: Path, of: KeptTable) -> Iterator[KeptRow]:
+    """Yield the rejects of a table in the order in which they were refused; raises as `kept`."""
+    run = of.data.parent
+    for home in _homes(root, encode(of.transfer), only=run.parent.name):
+        with suppress(FileNotFoundError), _enter(home, run.name) as folder:
+            yield from _rows(folder, of.data.stem)
+
+
+def _rows(folder: Folder, stem: str) -> Iterator[KeptRow]:
+    with folder.open(f"{stem}{_DATA}") as data:
+        for facts in _facts(folder, stem):
+            data.seek(facts.offset)
+            row = data.read(facts.length)
+            yield KeptRow(facts, row if len(row) == facts.length else None)
+
+
+def _homes(root: Path, transfer: str, only: str | None = None) -> Iterator[Folder]:
+    """Yield the folders of the destinations, or of the one whose folder is called `only`."""
+    opened = look_into_root(root)
+    if opened is None:
+        return
+    with opened, suppress(FileNotFoundError), _enter(opened, transfer) as folder:
+        for name in folder.names():
+            if only in {None, name} and not folder.has_file(name):
+                with _enter(folder, name) as home:
+                    yield home
+
+
+def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
+    """Yield the tables of a run; what is removed meanwhile, or is no run, has none."""
+    if name.endswith(REMOVING) or home.has_file(name):
+        return
+    standing = Standing.PENDING if name.endswith(PENDING) else Standing.PUBLISHED
+    with suppress(FileNotFoundError), _enter(home, name) as folder:
+        seal = _seal_of(folder, transfer)
+        told = {encode_table(*each.table): each.statement for each in seal.tables}
+        for file in folder.names():
+            stem = file.removesuffix(_FACTS)
+            found = _counted(folder, stem) if stem != file else None
+            if found is not None:
+                table, reasons = found
+                yield KeptTable(
+                    transfer=transfer,
+                    destination=seal.destination,
+                    run=seal.run,
+                    table=table,
+                    standing=standing,
+                    sealed_at=seal.sealed_at or None,
+                    reasons=reasons,
+                    statement=told.get(stem),
+                    data=folder.path / f"{stem}{_DATA}",
+                )
+
+
+def _seal_of(folder: Folder, transfer: str) -> Seal:
+    """Return whose rejects they are; by the names of folders where nothing else says so."""
+    seal = None
+    with suppress(SealBrokenError):
+        seal = read_seal(folder)
+    if seal is not None:
+        return seal
+    destination, run = folder.path.parent.name, folder.path.name.removesuffix(PENDING)
+    return Seal(transfer, decode(destination) or destination, decode(run) or run, "", (), 0.0)
+
+
+def _counted(folder: Folder, stem: str) -> tuple[TableName, Mapping[str, int]] | None:
+    """Return the table and the reasons; None where nothing is written yet."""
+    reasons = Counter[str]()
+    table = None
+    for facts in _facts(folder, stem):
+        table = TableName(facts.schema, facts.table)
+        reasons[facts.sqlstate] += 1
+    return None if table is None else (table, dict(reasons.most_common()))
+
+
+def _facts(folder: Folder, stem: str) -> Iterator[Facts]:
+    """Yield the lines of a ``.jsonl``; the last one of a run that is still going may be cut off."""
+    with folder.open(f"{stem}{_FACTS}") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                try:
+                    facts = Facts.parse(line)
+                except (ValueError, TypeError):
+                    text = f"{folder.path / stem}{_FACTS} is not as copyd wrote it"
+                    raise CopydError(text) from None
+                yield facts
+
+
+def _enter(folder: Folder, name: str) -> Folder:
+    return folder.enter(name, may_be_anybodys=True)

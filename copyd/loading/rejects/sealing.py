@@ -1,0 +1,119 @@
+"""What tells later whether a run was committed: a small file in its folder, synced before COMMIT.
+
+It stays there: it says whose rejects these are, and how they are loaded again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from copyd.errors import CopydError
+from copyd.names import TableName, quote
+
+if TYPE_CHECKING:
+    from copyd.loading.rejects.folders import Folder
+
+RUN_FILE = "run.json"
+LOCK = "lock"
+_NEW = "run.json.new"
+_VERSION = 1
+OWN_FILES = frozenset({RUN_FILE, LOCK, _NEW})
+
+
+class SealBrokenError(CopydError):
+    """The file that tells whose rejects these are cannot be read."""
+
+
+class Fate(Enum):
+    """What became of a run's COMMIT at a destination. ``undecided``: nobody can say yet."""
+
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTable:
+    """A table of the destination that the run loads.
+
+    ``columns`` are those of the rows, in their order; ``previous_run`` is what the ledger's row
+    said when the run claimed it, None where nothing was ever committed.
+    """
+
+    schema: str
+    name: str
+    columns: tuple[str, ...]
+    previous_run: str | None
+
+    @property
+    def table(self) -> TableName:
+        """Its name."""
+        return TableName(self.schema, self.name)
+
+    @property
+    def statement(self) -> str:
+        """The COPY that takes its rejects as they stand in their file."""
+        columns = f" ({', '.join(map(quote, self.columns))})" if self.columns else ""
+        return f"COPY {self.table}{columns} FROM STDIN WITH (ENCODING 'UTF8')"
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Whose rejects these are, and how to ask the ledger, in the schema ``ledger``, about them.
+
+    ``sealed_at`` is Unix time, shortly before COMMIT.
+    """
+
+    transfer: str
+    destination: str
+    run: str
+    ledger: str
+    tables: tuple[LoadedTable, ...]
+    sealed_at: float
+
+    def fate(self, table: LoadedTable, last: tuple[str | None, str | None]) -> Fate:
+        """Decide from `last`, what `Ledger.last_runs` says of the table.
+
+        That can be done while one other run has committed since, not longer.
+        """
+        run, previous = last
+        if self.run in (run, previous):
+            return Fate.COMMITTED
+        is_next = run is not None and previous == table.previous_run
+        return Fate.ROLLED_BACK if run == table.previous_run or is_next else Fate.UNDECIDED
+
+
+def write_seal(folder: Folder, seal: Seal) -> None:
+    """Write the file at once or not at all, and sync it; raises OSError."""
+    folder.unlink(_NEW)
+    with os.fdopen(folder.create(_NEW), "wb") as file:
+        file.write(json.dumps({"version": _VERSION, **asdict(seal)}, indent=1).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    folder.rename(_NEW, RUN_FILE)
+    folder.sync()
+
+
+def read_seal(folder: Folder) -> Seal | None:
+    """Read the file; None where there is none: whoever wrote rejects there never sent COMMIT.
+
+    Raises SealBrokenError where it is not as it was written.
+    """
+    try:
+        with folder.open(RUN_FILE) as file:
+            found = json.loads(file.read())
+        if found.pop("version") != _VERSION:
+            raise SealBrokenError(f"{folder.path / RUN_FILE} is of another version of copyd")
+        tables = [
+            LoadedTable(**{**each, "columns": tuple(each["columns"])}) for each in found["tables"]
+        ]
+        return Seal(**{**found, "tables": tuple(tables)})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        text = f"{folder.path / RUN_FILE} cannot be read: {type(error).__name__}"
+        raise SealBrokenError(text) from error

@@ -1,0 +1,286 @@
+"""The rejects of one try at one destination: written as they come, kept only if it commits."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from copyd.errors import CopydError
+from copyd.loading.rejects import lines
+from copyd.loading.rejects.folders import Folder, open_root
+from copyd.loading.rejects.naming import PENDING, SUFFIXES, encode, encode_table
+from copyd.loading.rejects.removal import remove
+from copyd.loading.rejects.sealing import LOCK, LoadedTable, Seal, read_seal, write_seal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from copyd.copyman.refusal import Reject
+    from copyd.names import TableName
+
+_BUFFER = 64 * 1024
+_TRIES = 10
+"""How often a folder is made anew that somebody took for a dead run's, in the moment before its
+lock was held."""
+
+
+class RejectsNotKeptError(CopydError):
+    """Rejects could not be written: whoever would commit without them must not."""
+
+
+class RejectFiles:
+    """The files of one try; the folder is made with the first reject, and the try holds its lock.
+
+    `add`, then `seal` before COMMIT, then `publish`, or `discard` where it was rolled back, or
+    `close` where nobody knows: the ledger tells later (see `settle`). One thread at a time.
+    Without a reject none of them does anything.
+    """
+
+    def __init__(self, root: Path, *, transfer: str, destination: str, run: str) -> None:
+        self.rows = 0
+        self._root = root
+        self._transfer = transfer
+        self._destination = destination
+        self._run = run
+        self._kept: _Kept | None = None
+        self._table: _TableFiles | None = None
+        self._sizes: dict[TableName, int] = {}
+        self._is_sealed = False
+        self._is_broken = False
+
+    @property
+    def path(self) -> Path:
+        """Where the files are once they are published."""
+        here = self._root / encode(self._transfer) / encode(self._destination)
+        return here / encode(self._run)
+
+    def add(self, table: TableName, reject: Reject) -> None:
+        """Write a row that `table` of the destination refused.
+
+        Raises RejectsNotKeptError where it cannot be written, UnsafeFolderError where others could
+        read it.
+        """
+        if self._is_sealed:
+            raise RuntimeError("rejects were sealed already")
+        with self._explained():
+            self._files_of(table).add(reject)
+        self.rows += 1
+
+    def seal(self, *, ledger: str, tables: Sequence[LoadedTable], now: float) -> None:
+        """Sync everything, and write down what the ledger, in that schema, is to be asked.
+
+        Once more does no harm. Raises RejectsNotKeptError: then do not send COMMIT.
+        """
+        kept = self._kept
+        if not tables:
+            raise ValueError("the ledger is asked about at least one table")
+        if self._is_broken:
+            raise RejectsNotKeptError(f"the rejects of {self.path} are not whole")
+        if kept is None:
+            return
+        seal = Seal(self._transfer, self._destination, self._run, ledger, tuple(tables), now)
+        with self._explained():
+            self._close_table()
+            write_seal(kept.folder, seal)
+            for above in kept.above:
+                above.sync()
+        self._is_sealed = True
+
+    def publish(self) -> None:
+        """Give the folder its name without ``.pending``, after COMMIT.
+
+        Raises RejectsNotKeptError; what fails here is made good by the next `settle`.
+        """
+        kept = self._kept
+        if kept is None:
+            return
+        if not self._is_sealed:
+            raise RuntimeError("rejects are sealed before they are published")
+        with self._explained():
+            if kept.home.has(kept.pending, kept.folder):
+                kept.home.rename(kept.pending, encode(self._run))
+                kept.home.sync()
+                kept.folder.unlink(LOCK)
+            elif not kept.home.has(encode(self._run), kept.folder):
+                raise RejectsNotKeptError(f"somebody removed {kept.folder.path}")
+        self.close()
+
+    def discard(self) -> None:
+        """Remove the folder, after a rollback; what cannot be removed the next `settle` removes."""
+        kept, self._is_broken = self._kept, True
+        if kept is None:
+            return
+        with suppress(OSError, CopydError):
+            if kept.home.has(kept.pending, kept.folder):
+                remove(kept.home, kept.pending, encode(self._run))
+        self.close()
+
+    def close(self) -> None:
+        """Let go of everything, and leave it as it is."""
+        if self._table is not None:
+            self._table.abandon()
+            self._table = None
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn what the system says into one sentence; after that nothing here is whole."""
+        try:
+            yield
+        except OSError as error:
+            self._is_broken = True
+            # A full disk is no lost connection: without a cause nobody takes it for one.
+            reason = error.strerror or type(error).__name__
+            text = f"rejects cannot be written to {self.path}: {reason}"
+            raise RejectsNotKeptError(text) from None
+        except BaseException:
+            self._is_broken = True
+            raise
+
+    def _files_of(self, table: TableName) -> _TableFiles:
+        """Return the files of `table`, those of one table being open at a time."""
+        if self._table is not None and self._table.name == table:
+            return self._table
+        if self._kept is None:
+            self._kept = self._make()
+        self._close_table()
+        self._table = _TableFiles(self._kept.folder, table, self._sizes.get(table))
+        return self._table
+
+    def _close_table(self) -> None:
+        if self._table is not None:
+            self._sizes[self._table.name] = self._table.data.size
+            self._table.close()
+            self._table = None
+
+    def _make(self) -> _Kept:
+        """Make the folder, and hold its lock; raises OSError, UnsafeFolderError."""
+        for _ in range(_TRIES):
+            made = self._try_to_make()
+            if made is not None:
+                return made
+        raise RejectsNotKeptError(f"{self.path}{PENDING} is removed again and again by others")
+
+    def _try_to_make(self) -> _Kept | None:
+        pending = f"{encode(self._run)}{PENDING}"
+        with ExitStack() as stack:
+            root = open_root(self._root, makes=True)
+            if root is None:
+                return None  # somebody removed it just now
+            stack.enter_context(root)
+            transfer = stack.enter_context(root.make(encode(self._transfer)))
+            home = stack.enter_context(transfer.make(encode(self._destination)))
+            try:
+                home.make_new(pending)
+            except FileExistsError:
+                _remove_earlier(home, pending, encode(self._run))
+                return None
+            try:
+                folder = stack.enter_context(home.enter(pending))
+                lock = folder.lock(LOCK)
+            except FileNotFoundError:
+                return None
+            if lock is None:
+                return None
+            stack.callback(os.close, lock)
+            if not home.has(pending, folder):
+                return None
+            return _Kept(pending, folder, home, (home, transfer, root), stack.pop_all())
+
+
+class _Kept(NamedTuple):
+    """The folder of a try, those around it from the inside, and what closes them."""
+
+    pending: str
+    folder: Folder
+    home: Folder
+    above: tuple[Folder, ...]
+    held: ExitStack
+
+    def close(self) -> None:
+        """Let go of all of them, the lock included."""
+        self.held.close()
+
+
+class _TableFiles:
+    """The three files of one table; ``data_size``: where they go on, None where they are new."""
+
+    def __init__(self, folder: Folder, name: TableName, data_size: int | None) -> None:
+        self.name = name
+        stem = encode_table(*name)
+        is_new = data_size is None
+        with ExitStack() as stack:
+            opened = []
+            for suffix in SUFFIXES:
+                make = folder.create if is_new else folder.reopen
+                opened.append(_Appender(make(f"{stem}{suffix}"), data_size or 0))
+                stack.callback(opened[-1].abandon)
+            self.data, self._log, self._facts = opened
+            stack.pop_all()
+
+    def add(self, reject: Reject) -> None:
+        """Write a row to each of them; raises OSError."""
+        facts = lines.Facts.of(self.name, reject, offset=self.data.size)
+        self.data.write(reject.row)
+        self._log.write(lines.of_log(reject))
+        self._facts.write(facts.line())
+
+    def close(self) -> None:
+        """Sync and close them; raises OSError."""
+        for file in (self.data, self._log, self._facts):
+            file.sync()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Close them, whatever is still to be written."""
+        for file in (self.data, self._log, self._facts):
+            file.abandon()
+
+
+class _Appender:
+    """A file that grows, ``size`` bytes long; what is written may stay in memory until `sync`."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.size = size
+        self._descriptor = descriptor
+        self._waiting = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Write behind the end; raises OSError."""
+        self._waiting += data
+        self.size += len(data)
+        if len(self._waiting) >= _BUFFER:
+            self._flush()
+
+    def sync(self) -> None:
+        """See that all of it survives a crash; raises OSError."""
+        self._flush()
+        os.fsync(self._descriptor)
+
+    def abandon(self) -> None:
+        """Close it, once."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _flush(self) -> None:
+        with memoryview(self._waiting) as left:
+            done = 0
+            while done < len(left):
+                done += os.write(self._descriptor, left[done:])
+        self._waiting.clear()
+
+
+def _remove_earlier(home: Folder, pending: str, run: str) -> None:
+    """Remove what an earlier try of this run left; raises where it may have been committed."""
+    with suppress(FileNotFoundError), home.enter(pending) as earlier:
+        if read_seal(earlier) is not None:
+            raise RejectsNotKeptError(
+                f"{earlier.path} holds rejects of this run of which nobody knows yet whether they "
+                "were committed"
+            )
+        remove(home, pending, run)
