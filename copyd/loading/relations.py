@@ -104,6 +104,12 @@ SELECT i.indrelid::bigint, k.columns, k.schemas, k.operators, i.indisprimary
 """
 # A partition's foreign keys count as its root's where the root is asked for. Those that a key of
 # the root has brought to its partitions say nothing new.
+_DEFERRABLE = """
+SELECT DISTINCT n.nspname, k.conname
+  FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n
+    ON n.oid OPERATOR(pg_catalog.=) k.connamespace
+ WHERE k.conrelid OPERATOR(pg_catalog.=) %(oid)s AND k.condeferrable
+"""
 _FOREIGN_KEYS = """
 WITH asked AS (SELECT o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o),
      member AS (
@@ -290,6 +296,12 @@ def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKe
         )
         for child, parent, action, is_deferrable, name, child_name in rows
     )
+
+
+def deferrable_constraints(connection: Connection, oid: int) -> tuple[sql.Identifier, ...]:
+    """Return the names of the constraints of a table whose check may wait for the COMMIT."""
+    rows = connection.execute(_DEFERRABLE, {"oid": oid}).fetchall()
+    return tuple(sql.Identifier(schema, name) for schema, name in rows)
 
 
 def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:

@@ -91,6 +91,53 @@ def analyze_keys(target: Target) -> sql.Composed:
     return _analyze(_key_stage(target), target)
 
 
+def number_rows(target: Target, trial: Target) -> tuple[sql.Composed, ...]:
+    """Number the staged rows from 0 as they came, and stage nothing, but the same keys, for `trial`."""
+    number = sql.SQL(
+        "CREATE TEMPORARY TABLE {order} ON COMMIT DROP AS"
+        " SELECT pg_catalog.row_number() OVER (ORDER BY ctid)"
+        " OPERATOR(pg_catalog.-) 1 AS number, ctid AS at FROM {stage}"
+    ).format(order=_order(target), stage=_stage(target))
+    index = sql.SQL("CREATE UNIQUE INDEX ON {} (number)").format(_order(target))
+    return number, index, sql.SQL("ANALYZE {}").format(_order(target)), stage(trial)
+
+
+def same_keys(target: Target, trial: Target) -> sql.Composed:
+    """Stage the keys of `target` for `trial` as well."""
+    return sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT * FROM {}").format(
+        _key_stage(trial), _key_stage(target)
+    )
+
+
+def count_numbered(target: Target) -> sql.Composed:
+    """Count the staged rows that have a number."""
+    return sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(_order(target))
+
+
+def empty(target: Target) -> sql.Composed:
+    """Empty the staging table."""
+    return sql.SQL("TRUNCATE {}").format(_stage(target))
+
+
+def fill(trial: Target, target: Target, start: int, stop: int) -> sql.Composed:
+    """Stage for `trial` the rows of `target` from number `start` up to `stop`."""
+    return sql.SQL(
+        "INSERT INTO {} SELECT staged.* FROM {} AS numbered JOIN {} AS staged"
+        " ON staged.ctid OPERATOR(pg_catalog.=) numbered.at"
+        " WHERE numbered.number OPERATOR(pg_catalog.>=) {}"
+        " AND numbered.number OPERATOR(pg_catalog.<) {} ORDER BY numbered.number"
+    ).format(_stage(trial), _order(target), _stage(target), sql.Literal(start), sql.Literal(stop))
+
+
+def copy_out_row(target: Target, number: int) -> sql.Composed:
+    """COPY one staged row out, as text."""
+    return sql.SQL(
+        "COPY (SELECT staged.* FROM {} AS numbered JOIN {} AS staged"
+        " ON staged.ctid OPERATOR(pg_catalog.=) numbered.at"
+        " WHERE numbered.number OPERATOR(pg_catalog.=) {}) TO STDOUT"
+    ).format(_order(target), _stage(target), sql.Literal(number))
+
+
 def insert_absent(target: Target) -> sql.Composed:
     """Insert the staged rows whose key the table has not."""
     return sql.SQL(
@@ -203,6 +250,10 @@ def _parts(target: Target) -> dict[str, sql.Composable]:
 
 def _stage(target: Target) -> sql.Identifier:
     return sql.Identifier("pg_temp", f"copyd_rows_{target.number}")
+
+
+def _order(target: Target) -> sql.Identifier:
+    return sql.Identifier("pg_temp", f"copyd_order_{target.number}")
 
 
 def _key_stage(target: Target) -> sql.Identifier:

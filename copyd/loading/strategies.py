@@ -38,6 +38,7 @@ __all__ = [
     "merge",
     "missed",
     "remove_missing",
+    "require_no_doubles",
     "shrink_refusal",
     "stage",
     "stage_keys",
@@ -81,11 +82,7 @@ def merge(connection: Connection, target: Target, *, delete_missing: bool = Fals
     other tables would vanish with it; psycopg.Error where the server refuses a row.
     """
     connection.execute(staging.analyze(target))
-    if _count(connection, staging.count_doubles(target)):
-        raise CopydError(
-            f"two rows for table {target.relation.label} have the same key "
-            f"({', '.join(target.required_key.columns)}): name a key that is unique at the source"
-        )
+    require_no_doubles(connection, target)
     if target.has_fixed_columns:
         return _rewrite(connection, target, removes=delete_missing)
     try:
@@ -93,6 +90,15 @@ def merge(connection: Connection, target: Target, *, delete_missing: bool = Fals
             return _applied(connection, staging.upsert(target))
     except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation):
         return _rewrite(connection, target, removes=delete_missing)
+
+
+def require_no_doubles(connection: Connection, target: Target) -> None:
+    """Raise CopydError where two staged rows have one key."""
+    if _count(connection, staging.count_doubles(target)):
+        raise CopydError(
+            f"two rows for table {target.relation.label} have the same key "
+            f"({', '.join(target.required_key.columns)}): name a key that is unique at the source"
+        )
 
 
 def remove_missing(connection: Connection, target: Target) -> int:

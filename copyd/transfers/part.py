@@ -30,7 +30,7 @@ class Part:
     source no longer has are deleted. ``binary_refusal``: why its rows cannot travel in binary.
     Rows: ``before`` the run, ``rows`` that the run wrote, ``removed``, and ``held`` after it;
     ``missed`` are those before ``bound``, which a bounded overlap had left out until this full
-    look. ``size``: bytes of payload.
+    look. Of what was ``read``, so many were ``rejected``. ``size``: bytes of payload.
     """
 
     reading: Reading
@@ -47,6 +47,8 @@ class Part:
     removed: int = 0
     held: int = 0
     missed: int = 0
+    read: int = 0
+    rejected: int = 0
     size: int = 0
     format: str = "text"
 
@@ -61,20 +63,24 @@ class Part:
         Raises psycopg.Error where the server refuses it.
         """
         if self.is_staged:
-            applied = self._bring(connection, mode)
-            self.rows = applied.inserted + applied.updated
-            self.removed = applied.removed
-            self.held = self.before + applied.inserted - applied.removed
+            self.look_for_missed(connection)
+            self.note(self.bring(connection, mode, self.target))
         else:
             self.held = self.rows + (0 if mode == "replace" else self.before)
 
-    def _bring(self, connection: Connection, mode: Mode) -> Applied:
+    def bring(self, connection: Connection, mode: Mode, target: Target) -> Applied:
+        """Bring all rows that are staged for `target`, which is this one's or a trial of it."""
         if not self.is_compared:
-            return strategies.insert_all(connection, self.target)
-        self._count_missed(connection)
+            return strategies.insert_all(connection, target)
         if mode == "merge" or self.need.corrects:
-            return strategies.merge(connection, self.target, delete_missing=self.removes)
-        return strategies.append(connection, self.target)
+            return strategies.merge(connection, target, delete_missing=self.removes)
+        return strategies.append(connection, target)
+
+    def note(self, applied: Applied) -> None:
+        """Count what was brought."""
+        self.rows = applied.inserted + applied.updated
+        self.removed = applied.removed
+        self.held = self.before + applied.inserted - applied.removed
 
     def remove_missing(self, connection: Connection) -> None:
         """Delete what the source no longer has, where that is wanted."""
@@ -91,8 +97,8 @@ class Part:
             if reason is not None:
                 raise CopydError(f"table {self.there.table}: {reason}")
 
-    def _count_missed(self, connection: Connection) -> None:
-        """In a full look after bounded ones: what these had left out."""
+    def look_for_missed(self, connection: Connection) -> None:
+        """In a full look after bounded ones: count what these had left out."""
         cursor = self.reading.cursor
-        if cursor is not None and self.bound is not None:
+        if self.is_compared and cursor is not None and self.bound is not None:
             self.missed = strategies.missed(connection, self.target, cursor.name, self.bound)
