@@ -14,6 +14,7 @@ from copyd.loading.ledger_table import COLUMNS
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TRANSFERS = ROOT / "docs/transfers.md"
+REJECTS = ROOT / "docs/rejects.md"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -81,3 +82,20 @@ def test_the_ledgers_columns_are_listed() -> None:
         for name in re.findall(r"`([a-z_]+)`", line.split("|")[1])
     ]
     assert sorted(listed) == sorted(COLUMNS)
+
+
+def test_the_keys_of_rejects_are_listed_with_their_defaults(tmp_path: Path) -> None:
+    _, _, table = REJECTS.read_text().partition("| key | default |")
+    listed = dict(
+        re.findall(r"^\| `(\w+)` \| `(.+?)` \|", table.partition("\n\n")[0], re.MULTILINE)
+    )
+    assert len(listed) == 7
+    servers = '[servers.a]\nconninfo = "host=a"\n[servers.b]\nconninfo = "host=b"\n'
+    head = f'{servers}[transfers.t]\nsource = "a"\ndestinations = ["b"]\ntables = ["s.x"]\n'
+    (tmp_path / "config.toml").write_text(f'{head}on_error = "resume_next"\n')
+    implied = load(tmp_path / "config.toml", environ={}, is_root=True).transfers["t"]
+    listed["on_error"] = '"resume_next"'
+    lines = "".join(f"{key} = {value}\n" for key, value in listed.items())
+    (tmp_path / "config.toml").write_text(head + lines)
+    written = load(tmp_path / "config.toml", environ={}, is_root=True).transfers["t"]
+    assert written == implied
