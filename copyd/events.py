@@ -103,6 +103,15 @@ class DestinationEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class RejectsPending:
+    """Nobody can say yet whether the rejects of an earlier ``run`` were committed, and why."""
+
+    destination: str
+    run: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """The run is over."""
 
@@ -216,6 +225,7 @@ Event = (
     | SourceDropped
     | HorizonHeldBack
     | DestinationEnded
+    | RejectsPending
     | RunEnded
     | RunRefused
     | RunMissed

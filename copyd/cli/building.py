@@ -113,6 +113,7 @@ def build(
         minimum_destinations=min(section.minimum_destinations, len(chosen)),
         format=section.format,
         ledger=section.ledger_schema,
+        on_error=section.on_error,
         rejects=_rejects(config, name),
     )
 
@@ -196,12 +197,10 @@ def _what(section: Section) -> Tables | Query:
     )
 
 
-def _rejects(config: Config, name: str) -> RejectPolicy | None:
+def _rejects(config: Config, name: str) -> RejectPolicy:
     from copyd.transfers.transfer import RejectPolicy
 
     section = config.transfers[name]
-    if section.on_error == "stop":
-        return None
     return RejectPolicy(
         directory=config.reject_directory_of(name),
         batch_rows=section.batch_rows,

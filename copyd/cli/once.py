@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--full", "is_full", is_flag=True, help="Load every row anew, whatever was loaded.")
 @destination_option("Feed")
 @click.option("--verify", "is_verified", is_flag=True, help="Compare all rows afterwards.")
+@click.option("--allow-rejects", "allows_rejects", is_flag=True, help="Rejected rows are fine.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON report, and nothing else.")
 def once(
     transfers: tuple[str, ...],
@@ -30,6 +31,7 @@ def once(
     is_full: bool,
     only: tuple[str, ...],
     is_verified: bool,
+    allows_rejects: bool,
     as_json: bool,
 ) -> int:
     """Carry out each TRANSFER once, one after the other.
@@ -41,7 +43,11 @@ def once(
     With --json, one transfer is an object, several are an array of them. Who interrupts copyd
     gets no JSON.
 
-    Exit codes: 0 all destinations have the rows, 3 some, or it is not known, 1 none, or fewer
+    Rows that a destination refuses are put aside where the transfer says so (on_error); see
+    ``copyd rejects``.
+
+    Exit codes: 0 all destinations have the rows, 3 some, or it is not known, or rows were put aside
+    (0 with --allow-rejects), 1 none, or fewer
     than minimum_destinations (or, with --verify, one that succeeded differs), 4 all, but one
     could not be compared, 2 wrong usage, 78 bad configuration, 130 interrupted, 143 ended by
     SIGTERM. Several transfers that did not end alike: 3.
@@ -58,6 +64,7 @@ def once(
             is_full=is_full,
             is_verified=is_verified,
             is_titled=is_titled,
+            allows_rejects=allows_rejects,
         )
         for name in transfers
     ]

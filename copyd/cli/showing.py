@@ -38,11 +38,12 @@ def show(
     is_full: bool = False,
     is_verified: bool = False,
     is_titled: bool = False,
+    allows_rejects: bool = False,
 ) -> Showing:
     """Carry out the transfer `name`, which `make` makes, and show how it goes and how it ended.
 
     Where it cannot begin, a sentence on standard error says why. `is_titled`: it is one of
-    several. With `as_json` nothing is written to standard output.
+    several. `allows_rejects`: rows that were put aside are no failure. With `as_json` nothing is written to standard output.
     """
     from copyd.observe import report
 
@@ -62,6 +63,10 @@ def show(
         _present(ended, comparison)
     likeness = "equal" if comparison is None else comparison.likeness.value
     code = exits.OF_VERDICT[ended.verdict.value]
+    if code == 0 and not allows_rejects and any(each.rejected for each in ended.outcomes):
+        code = exits.PARTLY
+    for pending in ended.pending:
+        click.echo(f"copyd: rejects of an earlier run stay pending: {pending}", err=True)
     return Showing(
         exits.NOT_COMPARED if code == 0 and likeness == "not compared" else code,
         report.document(ended, comparison),

@@ -116,13 +116,10 @@ class Sieve:
         """Bring on what is good of `whole`; returns what is not."""
         before = self.applied
         self._pieces = 0
-        is_whole = False
-        with self._connection.transaction():
+        with self._connection.transaction() as whole_of_it:
             found = self._search(whole, refusal, patience)
-            is_whole = self._pieces <= MOST_PIECES
-            if not is_whole:
-                raise psycopg.Rollback
-        if is_whole:
+            whole_of_it.force_rollback = self._pieces > MOST_PIECES
+        if not whole_of_it.force_rollback:
             return found
         self.applied = before
         if self._try(list(found.rest(whole))) is None:

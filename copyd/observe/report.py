@@ -29,7 +29,7 @@ def table(report: Report, *, is_private: bool = False) -> Table:
     """
     rendered = Table(box=None, pad_edge=False, header_style="bold")
     rendered.add_column("destination", overflow="fold")
-    for title in ("rows", "bytes", "seconds", "MB/s"):
+    for title in ("read", "loaded", "rejected", "rows", "bytes", "seconds", "MB/s"):
         rendered.add_column(title, justify="right")
     rendered.add_column("verdict", overflow="fold")
     for outcome in report.outcomes:
@@ -38,6 +38,9 @@ def table(report: Report, *, is_private: bool = False) -> Table:
         reason = "".join(f": {said}" for said in (why, *outcome.notes) if said)
         rendered.add_row(
             Text(outcome.destination),
+            f"{outcome.read:,}",
+            f"{outcome.loaded:,}",
+            f"{outcome.rejected:,}",
             f"{outcome.rows:,}",
             decimal(outcome.size),
             f"{outcome.seconds:.2f}",
@@ -152,6 +155,9 @@ def _fields(outcome: Outcome) -> Document:
         "destination": outcome.destination,
         "verdict": outcome.verdict.value,
         "cause": outcome.cause,
+        "read": outcome.read,
+        "loaded": outcome.loaded,
+        "rejected": outcome.rejected,
         "rows": outcome.rows,
         "bytes": outcome.size,
         "seconds": round(outcome.seconds, 6),

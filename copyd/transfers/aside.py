@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from copyd.copyman import BatchReceiver
 from copyd.errors import CopydError
 from copyd.loading import staging, strategies
-from copyd.loading.relations import deferrable_constraints
 from copyd.loading.rejects import LoadedTable, RejectFiles
+from copyd.loading.relations import deferrable_constraints
 from copyd.loading.sifting import TRIALS, Sieve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import psycopg
-    from psycopg import sql
 
     from copyd.copyman import LinkName, Reject
     from copyd.loading.strategies import Applied, Target
@@ -34,8 +36,11 @@ class Aside:
     It works on the try's connection, in its transaction, and in one thread at a time.
     """
 
-    def __init__(self, policy: RejectPolicy, *, transfer: str, destination: str, run: str) -> None:
+    def __init__(
+        self, policy: RejectPolicy, ledger: str, *, transfer: str, destination: str, run: str
+    ) -> None:
         self._policy = policy
+        self._ledger = ledger
         self._files = RejectFiles(
             policy.directory, transfer=transfer, destination=destination, run=run
         )
@@ -55,7 +60,7 @@ class Aside:
             on_reject=partial(self._put_aside, part),
             batch_rows=self._policy.batch_rows,
             batch_size=self._policy.batch_size,
-            columns={column.name: column.written for column in part.target.columns},
+            columns={column.name: column.type for column in part.target.columns},
             immediate=() if part.is_staged else deferrable_constraints(connection, oid),
             max_rejects=self._policy.max_rejects - self._files.rows,
             keeps_held=True,
@@ -68,7 +73,7 @@ class Aside:
         self, connection: Connection, statement: sql.Composed, *, link: LinkName
     ) -> BatchReceiver:
         """Return what takes keys alone: one that the destination cannot hold is not there either."""
-        return BatchReceiver(connection, statement, on_reject=lambda reject: None, link=link)
+        return BatchReceiver(connection, statement, on_reject=_forget, link=link)
 
     # -- after the data ---------------------------------------------------------------------------
 
@@ -95,7 +100,11 @@ class Aside:
             with _checking(connection, part):
                 sieve.run()
             sieves.append((part, sieve))
-        _settle([sieve for _, sieve in sieves])
+        with ExitStack() as checking:
+            for part, sieve in sieves:
+                if sieve.held:
+                    checking.enter_context(_checking(connection, part))
+            _settle([sieve for _, sieve in sieves])
         for part, sieve in sieves:
             part.note(sieve.applied)
 
@@ -110,7 +119,7 @@ class Aside:
 
     # -- around the COMMIT ------------------------------------------------------------------------
 
-    def seal(self, ledger: str, parts: Sequence[Part]) -> None:
+    def seal(self, parts: Sequence[Part]) -> None:
         """Sync the files before COMMIT, with what the ledger is to be asked about it later."""
         tables = [
             LoadedTable(
@@ -120,7 +129,7 @@ class Aside:
             )
             for part in parts
         ]
-        self._files.seal(ledger=ledger, tables=tables, now=time.time())
+        self._files.seal(ledger=self._ledger, tables=tables, now=time.time())
 
     def publish(self) -> None:
         """Give the files their name, after COMMIT."""
@@ -155,3 +164,27 @@ class Aside:
         left_out = sorted(self._ordinals.get(part.target.number, ()))
         put_aside = partial(self._put_aside, part)
         return Sieve(connection, part.target, bring, put_aside, left_out=left_out)
+
+
+def _forget(reject: Reject) -> None:
+    del reject
+
+
+def _settle(waiting: Sequence[BatchReceiver | Sieve]) -> None:
+    """Try what is held again, at all of them, until none takes any more."""
+    while sum(each.retry() for each in waiting):
+        pass
+    for each in waiting:
+        each.refuse()
+
+
+@contextmanager
+def _checking(connection: Connection, part: Part) -> Iterator[None]:
+    """Have constraints checked by each statement, so that the row to blame can be found."""
+    names = deferrable_constraints(connection, part.target.relation.oid)
+    mode = sql.SQL("SET CONSTRAINTS {} {}")
+    if names:
+        connection.execute(mode.format(sql.SQL(", ").join(names), sql.SQL("IMMEDIATE")))
+    yield
+    if names:
+        connection.execute(mode.format(sql.SQL(", ").join(names), sql.SQL("DEFERRED")))

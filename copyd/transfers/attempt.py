@@ -26,6 +26,7 @@ from copyd.errors import CopydError
 from copyd.loading import guards, strategies
 from copyd.loading.ledger import Entry, Ledger
 from copyd.loading.session import OUR_PATH, begin, look_in, looking_in, milliseconds
+from copyd.transfers.aside import Aside
 from copyd.transfers.backend import Backend, cut, end
 from copyd.transfers.fitting import claim, find_targets
 from copyd.transfers.horizon import decide
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from copyd.transfers.part import Part
     from copyd.transfers.reading import Reading
     from copyd.transfers.snapshot import Snapshot, Source
-    from copyd.transfers.transfer import Loading, Replica, Transfer
+    from copyd.transfers.transfer import Loading, Mode, Replica, Transfer
 
     Connection = psycopg.Connection[Any]
 
@@ -68,6 +69,7 @@ class Attempt:
         self.is_committed = False
         self.marks: dict[str, str | None] = {}
         self.analyze_seconds = 0.0
+        self.notes: list[str] = []
         self._server = replica.server
         self._loading = _in_full(replica.loading) if is_full else replica.loading
         self._meant = replica.loading.mode
@@ -77,6 +79,7 @@ class Attempt:
         self._ledger = None if transfer.ledger is None else Ledger(transfer.ledger)
         self._connection: Connection | None = None
         self._own_path = ""
+        self._aside = _aside(transfer, replica.server.name, run)
         self._receiver: StatementReceiver | None = None
         self._snapshot: Snapshot | None = None
         self._over = threading.Event()
@@ -176,7 +179,14 @@ class Attempt:
     def receiver(self, scan: Scan, *, format_: str) -> StatementReceiver:
         """Return what takes the rows of `scan`."""
         statement = self.copy_in(scan, format_=format_)
-        self._receiver = StatementReceiver(self.connection, statement, link=self._transfer.link)
+        connection, link = self.connection, self._transfer.link
+        if self._aside is None:
+            self._receiver = StatementReceiver(connection, statement, link=link)
+        elif scan.keys_only is not None:
+            self._receiver = self._aside.key_receiver(connection, statement, link=link)
+        else:
+            part = self._part(scan.reading)
+            self._receiver = self._aside.receiver(connection, statement, part, link=link)
         return self._receiver
 
     def copy_in(self, scan: Scan, *, format_: str) -> sql.Composed:
@@ -196,23 +206,25 @@ class Attempt:
         return self._receiver.link if self._receiver is not None else None
 
     def loaded(self, scan: Scan, *, rows: int, size: int) -> None:
-        """Note what a scan brought, once the server says that it has it."""
+        """Note what a scan brought, once the server says that it has it, or has put it aside."""
         part = self._part(scan.reading)
         part.size += size
         if scan.keys_only is None:
-            part.rows = rows
+            part.read = part.rows = rows
 
     # -- after the data ---------------------------------------------------------------------------
 
     def finish(self) -> None:
         """Apply what is staged, write the ledger, run ``after``, COMMIT.
 
-        Raises CopydError where too many rows would vanish, psycopg.Error where the server refuses.
+        Raises CopydError where too many rows would vanish, or are rejected, and psycopg.Error where
+        the server refuses.
         """
+        if self._aside is not None:
+            self._aside.settle_held()
         look_in(self.connection, OUR_PATH)
         mode = self._loading.mode
-        for part in self.parts:
-            part.apply(self.connection, mode)
+        self._apply(mode)
         for part in reversed(self.parts):
             part.remove_missing(self.connection)
         for part in self.parts:
@@ -221,17 +233,24 @@ class Attempt:
             if self._ledger is not None:
                 self._ledger.record(self.connection, self._entry(part))
         self._run_own(self._loading.after, "after")  # whatever it commits, the ledger says so
+        if self._aside is not None:
+            self._aside.seal(self.parts)
         self.is_committing = True
         self.connection.commit()
         self.is_committed = True
+        self._publish()
 
-    def settle(self, lost: Attempt) -> None:
-        """Find out what became of the COMMIT of another, however long that takes.
-
-        Then that one's tables, and whether they are committed, are this one's. Raises what will not
-        pass by itself, and at last what kept it from being found out.
-        """
+    def inherit(self, lost: Attempt) -> None:
+        """Take over from another the COMMIT of which nobody knows what became of it."""
         self.parts, self.backend = lost.parts, lost.backend
+        self._aside, lost._aside = lost._aside, None
+        self.is_committing = True
+
+    def settle(self) -> None:
+        """Find out what became of the COMMIT of the one before, however long that takes.
+
+        Raises what will not pass by itself, and at last what kept it from being found out.
+        """
         attempts = Retrying(
             retry=retry_if_exception(is_transient),
             stop=stop_when_event_set(self._over),
@@ -240,6 +259,9 @@ class Attempt:
             reraise=True,
         )
         attempts(self._ask_the_ledger)
+        self.is_committing = self.is_committed
+        if self.is_committed:
+            self._publish()
 
     def tidy(self) -> None:
         """Do what follows the COMMIT: ``after_commit``, ANALYZE.
@@ -295,12 +317,31 @@ class Attempt:
             try:
                 if self._connection is not None:
                     self._connection.close()
+                if self._aside is not None and not self.is_committed:
+                    self._aside.close(is_doubtful=self.is_committing)
             finally:
                 self._working.release()
         else:
             self.cut()
 
     # -- steps of steps ---------------------------------------------------------------------------
+
+    def _apply(self, mode: Mode) -> None:
+        """Bring what is staged into the tables."""
+        if self._aside is not None:
+            self._aside.apply(self.connection, self.parts, mode)
+            self._aside.require_few(self.parts)
+            return
+        for part in self.parts:
+            part.apply(self.connection, mode)
+
+    def _publish(self) -> None:
+        """Publish the rejects of what is committed; what fails here, the next start makes good."""
+        if self._aside is not None:
+            try:
+                self._aside.publish()
+            except CopydError as error:
+                self.notes.append(str(error))
 
     def _connect(self) -> Connection:
         self._connection = self._server.connect()
@@ -398,6 +439,14 @@ class Attempt:
         self._begin(connection)
         name = self._names[0]
         self.is_committed = self._ledger.settle(connection, name.schema, name.name, self._run)
+
+
+def _aside(transfer: Transfer, destination: str, run: str) -> Aside | None:
+    if transfer.on_error == "stop" or transfer.rejects is None or transfer.ledger is None:
+        return None
+    return Aside(
+        transfer.rejects, transfer.ledger, transfer=transfer.name, destination=destination, run=run
+    )
 
 
 def _in_full(loading: Loading) -> Loading:

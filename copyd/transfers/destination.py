@@ -60,7 +60,8 @@ MOVES = {
 class Outcome:
     """How one destination ended.
 
-    Rows and bytes are those that it committed; ``seconds`` run from the start of its last pass to
+    Rows and bytes are those that it committed: of the rows that it ``read`` so many were
+    ``rejected``, and all others ``loaded``. ``seconds`` run from the start of its last pass to
     its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
     value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
     data. ``link`` and ``format`` are None where no data was sent.
@@ -69,6 +70,8 @@ class Outcome:
     destination: str
     verdict: Verdict
     rows: int = 0
+    read: int = 0
+    rejected: int = 0
     size: int = 0
     seconds: float = 0.0
     passes: int = 0
@@ -80,6 +83,11 @@ class Outcome:
     cause: str | None = None
     words: str | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+
+    @property
+    def loaded(self) -> int:
+        """Rows that were read and not rejected."""
+        return self.read - self.rejected
 
 
 @dataclass(eq=False)
@@ -98,6 +106,8 @@ class Destination:
     link: Link | None = None
     format: ChosenFormat | None = None
     rows: int = 0
+    read: int = 0
+    rejected: int = 0
     size: int = 0
     began: float | None = None
     judged: float | None = None
@@ -143,6 +153,8 @@ class Destination:
             destination=self.name,
             verdict=self.verdict or Verdict.FAILED,
             rows=self.rows if is_committed else 0,
+            read=self.read if is_committed else 0,
+            rejected=self.rejected if is_committed else 0,
             size=self.size if is_committed else 0,
             seconds=self.judged - self.began if self.began and self.judged else 0.0,
             passes=self.passes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from copyd.copyman import CopyFail, CopyManager, StatementProducer
+from copyd.copyman import BatchReceiver, CopyFail, CopyManager, StatementProducer
 from copyd.errors import CopydError
 from copyd.transfers.destination import State
 from copyd.transfers.formats import choose_format
@@ -103,6 +103,7 @@ class Passes:
             transfer.format,
             [column.type for column in scan.columns],
             [each.trying.binary_refusal(scan.reading) for each in fed],
+            has_rejects=transfer.on_error != "stop",
         )
         members: dict[Receiver, Destination] = {
             destination.trying.receiver(scan, format_=format_.name): destination
@@ -135,8 +136,10 @@ class Passes:
             held_back[destination] = copy.held_back(receiver)
             if receiver in copy.completed:
                 size = relay.sizes.get(destination, 0)
-                destination.trying.loaded(scan, rows=receiver.rows or 0, size=size)
-                self._require_all(scan, destination, sent=producer.rows, stored=receiver.rows)
+                # A batch receiver sees for itself that all it has read is loaded or rejected.
+                rows = receiver.read if isinstance(receiver, BatchReceiver) else receiver.rows
+                destination.trying.loaded(scan, rows=rows or 0, size=size)
+                self._require_all(scan, destination, sent=producer.rows, stored=rows)
 
     def _require_all(
         self, scan: Scan, destination: Destination, *, sent: int | None, stored: int | None

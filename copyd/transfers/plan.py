@@ -214,7 +214,7 @@ def _pass(
             transfer.format,
             [column.type for column in scan.columns],
             [each.binary_refusal(scan.reading) for each in group],
-            has_rejects=transfer.rejects is not None,
+            has_rejects=transfer.on_error != "stop",
         )
         script.execute(copy_out(scan, snapshot, format_=format_.name))
         for rehearsal in group:

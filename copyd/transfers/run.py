@@ -15,6 +15,7 @@ from copyd.transfers.destination import Destination, Outcome, State, Verdict
 from copyd.transfers.passes import SourceLost
 from copyd.transfers.retry import is_transient, pause
 from copyd.transfers.runner import Run, Runner
+from copyd.transfers.settling import settling
 from copyd.transfers.snapshot import hold
 from copyd.transfers.wording import facts
 
@@ -28,13 +29,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended, and each of its destinations, in the transfer's order."""
+    """How a run ended, and each of its destinations, in the transfer's order.
+
+    ``pending``: for rejects of earlier runs, why nobody knows yet whether they were committed.
+    """
 
     transfer: str
     run: str
     verdict: Verdict
     seconds: float
     outcomes: tuple[Outcome, ...]
+    pending: tuple[str, ...] = ()
 
 
 def run(
@@ -54,7 +59,11 @@ def run(
     identifier = uuid.uuid4().hex
     whole = Run(transfer, identifier, observe, clock, began + transfer.deadline, is_full=is_full)
     destinations = [Destination(replica) for replica in transfer.replicas]
-    _carry_out(whole, destinations)
+    with settling(transfer) as settled:
+        _carry_out(whole, destinations)
+    for each in settled:
+        if each.reason is not None:
+            observe(events.RejectsPending(each.destination, each.run, each.reason))
     verdicts = [destination.verdict or Verdict.FAILED for destination in destinations]
     report = Report(
         transfer=transfer.name,
@@ -62,6 +71,7 @@ def run(
         verdict=judge(verdicts, minimum=transfer.minimum_destinations),
         seconds=clock() - began,
         outcomes=tuple(destination.outcome() for destination in destinations),
+        pending=tuple(f"{each.destination}: {each.reason}" for each in settled if each.reason),
     )
     observe(events.RunEnded(report.verdict.value, report.seconds))
     return report

@@ -335,11 +335,12 @@ class Runner:
     def _settle(self, destination: Destination, error: Exception) -> None:
         """Have another try find out what became of the COMMIT of this one."""
         lost = destination.trying
-        lost.close()
         settling = self._new_attempt(destination)
+        settling.inherit(lost)
+        lost.close()
         destination.cause = error
         destination.move(State.SETTLING)
-        self._start(destination, lambda: settling.settle(lost), inf)
+        self._start(destination, settling.settle, inf)
 
     def _settled(self, destination: Destination, error: Exception | None) -> None:
         """The ledger has said whether the COMMIT took place, or nobody could read it."""
@@ -370,6 +371,9 @@ class Runner:
         parts = destination.trying.parts
         destination.rows = sum(part.rows + part.removed for part in parts)
         destination.size = sum(part.size for part in parts)
+        destination.read = sum(part.read for part in parts)
+        destination.rejected = sum(part.rejected for part in parts)
+        destination.notes += destination.trying.notes
         for part in parts:
             if part.missed:
                 missed = events.RowsMissed(destination.name, part.there.table, part.missed)
@@ -422,7 +426,14 @@ class Runner:
         ended = destination.outcome()
         self._run.observe(
             events.DestinationEnded(
-                ended.destination, verdict.value, ended.rows, ended.size, ended.cause
+                ended.destination,
+                verdict.value,
+                ended.rows,
+                ended.size,
+                ended.cause,
+                read=ended.read,
+                loaded=ended.loaded,
+                rejected=ended.rejected,
             )
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -14,12 +16,15 @@ from copyd.loading.session import begin, milliseconds
 from copyd.transfers.wording import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from copyd.loading.rejects import Fate, Seal, Settled
     from copyd.transfers.server import Server
+    from copyd.transfers.transfer import Transfer
 
+PATIENCE = 5.0
+"""Seconds that a run which is over waits until what was pending is settled."""
 LOCK_TIMEOUT = 1.0
 """Seconds to wait for a ledger's row, which a run of today may hold."""
 
@@ -49,6 +54,38 @@ def settle_rejects(
         text = f"rejects below {directory} cannot be looked at: {error.strerror}"
         raise CopydError(text) from error
     return settled
+
+
+@contextmanager
+def settling(transfer: Transfer) -> Iterator[list[Settled]]:
+    """Settle what earlier runs left while a run goes on; yields what came of it, when it is over.
+
+    Nobody waits for a destination that does not answer: what it has pending stays so. Raises
+    SetupError where rejects are to be kept and the folder is not safe.
+    """
+    found: list[Settled] = []
+    policy = transfer.rejects
+    if policy is None:
+        yield found
+        return
+    if transfer.on_error != "stop":
+        rejects.prepare_root(policy.directory)
+    servers = {replica.server.name: replica.server for replica in transfer.replicas}
+
+    def settle() -> None:
+        with suppress(CopydError, psycopg.Error):  # it stays, and is tried again by the next run
+            found.extend(
+                settle_rejects(
+                    policy.directory, transfer.name, servers, keep=policy.keep, now=time.time()
+                )
+            )
+
+    thread = threading.Thread(target=settle, name="copyd rejects", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        thread.join(PATIENCE)
 
 
 def _ask(server: Server, seal: Seal) -> Fate:

@@ -91,6 +91,9 @@ class Reintroduce:
     max_backoff: float = 30.0
 
 
+OnError = Literal["stop", "resume_next"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectPolicy:
     """How rows that a destination refuses are put aside.
@@ -116,8 +119,8 @@ class Transfer:
     ``max_wait``: how long, per pass, one destination may hold the others back; None: until it
     stalls, and then it is dropped at once.
     ``answer_timeout``: what a server may think over: the source before it sends more, a
-    destination its verdict. ``ledger``: the schema of the ledger; None keeps none. ``rejects``:
-    how refused rows are put aside; None: a refused row fails its destination.
+    destination its verdict. ``ledger``: the schema of the ledger; None keeps none. ``on_error``:
+    a refused row fails its destination ("stop"), or is put aside as ``rejects`` says.
     """
 
     name: str
@@ -141,4 +144,5 @@ class Transfer:
     format: Format = "auto"
     link: LinkName = "auto"
     ledger: str | None = "copyd"
+    on_error: OnError = "stop"
     rejects: RejectPolicy | None = None

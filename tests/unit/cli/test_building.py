@@ -50,12 +50,13 @@ def test_a_file_is_opened_for_the_account_and_the_environment_of_this_process(
 
 
 def test_what_is_not_said_is_as_a_transfers_own_defaults(tmp_path: Path) -> None:
-    built = build(loaded(tmp_path, f'{HEAD}tables = ["s.x", "w.*"]\n'), "t")
-    assert built == Transfer(
+    config = loaded(tmp_path, f'{HEAD}tables = ["s.x", "w.*"]\n')
+    assert build(config, "t") == Transfer(
         name="t",
         source=Server("a", "host=a"),
         replicas=(Replica(Server("b", "host=b"), Loading(tables={})),),
         what=Tables(("s.x", "w.*"), {}),
+        rejects=RejectPolicy(directory=config.daemon.state_directory / "rejects"),
     )
 
 
@@ -121,6 +122,7 @@ def test_everything_that_is_said_arrives(tmp_path: Path) -> None:
         reintroduce=Reintroduce(attempts=7, backoff=0.008, max_backoff=9.0),
         format="binary",
         ledger="mine",
+        rejects=built.rejects,
     )
 
 
@@ -137,7 +139,9 @@ def test_how_rows_are_put_aside_arrives(tmp_path: Path) -> None:
     [daemon]
     state_directory = "state"
     """
-    assert build(loaded(tmp_path, HEAD + text), "t").rejects == RejectPolicy(
+    built = build(loaded(tmp_path, HEAD + text), "t")
+    assert built.on_error == "resume_next"
+    assert built.rejects == RejectPolicy(
         directory=tmp_path / "state/bad",
         batch_rows=7,
         batch_size=8192,

@@ -20,6 +20,8 @@ ENDED = Report(
             "eu",
             Verdict.SUCCEEDED,
             rows=1_000,
+            read=1_200,
+            rejected=7,
             size=5_000_000,
             seconds=2.0,
             passes=1,
@@ -38,8 +40,8 @@ def test_the_closing_table_names_each_destination_its_rows_and_its_reason() -> N
     Console(file=text, width=120).print(report.table(ENDED))
     lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
     assert lines[1:] == [
-        "eu 1,000 5.0 MB 2.00 2 succeeded: after its COMMIT: no",
-        "us 0 0 bytes 0.00 0 failed: there is no table t",
+        "eu 1,200 1,193 7 1,000 5.0 MB 2.00 2 succeeded: after its COMMIT: no",
+        "us 0 0 0 0 0 bytes 0.00 0 failed: there is no table t",
     ]
 
 
@@ -50,6 +52,9 @@ def test_the_json_report_carries_plain_numbers() -> None:
         "destination": "eu",
         "verdict": "succeeded",
         "cause": None,
+        "read": 1_200,
+        "loaded": 1_193,
+        "rejected": 7,
         "rows": 1_000,
         "bytes": 5_000_000,
         "seconds": 2.0,
