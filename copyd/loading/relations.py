@@ -109,6 +109,7 @@ SELECT DISTINCT n.nspname, k.conname
   FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n
     ON n.oid OPERATOR(pg_catalog.=) k.connamespace
  WHERE k.conrelid OPERATOR(pg_catalog.=) %(oid)s AND k.condeferrable
+   AND (%(foreign_keys)s OR k.contype OPERATOR(pg_catalog.<>) 'f')
 """
 _FOREIGN_KEYS = """
 WITH asked AS (SELECT o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o),
@@ -298,9 +299,12 @@ def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKe
     )
 
 
-def deferrable_constraints(connection: Connection, oid: int) -> tuple[sql.Identifier, ...]:
+def deferrable_constraints(
+    connection: Connection, oid: int, *, foreign_keys: bool = True
+) -> tuple[sql.Identifier, ...]:
     """Return the names of the constraints of a table whose check may wait for the COMMIT."""
-    rows = connection.execute(_DEFERRABLE, {"oid": oid}).fetchall()
+    parameters = {"oid": oid, "foreign_keys": foreign_keys}
+    rows = connection.execute(_DEFERRABLE, parameters).fetchall()
     return tuple(sql.Identifier(schema, name) for schema, name in rows)
 
 

@@ -3,13 +3,22 @@
 from copyd.transfers.destination import Outcome, Verdict
 from copyd.transfers.run import Report, run
 from copyd.transfers.server import Server
-from copyd.transfers.transfer import Loading, Query, Reintroduce, Replica, Tables, Transfer
+from copyd.transfers.transfer import (
+    Loading,
+    Query,
+    Reintroduce,
+    RejectPolicy,
+    Replica,
+    Tables,
+    Transfer,
+)
 
 __all__ = [
     "Loading",
     "Outcome",
     "Query",
     "Reintroduce",
+    "RejectPolicy",
     "Replica",
     "Report",
     "Server",

@@ -53,7 +53,6 @@ class Aside:
         self, connection: Connection, statement: sql.Composed, part: Part, *, link: LinkName
     ) -> BatchReceiver:
         """Return what takes the rows of a table, or of its staging table."""
-        oid = part.target.relation.oid
         receiver = BatchReceiver(
             connection,
             statement,
@@ -61,7 +60,7 @@ class Aside:
             batch_rows=self._policy.batch_rows,
             batch_size=self._policy.batch_size,
             columns={column.name: column.type for column in part.target.columns},
-            immediate=() if part.is_staged else deferrable_constraints(connection, oid),
+            immediate=() if part.is_staged else _deferrable(connection, part),
             max_rejects=self._policy.max_rejects - self._files.rows,
             keeps_held=True,
             link=link,
@@ -178,10 +177,16 @@ def _settle(waiting: Sequence[BatchReceiver | Sieve]) -> None:
         each.refuse()
 
 
+def _deferrable(connection: Connection, part: Part) -> tuple[sql.Identifier, ...]:
+    """Return the constraints to be checked row by row though they could wait for the COMMIT."""
+    oid, has_order = part.target.relation.oid, not part.is_circular
+    return deferrable_constraints(connection, oid, foreign_keys=has_order)
+
+
 @contextmanager
 def _checking(connection: Connection, part: Part) -> Iterator[None]:
     """Have constraints checked by each statement, so that the row to blame can be found."""
-    names = deferrable_constraints(connection, part.target.relation.oid)
+    names = _deferrable(connection, part)
     mode = sql.SQL("SET CONSTRAINTS {} {}")
     if names:
         connection.execute(mode.format(sql.SQL(", ").join(names), sql.SQL("IMMEDIATE")))

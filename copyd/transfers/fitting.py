@@ -165,6 +165,8 @@ def claim(
     order = order_of(connection, targets, loading)
     if order.circles and loading.triggers != "skip":
         connection.execute(DEFER)
+        for oid in (oid for circle in order.circles for oid in circle):
+            parts[oid].is_circular = True
     return tuple(parts[oid] for oid in order.order)
 
 

@@ -26,7 +26,8 @@ class Part:
     """A table of the transfer at a destination.
 
     ``is_compared``: its rows are compared by key with what is there. ``is_staged``: they go into a
-    temporary table first; so do those that reference rows which do. ``removes``: rows that the
+    temporary table first; so do those that reference rows which do. ``is_circular``: it and other
+    tables reference one another, so that its foreign keys are checked by COMMIT alone. ``removes``: rows that the
     source no longer has are deleted. ``binary_refusal``: why its rows cannot travel in binary.
     Rows: ``before`` the run, ``rows`` that the run wrote, ``removed``, and ``held`` after it;
     ``missed`` are those before ``bound``, which a bounded overlap had left out until this full
@@ -38,6 +39,7 @@ class Part:
     there: There
     is_compared: bool = False
     is_staged: bool = False
+    is_circular: bool = False
     removes: bool = False
     binary_refusal: str | None = None
     need: Need = field(default_factory=Need)

@@ -1,0 +1,239 @@
+"""Rows that a destination refuses are put aside: exactly those, each with its reason, in files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from copyd import events
+from copyd.transfers import (
+    Loading,
+    Outcome,
+    RejectPolicy,
+    Replica,
+    Report,
+    Server,
+    Tables,
+    Transfer,
+    Verdict,
+    run,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from copyd.events import Event
+    from tests.support import servers
+
+Facts = dict[str, Any]
+
+
+@dataclass
+class Site:
+    """A source and replicas, each a database; ``state`` is where rejects go."""
+
+    source: Server
+    replicas: dict[str, Server]
+    state: Path
+    happened: list[Event] = field(default_factory=list)
+
+    def ask(self, server: Server, *statements: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(server.conninfo, autocommit=True) as connection:
+            *before, last = statements
+            for statement in before:
+                connection.execute(statement.encode())
+            done = connection.execute(last.encode())
+            return done.fetchall() if done.description else []
+
+    def everywhere(self, *statements: str) -> None:
+        for server in (self.source, *self.replicas.values()):
+            self.ask(server, *statements)
+
+    def transfer(self, *tables: str, mode: str = "replace", **options: Any) -> Transfer:
+        policy = {"batch_rows": 100, "max_reject_ratio": 1.0, **options.pop("policy", {})}
+        loading = Loading(mode=mode)  # type: ignore[arg-type]
+        return Transfer(
+            name="books",
+            source=self.source,
+            replicas=tuple(Replica(server, loading) for server in self.replicas.values()),
+            what=Tables(tables),
+            on_error="resume_next",
+            rejects=RejectPolicy(directory=self.state, **policy),
+            **options,
+        )
+
+    def run(self, transfer: Transfer, **options: Any) -> Report:
+        self.happened.clear()
+        return run(transfer, observe=self.happened.append, **options)
+
+    def facts(self, report: Report, name: str, table: str = "public.t") -> list[Facts]:
+        """What is known of each reject, with the ``row`` itself; every one in its place."""
+        folder = self.state / "books" / name / report.run
+        if not folder.exists():
+            return []
+        data = (folder / f"{table}.dat").read_bytes()
+        lines = (folder / f"{table}.jsonl").read_bytes().splitlines()
+        found = [json.loads(line) for line in lines]
+        for each in found:
+            each["row"] = data[each["offset"] : each["offset"] + each["length"]]
+        assert b"".join(each["row"] for each in found) == data
+        return found
+
+
+@pytest.fixture
+def site(server: servers.Server, tmp_path: Path) -> Iterator[Site]:
+    names = ("source", "eu", "us", "asia")
+    with (
+        server.database() as source,
+        server.database() as eu,
+        server.database() as us,
+        server.database() as asia,
+    ):
+        databases = (source, eu, us, asia)
+        found = {
+            name: Server(name, server.conninfo(dbname))
+            for name, dbname in zip(names, databases, strict=True)
+        }
+        yield Site(found.pop("source"), found, tmp_path)
+
+
+def outcome(report: Report, name: str) -> Outcome:
+    return next(each for each in report.outcomes if each.destination == name)
+
+
+def test_each_destination_puts_aside_what_it_refuses_and_has_all_else(site: Site) -> None:
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY, x int)")
+    site.ask(site.source, "INSERT INTO t SELECT i, i % 10 FROM generate_series(1, 1000) i")
+    site.ask(site.replicas["us"], "ALTER TABLE t ADD CONSTRAINT small CHECK (i NOT IN (1, 500))")
+    site.ask(site.replicas["asia"], "ALTER TABLE t ADD CONSTRAINT one CHECK (x <> 3)")
+    report = site.run(site.transfer("t"))
+    assert report.verdict is Verdict.SUCCEEDED, report.outcomes
+    fared = {each.destination: (each.read, each.loaded, each.rejected) for each in report.outcomes}
+    assert fared == {"eu": (1000, 1000, 0), "us": (1000, 998, 2), "asia": (1000, 900, 100)}
+    ended = [each for each in site.happened if isinstance(each, events.DestinationEnded)]
+    assert {each.destination: (each.read, each.loaded, each.rejected) for each in ended} == fared
+    assert site.facts(report, "eu") == []
+    assert [each["row"] for each in site.facts(report, "us")] == [b"1\t1\n", b"500\t0\n"]
+    assert [each["ordinal"] for each in site.facts(report, "us")] == [1, 500]
+    assert {each["constraint"] for each in site.facts(report, "asia")} == {"one"}
+    for name, good in (("eu", "true"), ("us", "i NOT IN (1, 500)"), ("asia", "x <> 3")):
+        assert site.ask(site.replicas[name], "SELECT count(*), sum(i) FROM t") == site.ask(
+            site.source, f"SELECT count(*), sum(i) FROM t WHERE {good}"
+        )
+
+
+def test_children_before_their_parents_are_no_rejects(site: Site) -> None:
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY, parent int)")
+    site.ask(
+        site.source,
+        "INSERT INTO t SELECT i, NULLIF(i + 1, 501) FROM generate_series(1, 500) i",
+        "INSERT INTO t VALUES (1000, 999), (1001, 1000), (1002, 2)",
+    )
+    for replica in site.replicas.values():
+        site.ask(replica, "ALTER TABLE t ADD FOREIGN KEY (parent) REFERENCES t")
+    report = site.run(site.transfer("t"))
+    assert report.verdict is Verdict.SUCCEEDED, report.outcomes
+    for name in site.replicas:
+        assert sorted(each["row"] for each in site.facts(report, name)) == [
+            b"1000\t999\n",
+            b"1001\t1000\n",
+        ]
+        assert {each["sqlstate"] for each in site.facts(report, name)} == {"23503"}
+        assert site.ask(site.replicas[name], "SELECT count(*) FROM t") == [(501,)]
+
+
+def test_tables_that_reference_one_another_are_checked_as_a_whole(site: Site) -> None:
+    site.everywhere(
+        "CREATE TABLE t (i int PRIMARY KEY, other int)",
+        "CREATE TABLE u (i int PRIMARY KEY, other int)",
+    )
+    for table in "tu":
+        site.ask(site.source, f"INSERT INTO {table} SELECT i, i FROM generate_series(1, 300) i")
+    for replica in site.replicas.values():
+        site.ask(
+            replica,
+            "ALTER TABLE t ADD FOREIGN KEY (other) REFERENCES u DEFERRABLE INITIALLY DEFERRED",
+            "ALTER TABLE u ADD FOREIGN KEY (other) REFERENCES t DEFERRABLE",
+        )
+    assert site.run(site.transfer("t", "u")).verdict is Verdict.SUCCEEDED
+    site.ask(site.replicas["us"], "ALTER TABLE t ADD CHECK (i <> 1) NOT VALID")
+    site.ask(site.source, "INSERT INTO t VALUES (301, NULL)")
+    report = site.run(site.transfer("t", "u"))
+    assert report.verdict is Verdict.PARTIAL
+    assert "23503" in str(outcome(report, "us").cause)
+    assert site.ask(site.replicas["eu"], "SELECT count(*) FROM t JOIN u USING (i)") == [(300,)]
+    assert site.ask(site.replicas["us"], "SELECT count(*) FROM t") == [(300,)]  # as it was
+
+
+@pytest.mark.parametrize("mode", ["append", "merge"])
+def test_staged_rows_are_put_aside_as_well(site: Site, mode: str) -> None:
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY, x text, at timestamptz DEFAULT now())")
+    site.ask(site.source, "INSERT INTO t SELECT i, i FROM generate_series(1, 200) i")
+    for replica in site.replicas.values():
+        site.ask(replica, "ALTER TABLE t ADD CONSTRAINT no CHECK (x NOT IN ('7', '250', '299'))")
+    us = site.replicas["us"]
+    site.ask(us, "ALTER TABLE t ALTER x TYPE varchar(3)")
+    first = site.run(site.transfer("t", mode=mode, key=("i",)))
+    assert [outcome(first, name).rejected for name in site.replicas] == [1, 1, 1]
+    site.ask(
+        site.source,
+        "INSERT INTO t SELECT i, i FROM generate_series(201, 300) i",
+        "UPDATE t SET x = 'long' WHERE i = 260",
+    )
+    second = site.run(site.transfer("t", mode=mode, key=("i",)))
+    assert second.verdict is Verdict.SUCCEEDED, second
+    sent = [*(str(i) for i in range(201, 301) if i != 260), "long"]
+    for name in site.replicas:
+        refused = ["250", "299"] + (["long"] if name == "us" else [])
+        found = site.facts(second, name)
+        rows = {each["row"].split(b"\t")[1].decode(): each["ordinal"] for each in found}
+        assert rows == {value: sent.index(value) + 1 for value in refused}, name
+        left = 300 - 3 - (name == "us")
+        assert site.ask(site.replicas[name], "SELECT count(*) FROM t") == [(left,)]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        ({"max_rejects": 9}, "max_rejects"),
+        ({"max_reject_ratio": 0.009}, "max_reject_ratio = 0.009"),
+    ],
+)
+def test_too_many_rejects_leave_the_old_data(site: Site, policy: dict[str, Any], said: str) -> None:
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY)")
+    site.ask(site.source, "INSERT INTO t VALUES (-1)")
+    assert site.run(site.transfer("t")).verdict is Verdict.SUCCEEDED
+    site.ask(site.source, "INSERT INTO t SELECT generate_series(1, 999)")
+    site.ask(site.replicas["eu"], "ALTER TABLE t ADD CHECK (i % 90 <> 0)")
+    report = site.run(site.transfer("t", policy=policy))
+    assert report.verdict is Verdict.PARTIAL
+    failed = outcome(report, "eu")
+    assert failed.verdict is Verdict.FAILED
+    assert said in str(failed.cause)
+    assert site.ask(site.replicas["eu"], "SELECT i FROM t") == [(-1,)]  # as it was
+    assert not list(site.state.glob("books/eu/*"))
+    assert site.ask(site.replicas["us"], "SELECT count(*) FROM t") == [(1000,)]
+
+
+def test_a_row_that_cannot_be_read_is_put_aside_in_one_pass(site: Site) -> None:
+    site.ask(site.source, "CREATE TABLE t (i int PRIMARY KEY, x text)")
+    site.ask(
+        site.source,
+        "INSERT INTO t SELECT i, CASE WHEN i % 50 = 0 THEN 'too long' ELSE i::text END"
+        " FROM generate_series(1, 1000) i",
+    )
+    for replica in site.replicas.values():
+        site.ask(replica, "CREATE TABLE t (i int PRIMARY KEY, x varchar(5))")
+    transfer = site.transfer("t")
+    report = site.run(transfer)
+    assert report.verdict is Verdict.SUCCEEDED, report.outcomes
+    for name in site.replicas:
+        found = site.facts(report, name)
+        assert [each["ordinal"] for each in found] == list(range(50, 1001, 50))
+        assert {each["sqlstate"] for each in found} == {"22001"}
+        assert {"(5)" in each["message"] for each in found} == {True}
