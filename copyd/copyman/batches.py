@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from copyd.copyman.course import COPY, Course, Terms
+from copyd.copyman.course import Course, Terms
 from copyd.copyman.pumping import Limits, drive
 from copyd.copyman.receivers import StatementReceiver
 from copyd.copyman.skipping import FIRST_VERSION
@@ -33,7 +33,7 @@ BATCH_ROWS = 250_000
 BATCH_SIZE = 20_000_000
 MOST_WAITING = 16
 """Batches that a receiver may be behind before the others wait for it."""
-_OTHER_FORMATS = re.compile(rb"(?is)\bfrom\s+stdin\b.*\b(csv|binary|header)\b")
+_OTHER_FORMATS = re.compile(rb"(?is)\bfrom\s+stdin\b.*\b(?:csv|binary|header)\b|\bcopy\s+binary\b")
 
 
 class BatchReceiver(StatementReceiver):
@@ -107,8 +107,9 @@ class BatchReceiver(StatementReceiver):
     def retry(self, *, stall_timeout: float | None = None) -> int:
         """Try the rows again that a foreign key has refused; returns how many are taken now.
 
-        To be called in the transaction of the copy, after its end. Raises psycopg.Error, and
-        TimeoutError where the server does not answer; the transaction is to be rolled back then.
+        To be called in the transaction of the copy, after its end. Raises psycopg.Error; the
+        transaction is to be rolled back then. Raises TimeoutError where the server does not answer
+        for `stall_timeout` seconds; the connection is closed then.
         """
         batches = cast("_BatchedCopyIn", self._running)
         return batches.retry(Limits(stall_timeout))
@@ -191,7 +192,8 @@ class _BatchedCopyIn:
         self._steps = self._run()
 
     def offer(self, chunk: Chunk) -> None:
-        self.course.waiting.append(chunk.kept)
+        if chunk.size:
+            self.course.waiting.append(chunk.kept)
 
     def finish(self) -> None:
         self.course.is_ending = True
@@ -215,21 +217,27 @@ class _BatchedCopyIn:
 
     def retry(self, limits: Limits) -> int:
         self._steps = self.course.retry()
-        faults = drive([self], limits)
+        try:
+            faults = drive([self], limits)
+        except BaseException:
+            self.close()
+            raise
         for error in faults.values():
+            if self._steps is not None:  # it is still at work
+                self.close()
             raise error
         accepted: int = self._result
         return accepted
 
     def abort(self, reason: str) -> None:
-        if self._steps is not None and not self._is_aborting:
-            self._is_aborting = True
+        self._is_aborting = True
+        if self._steps is not None and not self._is_leaving:
             self._leave(reason)
 
     def close(self) -> None:
         self._steps = None
+        self._talk.close()
         self.course.close()
-        self._connection.close()
 
     @property
     def _has_room(self) -> bool:
@@ -246,7 +254,7 @@ class _BatchedCopyIn:
         self._result = result
         if self.tag is None:
             self.course.close()
-        if self._fault is not None:
+        if self._fault is not None and not self._is_aborting:
             raise self._fault
 
     def _break_off(self, error: Exception) -> None:
@@ -265,6 +273,5 @@ class _BatchedCopyIn:
 
     def _leaving(self, reason: str) -> Steps[None]:
         yield from self._talk.leave(reason)
-        if self.course.is_begun:
-            self._talk.say(b"ROLLBACK TO SAVEPOINT " + COPY, b"RELEASE SAVEPOINT " + COPY)
-            yield from self._talk.flush()
+        self._talk.say(*self.course.undoing)
+        yield from self._talk.flush()

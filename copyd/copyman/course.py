@@ -40,9 +40,12 @@ UNGROWN = 32
 """Batches of the size that was asked for; then it doubles with every second one, so that a copy
 has no more than 64 of them: more savepoints slow down whoever reads beside it."""
 MOST_PIECES = 4
-"""Savepoints that a batch may leave behind; of more, one is made by loading it once more."""
-LOOSE = 512
-"""Rows that are held one by one before they are kept as a chunk."""
+"""Savepoints that a refused batch may leave behind beside its own; of more, none are left by loading
+it once more."""
+PIECES_IN_ALL = 8
+"""Savepoints that all refused batches together may leave behind beside their own."""
+LOOSE_ROWS, LOOSE_SIZE = 512, 256 * 1024
+"""Rows, and bytes of them, that are held one by one before they are kept as a chunk."""
 PATIENCE = 64
 """Refusals by a foreign key that are narrowed down in one batch; see `isolate`."""
 
@@ -100,13 +103,15 @@ class _Held:
     starts: list[int] = field(default_factory=list)  # in the tape, of each span
     spans: list[tuple[int, int, Refusal]] = field(default_factory=list)  # ordinal, batch, why
     loose: list[bytes] = field(default_factory=list)  # rows that are not in the tape yet
+    loose_size: int = 0
 
     def add(self, rows: Rows, span: Span, ordinal: int, batch: int, refusal: Refusal) -> None:
         self.starts.append(self.tape.rows + len(self.loose))
         self.spans.append((ordinal, batch, refusal))
         for row in range(span.start, span.stop):
             self.loose.append(rows.row(row))
-            if len(self.loose) >= LOOSE:
+            self.loose_size += len(self.loose[-1])
+            if len(self.loose) >= LOOSE_ROWS or self.loose_size >= LOOSE_SIZE:
                 self.pack()
 
     def pack(self) -> Rows:
@@ -114,6 +119,7 @@ class _Held:
         if self.loose:
             self.tape.append(WireChunk.of_rows(self.loose))
             self.loose.clear()
+            self.loose_size = 0
         return Rows(self.tape)
 
     def __len__(self) -> int:
@@ -148,13 +154,23 @@ class Course:
         self._held = _Held(Tape(terms.batch_size))
         self._is_row_to_blame = False  # a COPY of no rows was taken, so that it must be the rows
         self._skipped: dict[int, str] = {}  # rows that were skipped, and what the server said
-        self._pieces = 0  # savepoints that the batch in hand has left behind
+        self._has_loaded = False  # whether something of the batch in hand is loaded
+        self._pieces = 0  # savepoints that it has left behind
+        self._spare_pieces = PIECES_IN_ALL  # that further ones may leave behind
         self._bad = 0  # rows of it that were refused alone
 
     @property
     def held(self) -> int:
         """Rows that a foreign key has refused and that are to be tried again."""
         return len(self._held)
+
+    @property
+    def undoing(self) -> tuple[bytes, ...]:
+        """Statements that take back what was done so far, or at least have the server heard."""
+        if not self.is_begun:
+            return (b"",)
+        back = b"ROLLBACK TO SAVEPOINT " + COPY, b"RELEASE SAVEPOINT " + COPY
+        return (*back, *self._terms.afterwards)
 
     def close(self) -> None:
         """Let go of all that is kept."""
@@ -190,6 +206,7 @@ class Course:
             return 0
         held, self._held = self._held, _Held(Tape(self._terms.batch_size))
         self._talk.say(*self._terms.immediately, b"SAVEPOINT " + BATCH)
+        yield from self._talk.flush()
         rows = held.pack()
         found = yield from self._settle(rows, None, BATCH, patience=inf)
         self._talk.say(b"RELEASE SAVEPOINT " + BATCH, *self._terms.afterwards)
@@ -218,8 +235,14 @@ class Course:
     def _await_data(self) -> Steps[bool]:
         while not self.waiting and not self.is_ending:
             self.is_behind = False
-            yield True
+            yield from self._wait()
         return bool(self.waiting)
+
+    def _wait(self) -> Steps[None]:
+        """Wait for data, and hear meanwhile if the connection is lost."""
+        yield True
+        if not self.waiting:
+            self._talk.listen()
 
     def _load_batch(self) -> Steps[None]:
         self._number += 1
@@ -278,7 +301,7 @@ class Course:
             raise self._error
         for chunk in self._feed():
             if chunk is None:
-                yield True
+                yield from self._wait()
         if not self._batch.rows:
             raise self._error
 
@@ -338,6 +361,7 @@ class Course:
                 self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
                 refusal = None
             else:
+                self._spare_pieces -= self._pieces
                 return found
         raise CopydError("the server refuses rows differently each time it is asked")
 
@@ -356,14 +380,14 @@ class Course:
     def _follow(
         self, plan: _Plan, rows: Rows, refusal: Refusal | None, mark: bytes, patience: float
     ) -> Steps[Found]:
-        self._skipped, self._pieces, self._bad = {}, 0, 0
+        self._skipped, self._has_loaded, self._pieces, self._bad = {}, False, 0, 0
         suspects = (yield from self._skim(plan, rows, refusal)) if plan.is_bold else []
         others = Selection(rows, [row for row, _ in suspects])
         whole = Span(0, len(others))
         search = isolate(whole, None if suspects else refusal, patience=patience)
-        found = yield from self._search(search, plan, others)
+        found = yield from self._search(search, plan, others, mark)
         found.rejects += yield from self._reasons(others)
-        if plan.gathers and self._pieces > MOST_PIECES:
+        if plan.gathers and self._pieces > min(MOST_PIECES, self._spare_pieces):
             yield from self._gather(others, found, mark)
         yield from self._confirm(plan, rows, suspects)
         return Found(
@@ -407,7 +431,7 @@ class Course:
     def _take_back(self) -> None:
         self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
 
-    def _search(self, search: Search, plan: _Plan, rows: Selection) -> Steps[Found]:
+    def _search(self, search: Search, plan: _Plan, rows: Selection, mark: bytes) -> Steps[Found]:
         outcome: Refusal | None = None
         while True:
             try:
@@ -415,22 +439,26 @@ class Course:
             except StopIteration as end:
                 found: Found = end.value
                 return found
-            outcome = yield from self._try(plan, rows, span)
+            outcome = yield from self._try(plan, rows, span, mark)
 
-    def _try(self, plan: _Plan, rows: Selection, span: Span) -> Steps[Refusal | None]:
+    def _try(self, plan: _Plan, rows: Selection, span: Span, mark: bytes) -> Steps[Refusal | None]:
         """Load one span; rolled back where it is refused."""
-        has_savepoint = not (plan.is_bold and span.is_likely)
+        has_savepoint = self._has_loaded and not (plan.is_bold and span.is_likely)
         if has_savepoint:
             self._talk.say(b"SAVEPOINT " + ROWS)
         outcome = yield from self._load(rows, [span], skips=plan.skips)
         if isinstance(outcome, Refusal):
-            if not has_savepoint:
+            if has_savepoint:
+                self._take_back()
+            elif self._has_loaded:
                 raise _SpoiledError
-            self._take_back()
+            else:
+                self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
             self._bad += span.rows == 1 and not outcome.may_pass
             self._require_few(self.rejected + self._bad)
             return outcome
         self._check(span, outcome, skips=plan.skips)
+        self._has_loaded = True
         if has_savepoint:
             self._pieces += 1
             self._talk.say(b"RELEASE SAVEPOINT " + ROWS)
@@ -459,14 +487,15 @@ class Course:
             self._skipped |= {span.start + line - 1: said for line, said in skipped.items()}
         elif stored != span.rows:
             raise CopydError(
-                f"the server stored {stored} rows of {span.rows} and refused none: "
-                "a trigger or a rule keeps rows away"
+                f"the server stored {stored} rows of {span.rows} and refused none: a trigger, a rule "
+                "or a condition keeps rows away, or a line is not one row"
             )
 
     def _gather(self, rows: Selection, found: Found, mark: bytes) -> Steps[None]:
         """Load the good rows once more, as one piece."""
         good = list(found.rest(Span(0, len(rows))))
         self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+        self._pieces = 0
         outcome = yield from self._load(rows, good, skips=False)
         if outcome != sum(span.rows for span in good):
             raise _SpoiledError

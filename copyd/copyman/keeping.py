@@ -1,26 +1,66 @@
-"""Rows that are kept until they are loaded, so that they can be sent again."""
+"""Rows that are kept until they are loaded, so that they can be sent again.
+
+What does not fit into memory is in files; nothing here touches a socket.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
 from itertools import accumulate
-from tempfile import TemporaryFile
-from typing import IO, TYPE_CHECKING, NamedTuple
+from tempfile import TemporaryFile, gettempdir
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import finalize
 
 from copyd.copyman.chunk import WireChunk
+from copyd.errors import CopydError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 
 FETCHED = 4
-"""Chunks of the file that are in memory as well: rows are looked at one after the other."""
+"""Chunks of the files that are in memory as well: rows are looked at one after the other."""
+
+
+class _Shelf:
+    """A file without a name, which is there until the last chunk in it is let go of."""
+
+    def __init__(self) -> None:
+        # Not buffered: what does not fit is to be told when it is written, not when it is closed.
+        self._file = TemporaryFile(prefix="copyd-", buffering=0)  # noqa: SIM115
+        self._close = finalize(self, self._file.close)
+        self._chunks = 0
+        self.size = 0
+
+    def put(self, views: Iterable[memoryview]) -> int:
+        """Write `views` behind all that is there; returns where they begin."""
+        offset = self._file.seek(self.size)
+        for view in views:
+            left = view
+            while left:
+                left = left[self._file.write(left) :]
+        self.size = self._file.tell()
+        self._chunks += 1
+        return offset
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return what lies there."""
+        self._file.seek(offset)
+        return self._file.read(length)
+
+    def let_go(self) -> bool:
+        """Forget one of the chunks; True where it was the last, and the file is gone."""
+        self._chunks -= 1
+        if not self._chunks:
+            self._close()
+        return not self._chunks
 
 
 class _Stored(NamedTuple):
-    """A chunk in the file: where, and what `WireChunk.of` must be told of it."""
+    """A chunk in a file: where, and what `WireChunk.of` must be told of it."""
 
+    shelf: _Shelf
     offset: int
     length: int
     messages: int
@@ -28,9 +68,19 @@ class _Stored(NamedTuple):
     owed: int
     resumed: int
 
+    def read(self) -> WireChunk:
+        """Return the chunk."""
+        return WireChunk.of(
+            self.shelf.read(self.offset, self.length),
+            messages=self.messages,
+            size=self.size,
+            owed=self.owed,
+            resumed=self.resumed,
+        )
+
 
 class Tape:
-    """Chunks in order: as many as fit into `memory` bytes there, the rest in a file without a name.
+    """Chunks in order: as many as fit into `memory` bytes there, the rest in files without a name.
 
     Chunks are taken as they are: those of one cycle are shared by all who keep them.
     """
@@ -40,7 +90,7 @@ class Tape:
         self.size = 0
         self._memory = memory
         self.entries: deque[WireChunk | _Stored] = deque()
-        self._file: IO[bytes] | None = None
+        self._shelf: _Shelf | None = None  # the one that is written to
         self._fetched: dict[_Stored, WireChunk] = {}
 
     def __len__(self) -> int:
@@ -56,7 +106,7 @@ class Tape:
     def append(self, chunk: WireChunk) -> None:
         """Keep a chunk whose memory is its own (see `Chunk.kept`).
 
-        Raises OSError where the disk is full.
+        Raises CopydError where the disk is full.
         """
         is_large = self.size + chunk.size > self._memory
         self.entries.append(self._store(chunk) if is_large and self.entries else chunk)
@@ -71,50 +121,46 @@ class Tape:
 
     def take(self) -> WireChunk:
         """Take the first chunk away; raises IndexError where there is none."""
-        return self._forget(self.entries.popleft())
+        kept = self.entries.popleft()
+        chunk = self._fetch(kept) if isinstance(kept, _Stored) else kept
+        self._forget(kept)
+        self.rows -= chunk.messages
+        self.size -= chunk.size
+        return chunk
 
     def clear(self) -> None:
         """Let go of everything."""
-        self.entries.clear()
-        self._fetched.clear()
+        while self.entries:
+            self._forget(self.entries.popleft())
         self.rows = self.size = 0
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
-    def _forget(self, kept: WireChunk | _Stored) -> WireChunk:
-        chunk = self._fetch(kept) if isinstance(kept, _Stored) else kept
-        self.rows -= chunk.messages
-        self.size -= chunk.size
-        if not self.entries:
-            self.clear()
-        return chunk
+    def _forget(self, kept: WireChunk | _Stored) -> None:
+        if isinstance(kept, _Stored):
+            self._fetched.pop(kept, None)
+            if kept.shelf.let_go() and kept.shelf is self._shelf:
+                self._shelf = None
 
     def _store(self, chunk: WireChunk) -> _Stored:
-        if self._file is None:
-            self._file = TemporaryFile(prefix="copyd-")  # noqa: SIM115 - `clear` closes it
-        offset = self._file.seek(0, 2)
-        self._file.writelines(chunk.framed)
-        length = self._file.tell() - offset
-        return _Stored(offset, length, chunk.messages, chunk.size, chunk.owed, chunk.resumed)
+        try:
+            if self._shelf is None or self._shelf.size >= self._memory:
+                self._shelf = _Shelf()
+            offset = self._shelf.put(chunk.framed)
+        except OSError as error:
+            raise CopydError(
+                f"rows that wait for their server cannot be kept in {gettempdir()}: "
+                f"{error.strerror}; make room there, or set TMPDIR"
+            ) from error
+        length = self._shelf.size - offset
+        return _Stored(
+            self._shelf, offset, length, chunk.messages, chunk.size, chunk.owed, chunk.resumed
+        )
 
     def _fetch(self, stored: _Stored) -> WireChunk:
         if stored not in self._fetched:
             if len(self._fetched) >= FETCHED:
                 del self._fetched[next(iter(self._fetched))]
-            self._fetched[stored] = self._read(stored)
+            self._fetched[stored] = stored.read()
         return self._fetched[stored]
-
-    def _read(self, stored: _Stored) -> WireChunk:
-        assert self._file is not None  # noqa: S101 - it was stored there
-        self._file.seek(stored.offset)
-        return WireChunk.of(
-            self._file.read(stored.length),
-            messages=stored.messages,
-            size=stored.size,
-            owed=stored.owed,
-            resumed=stored.resumed,
-        )
 
 
 class Rows:

@@ -19,9 +19,9 @@ function of a trigger raised. PostgreSQL documentation, "Error Codes"."""
 FOREIGN_KEY = "23503"
 _RAISE = "exec_stmt_raise"
 _RAISED_CLASSES_THAT_PASS = frozenset({"08", "40", "53", "55", "57"})
-# "COPY t, line 7, column x: ..."; the table's name may hold commas, the words may be translated. A
-# trigger's own lines stand before it.
-_LINE = re.compile(r"(?m)^COPY .*, \S+ (\d+)(?:,|:|$)")
+# "COPY t, line 7, column x: ..."; the table's name may hold commas, the words may be translated, and
+# the value behind may look like it. A trigger's own lines stand before it.
+_LINE = re.compile(r"(?m)^COPY .*?, \S+ (\d+)(?:,|:|$)")
 
 
 @dataclass(frozen=True, slots=True)

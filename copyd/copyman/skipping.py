@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 FIRST_VERSION = 170000
 _TAIL = re.compile(rb"(?is)\bfrom\s+stdin\b\s*(?:with\s*)?(?:\((?P<options>.*)\))?\s*\Z")
-_UNFIT = re.compile(rb"(?i)\b(?:csv|binary|on_error|log_verbosity|delimiter|null|header|default)\b")
+_UNFIT = re.compile(
+    rb"(?i)\b(?:csv|binary|on_error|log_verbosity|delimiter|null|header|default|encoding)\b"
+)
 _SKIPS = b"ON_ERROR ignore, LOG_VERBOSITY verbose"
 _ESCAPE = re.compile(r"\\(x[0-9A-Fa-f]{1,2}|[0-7]{1,3}|.)", re.DOTALL)
 _CONTROLS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import errors
 
 from copyd.copyman import skipping
 from copyd.copyman.links import open_copy_in
@@ -106,6 +107,33 @@ class Talk:
                 raise
             return {}
 
+    def listen(self) -> None:
+        """Hear what the server says between two statements.
+
+        Raises psycopg.Error where the connection is lost, and closes it.
+        """
+        last_words: list[Diagnostic] = []
+        self._connection.add_notice_handler(last_words.append)
+        try:
+            self._connection.pgconn.consume_input()
+            self._connection.pgconn.is_busy()  # makes libpq hand out what it holds
+        except psycopg.Error as error:
+            self._connection.close()
+            raise _in_the_end(last_words) or error from None
+        finally:
+            self._connection.remove_notice_handler(last_words.append)
+        ending = _in_the_end(last_words)
+        if ending is not None:
+            self._connection.close()
+            raise ending
+
+    def close(self) -> None:
+        """Close the connection, and let go of whatever is going on."""
+        speaker, self.speaker = self.speaker, None
+        if speaker is not None and not isinstance(speaker, Question):
+            speaker.close()
+        self._connection.close()
+
     def leave(self, reason: str) -> Iterator[bool]:
         """Break off whatever is going on.
 
@@ -187,6 +215,18 @@ class Talk:
             found = _NUMBER.search(said)
             if found:
                 self.skipped.append((int(found[0]), said))
+
+
+def _in_the_end(words: Iterable[Diagnostic]) -> psycopg.Error | None:
+    """Return as an error what a server said when it hung up."""
+    for said in words:
+        if said.severity_nonlocalized in ("FATAL", "PANIC"):
+            try:
+                kind: type[psycopg.Error] = errors.lookup(said.sqlstate or "")
+            except KeyError:
+                kind = psycopg.OperationalError
+            return kind(said.message_primary or "the server hung up")
+    return None
 
 
 def _until_done(copy: CopyIn) -> Iterator[bool]:

@@ -1,0 +1,453 @@
+"""A receiver that keeps rows out, from its start to its end, beside others and by itself."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+from psycopg.pq import TransactionStatus
+
+from copyd.copyman import (
+    BatchReceiver,
+    CopyFail,
+    CopyManager,
+    IteratorProducer,
+    NullProducer,
+    NullReceiver,
+    ReceiverFault,
+    Reject,
+    transfer,
+)
+from copyd.copyman.batches import MOST_WAITING
+from copyd.errors import CopydError
+from tests.contract.copyman.conftest import is_usable
+from tests.contract.copyman.test_refused_rows import batch_receiver
+from tests.support.wiretap import Blow, Plan, Wiretap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from copyd.copyman import Receiver
+    from tests.contract.copyman.conftest import Bench
+    from tests.support.servers import Server
+
+COPY_T = "COPY t FROM STDIN"
+CHECKED = "CREATE TABLE t (i int CONSTRAINT c CHECK (i >= 0))"
+
+
+def numbers(count: int, *bad: int) -> list[list[bytes]]:
+    """Ten rows a chunk; `bad` ones are negative."""
+    rows = [b"%d\n" % (-number if number in bad else number) for number in range(1, count + 1)]
+    return [rows[start : start + 10] for start in range(0, count, 10)]
+
+
+def faults_of(copy: CopyManager) -> dict[Receiver, BaseException]:
+    """Run the copy to its end, dropping whoever faults; returns what each raised."""
+    faults: dict[Receiver, BaseException] = {}
+    with copy:
+        while copy.receivers:
+            try:
+                list(copy)
+            except ReceiverFault as fault:
+                faults |= fault.faults
+    return faults
+
+
+@pytest.fixture
+def wiretap(server: Server) -> Iterator[Wiretap]:
+    """To be asked for before the bench, so that it outlives its connections."""
+    with Wiretap(server.port) as tap:
+        yield tap
+
+
+# -- every link ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch_rows", [7_000, 1_000_000])
+def test_bad_rows_are_kept_out_whatever_links_the_data_travels_on(
+    bench: Bench, batch_rows: int
+) -> None:
+    bench.execute("CREATE TABLE t (i int PRIMARY KEY, x text NOT NULL)")
+    source = """
+        COPY (SELECT CASE WHEN i % 5000 = 3 THEN 'bad ' || i ELSE i::text END,
+                     CASE WHEN i % 5000 = 4 THEN NULL ELSE repeat('x', i % 50) END
+              FROM generate_series(1, 20000) i) TO STDOUT"""
+    rejects: list[Reject] = []
+    receiver = batch_receiver(bench, rejects, batch_rows=batch_rows)
+    plain = bench.receiver("COPY everything FROM STDIN")
+    bench.execute("CREATE TABLE everything (i text, x text)")
+    producer = bench.producer(source)
+    transfer(producer, receiver, plain)
+    receiver.connection.commit()
+    assert [reject.ordinal for reject in rejects] == [
+        i + k for i in range(0, 20_000, 5_000) for k in (3, 4)
+    ]
+    assert [reject.refusal.sqlstate for reject in rejects] == ["22P02", "23502"] * 4
+    assert bench.count("t") == receiver.loaded == 20_000 - 8
+    assert (receiver.read, plain.rows) == (20_000, 20_000)
+    assert is_usable(receiver.connection)
+    assert is_usable(producer.connection)
+
+
+def test_nothing_at_all_is_a_good_copy(bench: Bench) -> None:
+    bench.execute(CHECKED)
+    receiver = batch_receiver(bench, [])
+    transfer(NullProducer(), receiver)
+    assert (receiver.rows, receiver.read, receiver.rejected) == (0, 0, 0)
+    assert receiver.connection.info.transaction_status is TransactionStatus.INTRANS
+    assert is_usable(receiver.connection)
+
+
+def test_chunks_without_rows_do_no_harm(plain_bench: Bench) -> None:
+    plain_bench.execute(CHECKED)
+    rejects: list[Reject] = []
+    receiver = batch_receiver(plain_bench, rejects)
+    chunks = numbers(30, 11)
+    transfer(IteratorProducer([[], chunks[0], [], [], *chunks[1:], []]), receiver)
+    assert (receiver.read, receiver.loaded) == (30, 29)
+    assert [reject.row for reject in rejects] == [b"-11\n"]
+
+
+def test_it_can_run_again_in_another_copy(bench: Bench) -> None:
+    bench.execute(CHECKED)
+    rejects: list[Reject] = []
+    receiver = batch_receiver(bench, rejects)
+    for run in (1, 2):
+        transfer(IteratorProducer(numbers(20, 3)), receiver)
+        assert (receiver.read, receiver.loaded, receiver.rejected) == (20, 19, 1)
+        assert len(rejects) == run
+    receiver.connection.commit()
+    assert bench.count("t") == 38
+
+
+def test_rows_larger_than_a_batch_are_batches_of_their_own(bench: Bench) -> None:
+    bench.execute("CREATE TABLE t (i int, x text CHECK (x <> repeat('b', 700000)))")
+    source = """
+        COPY (SELECT i, repeat(CASE WHEN i IN (2, 5) THEN 'b' ELSE 'g' END, 700000)
+              FROM generate_series(1, 5) i) TO STDOUT"""
+    rejects: list[Reject] = []
+    receiver = batch_receiver(bench, rejects, batch_rows=1_000, batch_size=100_000)
+    transfer(bench.producer(source), receiver)
+    receiver.connection.commit()
+    assert [(reject.ordinal, reject.batch) for reject in rejects] == [(2, 2), (5, 5)]
+    assert rejects[0].row == b"2\t" + b"b" * 700_000 + b"\n"
+    assert bench.rows("SELECT i FROM t ORDER BY i") == [(1,), (3,), (4,)]
+
+
+def test_a_row_refused_while_much_of_it_is_to_come_closes_the_connection(
+    plain_bench: Bench,
+) -> None:
+    """The server needs the rest of a message; beyond 64 MB that is not worth its sending."""
+    plain_bench.execute("CREATE TABLE t (i int)")
+    producer = plain_bench.producer(
+        "COPY (SELECT repeat('x', 10000) FROM generate_series(1, 30) "
+        "UNION ALL SELECT repeat('y', 72000000)) TO STDOUT"
+    )
+    receiver = batch_receiver(plain_bench, [], batch_rows=1_000_000)
+    neighbour = NullReceiver()
+    faults = faults_of(CopyManager(producer, receiver, neighbour))
+    assert isinstance(faults.get(receiver), (psycopg.OperationalError, type(None)))
+    assert receiver.connection.closed if faults else receiver.rejected == 31
+    assert neighbour.progress > 72_000_000
+
+
+# -- beside others ------------------------------------------------------------------------------
+
+
+def test_the_others_go_on_while_one_isolates(wiretap: Wiretap, plain_bench: Bench) -> None:
+    plain_bench.execute(f"{CHECKED}; CREATE TABLE u (i int)")
+    rejects: list[Reject] = []
+    wiretap.arm(Plan("to_server", "before", Blow.HOLD, text=b"ROLLBACK TO SAVEPOINT"))
+    connection = plain_bench.connect(autocommit=False, port=wiretap.port)
+    receiver = batch_receiver(plain_bench, rejects, batch_rows=20, connection=connection)
+    neighbour = plain_bench.receiver("COPY u FROM STDIN")
+    chunks = numbers(1_000, 5, 500)
+    with CopyManager(IteratorProducer(chunks), receiver, neighbour) as copy:
+        for _ in range(len(chunks)):
+            next(copy)
+        assert wiretap.struck.wait(10)
+        assert receiver.is_behind
+        assert receiver.read == 0
+        assert neighbour.progress > sum(len(row) for chunk in chunks for row in chunk)
+        wiretap.release()
+        list(copy)
+        assert copy.completed == {receiver, neighbour}
+    assert [reject.row for reject in rejects] == [b"-5\n", b"-500\n"]
+    assert (receiver.loaded, neighbour.rows) == (998, 1_000)
+    assert not receiver.is_behind
+
+
+def test_one_that_is_too_far_behind_is_waited_for(wiretap: Wiretap, plain_bench: Bench) -> None:
+    plain_bench.execute(f"{CHECKED}; CREATE TABLE u (i int)")
+    chunks = numbers(1_000, 5)
+    size = len(b"".join(chunks[-2]))
+    wiretap.arm(Plan("to_server", "before", Blow.HOLD, text=b"ROLLBACK TO SAVEPOINT"))
+    connection = plain_bench.connect(autocommit=False, port=wiretap.port)
+    receiver = batch_receiver(
+        plain_bench, [], batch_rows=20, batch_size=size, connection=connection
+    )
+    neighbour = plain_bench.receiver("COPY u FROM STDIN")
+    given = 0
+    with CopyManager(IteratorProducer(chunks), receiver, neighbour, stall_timeout=0.3) as copy:
+        with pytest.raises(ReceiverFault) as caught:
+            for _ in copy:
+                given += 1
+        assert isinstance(caught.value.faults[receiver], TimeoutError)
+        assert MOST_WAITING <= given <= MOST_WAITING + 5
+        copy.reconcile(receiver)
+        wiretap.release()
+        list(copy)
+        assert copy.completed == {receiver, neighbour}
+    assert (receiver.loaded, neighbour.rows) == (999, 1_000)
+
+
+def test_a_neighbour_that_faults_while_one_isolates_is_dropped_alone(
+    wiretap: Wiretap, plain_bench: Bench
+) -> None:
+    plain_bench.execute(
+        f"{CHECKED}; CREATE TABLE u (i int CHECK (i <> 300)); CREATE TABLE w (i int)"
+    )
+    wiretap.arm(Plan("to_server", "before", Blow.HOLD, text=b"ROLLBACK TO SAVEPOINT"))
+    connection = plain_bench.connect(autocommit=False, port=wiretap.port)
+    receiver = batch_receiver(plain_bench, [], batch_rows=20, connection=connection)
+    sick = plain_bench.receiver("COPY u FROM STDIN")
+    well = plain_bench.receiver("COPY w FROM STDIN")
+    with CopyManager(IteratorProducer(numbers(1_000, 5)), receiver, sick, well) as copy:
+        next(copy)
+        next(copy)
+        assert wiretap.struck.wait(10)
+        plain_bench.execute(f"SELECT pg_terminate_backend({sick.connection.info.backend_pid})")
+        with pytest.raises(ReceiverFault) as caught:
+            list(copy)
+        assert set(caught.value.faults) == {sick}
+        assert receiver.is_behind
+        wiretap.release()
+        list(copy)
+        assert copy.completed == {receiver, well}
+    assert (receiver.loaded, receiver.rejected, well.rows) == (999, 1, 1_000)
+
+
+def test_each_of_three_keeps_out_what_its_own_table_refuses(bench: Bench) -> None:
+    bench.execute("CREATE TABLE t1 (i int CHECK (i % 1000 <> 1)); CREATE TABLE t2 (i int UNIQUE)")
+    bench.execute("CREATE TABLE t3 (i smallint); INSERT INTO t2 VALUES (17), (18)")
+    rejects: dict[str, list[Reject]] = {"t1": [], "t2": [], "t3": []}
+    receivers = [
+        batch_receiver(bench, rejects[name], f"COPY {name} FROM STDIN", batch_rows=5_000)
+        for name in rejects
+    ]
+    transfer(bench.producer("COPY (SELECT generate_series(1, 33000)) TO STDOUT"), *receivers)
+    assert [len(each) for each in rejects.values()] == [33, 2, 233]
+    assert [receiver.loaded for receiver in receivers] == [32_967, 32_998, 32_767]
+
+
+# -- what ends the copy -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "complaint"),
+    [
+        ("COPY t FROM STDIN (FORMAT csv)", "text format only"),
+        ("COPY t FROM STDIN WITH BINARY", "text format only"),
+        ("COPY BINARY t FROM STDIN", "text format only"),
+        ("COPY t FROM STDIN (FORMAT 'binary')", "text format only"),
+        ("COPY missing FROM STDIN", 'relation "missing" does not exist'),
+        ("COPY t (j) FROM STDIN", 'column "j" of relation "t" does not exist'),
+        ("SELECT 1", "not one COPY ... FROM STDIN"),
+    ],
+)
+def test_a_statement_that_cannot_be_is_refused_at_the_start(
+    bench: Bench, statement: str, complaint: str
+) -> None:
+    bench.execute(CHECKED)
+    receiver = batch_receiver(bench, [], statement)
+    with pytest.raises(CopyFail, match=re.escape(complaint)):
+        transfer(IteratorProducer(numbers(10)), receiver)
+    assert is_usable(receiver.connection)
+
+
+def test_autocommit_is_refused(bench: Bench) -> None:
+    bench.execute(CHECKED)
+    receiver = batch_receiver(bench, [], connection=bench.connect(autocommit=True))
+    with pytest.raises(CopyFail, match="in autocommit"):
+        transfer(IteratorProducer(numbers(10)), receiver)
+    assert is_usable(receiver.connection)
+    with receiver.connection.transaction():
+        transfer(IteratorProducer(numbers(10)), receiver)
+    assert bench.count("t") == 10
+
+
+def end_of(bench: Bench, receiver: BatchReceiver, chunks: list[list[bytes]]) -> BaseException:
+    """What ends the copy at `receiver`; its transaction is as it was, and a neighbour completes."""
+    bench.execute("CREATE TABLE neighbour (x text)")
+    receiver.connection.execute("CREATE TEMP TABLE mine (i int)")
+    neighbour = bench.receiver("COPY neighbour FROM STDIN")
+    producer = IteratorProducer(chunks)
+    faults = faults_of(CopyManager(producer, receiver, neighbour, drops_at_start=True))
+    assert set(faults) == {receiver}
+    assert bench.count("neighbour") == sum(row.count(b"\n") for chunk in chunks for row in chunk)
+    assert receiver.connection.info.transaction_status is TransactionStatus.INTRANS
+    assert receiver.connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
+    assert receiver.connection.execute("SELECT count(*) FROM mine").fetchone() == (0,)
+    with pytest.raises(errors.InvalidSavepointSpecification):
+        receiver.connection.execute("ROLLBACK TO SAVEPOINT copyd_copy")
+    return faults[receiver]
+
+
+def on_insert(body: str, *, when: str, each: str) -> str:
+    return f"""
+        CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body} END $$;
+        CREATE TRIGGER act {when} INSERT ON t FOR EACH {each} EXECUTE FUNCTION act()"""
+
+
+def test_a_trigger_that_swallows_rows_fails_loudly(bench: Bench) -> None:
+    body = "IF NEW.i = 25 THEN RETURN NULL; END IF; RETURN NEW;"
+    bench.execute(f"{CHECKED}; {on_insert(body, when='BEFORE', each='ROW')}")
+    fault = end_of(bench, batch_receiver(bench, [], columns={"i": "int"}), numbers(40, 3))
+    assert isinstance(fault, CopydError)
+    assert "a trigger" in str(fault)
+
+
+def test_a_where_clause_that_leaves_rows_out_fails_loudly(plain_bench: Bench) -> None:
+    plain_bench.execute(CHECKED)
+    receiver = batch_receiver(plain_bench, [], "COPY t FROM STDIN WHERE i <> 7")
+    fault = end_of(plain_bench, receiver, numbers(40))
+    assert "a condition" in str(fault)
+
+
+def test_lines_that_are_not_one_row_each_fail_loudly(plain_bench: Bench) -> None:
+    plain_bench.execute(CHECKED)
+    fault = end_of(plain_bench, batch_receiver(plain_bench, []), [[b"1\n2\n", b"3\n"]])
+    assert "a line is not one row" in str(fault)
+
+
+def test_a_trigger_that_refuses_every_statement_is_an_error_and_rejects_no_row(
+    bench: Bench,
+) -> None:
+    bench.execute(
+        f"{CHECKED}; {on_insert('RAISE $m$not now$m$;', when='BEFORE', each='STATEMENT')}"
+    )
+    rejects: list[Reject] = []
+    fault = end_of(bench, batch_receiver(bench, rejects, batch_rows=10_000), numbers(3_000))
+    assert isinstance(fault, errors.RaiseException)
+    assert not rejects
+
+
+def test_an_error_that_is_nobodys_row_ends_the_copy(bench: Bench) -> None:
+    body = "PERFORM missing_function(); RETURN NEW;"
+    bench.execute(f"{CHECKED}; {on_insert(body, when='BEFORE', each='ROW')}")
+    rejects: list[Reject] = []
+    fault = end_of(bench, batch_receiver(bench, rejects), numbers(40))
+    assert isinstance(fault, errors.UndefinedFunction)
+    assert not rejects
+
+
+def test_what_on_reject_raises_ends_the_copy(bench: Bench) -> None:
+    def refuse(reject: Reject) -> None:
+        raise KeyError(reject.ordinal)
+
+    bench.execute(CHECKED)
+    receiver = batch_receiver(bench, [], on_reject=refuse)
+    assert repr(end_of(bench, receiver, numbers(40, 25))) == "KeyError(25)"
+
+
+@pytest.mark.parametrize("skips", [False, True], ids=["long way", "one pass"])
+def test_as_many_rows_may_be_rejected_as_were_allowed(plain_bench: Bench, skips: bool) -> None:
+    plain_bench.execute(CHECKED)
+    chunks = numbers(40, 2, 3, 17, 18, 40)
+    chunks[2][5] = b"word\n"
+    columns = {"i": "int"} if skips else None
+    for allowed in (0, 1, 3, 5):
+        receiver = batch_receiver(plain_bench, [], max_rejects=allowed, columns=columns)
+        fault = end_of(plain_bench, receiver, chunks)
+        assert str(fault) == f"more than {allowed} rows were rejected (max_rejects)"
+        plain_bench.execute("DROP TABLE neighbour")
+    receiver = batch_receiver(plain_bench, [], max_rejects=6, columns=columns)
+    transfer(IteratorProducer(chunks), receiver)
+    assert (receiver.loaded, receiver.rejected) == (34, 6)
+
+
+def test_a_constraint_that_is_not_there_is_an_error_at_the_start(bench: Bench) -> None:
+    bench.execute(CHECKED)
+    receiver = batch_receiver(bench, [], immediate=[sql.Identifier("missing")])
+    with pytest.raises(CopyFail, match='constraint "missing" does not exist'):
+        transfer(IteratorProducer(numbers(10)), receiver)
+    assert is_usable(receiver.connection)
+
+
+DEFERRED = """
+    CREATE TABLE parent (i int PRIMARY KEY);
+    CREATE TABLE t (i int CONSTRAINT c REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"""
+
+
+@pytest.mark.parametrize("is_completed", [True, False])
+def test_a_constraint_is_deferred_again_afterwards(bench: Bench, is_completed: bool) -> None:
+    bench.execute(DEFERRED)
+    receiver = batch_receiver(
+        bench, [], immediate=[sql.Identifier("c")], max_rejects=10 if is_completed else 0
+    )
+    if is_completed:
+        transfer(IteratorProducer(numbers(10)), receiver)
+        assert receiver.rejected == 10
+    else:
+        with pytest.raises(CopyFail):
+            transfer(IteratorProducer(numbers(10)), receiver)
+    receiver.connection.execute("INSERT INTO t VALUES (1)")
+    receiver.connection.execute("INSERT INTO parent VALUES (1)")
+    receiver.connection.commit()
+    assert bench.count("t") == 1
+
+
+# -- rows that a foreign key refuses for the time being -----------------------------------------
+
+
+def test_rows_are_held_for_a_table_that_comes_later(bench: Bench) -> None:
+    bench.execute("CREATE TABLE parent (i int PRIMARY KEY)")
+    bench.execute("CREATE TABLE t (i int CONSTRAINT c REFERENCES parent)")
+    rejects: list[Reject] = []
+    receiver = batch_receiver(bench, rejects, keeps_held=True)
+    transfer(IteratorProducer(numbers(40)), receiver)
+    assert (receiver.loaded, receiver.held, receiver.rejected) == (0, 40, 0)
+    assert receiver.retry(stall_timeout=10) == 0
+    receiver.connection.execute("INSERT INTO parent SELECT generate_series(1, 38)")
+    assert receiver.retry(stall_timeout=10) == 38
+    assert (receiver.loaded, receiver.held, receiver.rejected) == (38, 2, 0)
+    receiver.refuse()
+    assert (receiver.loaded, receiver.held, receiver.rejected) == (38, 0, 2)
+    assert [(reject.ordinal, reject.batch, reject.row) for reject in rejects] == [
+        (39, 10, b"39\n"), (40, 10, b"40\n"),
+    ]  # fmt: skip
+    receiver.connection.commit()
+    assert bench.count("t") == 38
+
+
+def test_a_retry_that_the_server_cannot_carry_out_is_an_error(bench: Bench) -> None:
+    bench.execute(DEFERRED)
+    receiver = batch_receiver(bench, [], keeps_held=True, immediate=[sql.Identifier("c")])
+    transfer(IteratorProducer(numbers(10)), receiver)
+    receiver.connection.execute("INSERT INTO t VALUES (77)")
+    with pytest.raises(errors.ForeignKeyViolation):
+        receiver.retry(stall_timeout=10)
+    assert receiver.connection.info.transaction_status is TransactionStatus.INERROR
+    assert is_usable(receiver.connection)
+
+
+# -- what it costs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reason", ["checks", "foreign keys"])
+def test_no_more_than_64_savepoints_are_left_behind(plain_bench: Bench, reason: str) -> None:
+    plain_bench.execute("CREATE TABLE parent (i int PRIMARY KEY)")
+    plain_bench.execute("INSERT INTO parent SELECT generate_series(1, 1000000)")
+    check = "CHECK (i > 0)" if reason == "checks" else "REFERENCES parent"
+    plain_bench.execute(f"CREATE TABLE t (i int {check})")
+    bad = range(7, 6_000, 13)
+    receiver = batch_receiver(plain_bench, [], batch_rows=20)
+    transfer(IteratorProducer(numbers(6_000, *bad)), receiver)
+    receiver.connection.commit()
+    assert receiver.rejected == len(bad)
+    assert plain_bench.count("t") == 6_000 - len(bad)
+    (writers,) = plain_bench.rows("SELECT count(DISTINCT xmin::text) FROM t")[0]
+    assert writers <= 64
