@@ -208,12 +208,12 @@ class Course:
         self._talk.say(*self._terms.immediately, b"SAVEPOINT " + BATCH)
         yield from self._talk.flush()
         rows = held.pack()
-        found = yield from self._settle(rows, None, BATCH, patience=inf)
+        found = yield from self._settle(rows, None, BATCH, is_retry=True)
         self._talk.say(b"RELEASE SAVEPOINT " + BATCH, *self._terms.afterwards)
         yield from self._talk.flush()
         for row, refusal in found.rejects:
             self._reject(rows, row, held.origin(row), refusal)
-        for span, refusal in found.held:
+        for span, refusal in sorted(found.held, key=lambda each: each[0]):
             ordinal, batch, _ = held.origin(span.start)
             self._held.add(rows, span, ordinal, batch, refusal)
         accepted = len(rows) - found.rows
@@ -315,7 +315,7 @@ class Course:
         self.is_behind = True  # what comes from now on waits
         rows = Rows(self._batch)
         self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
-        found = yield from self._settle(rows, refusal, mark, patience=PATIENCE)
+        found = yield from self._settle(rows, refusal, mark)
         self._account(rows, found)
 
     def _account(self, rows: Rows, found: Found) -> None:
@@ -347,7 +347,7 @@ class Course:
     # -- a batch that was refused -----------------------------------------------------------------
 
     def _settle(
-        self, rows: Rows, refusal: Refusal | None, mark: bytes, *, patience: float
+        self, rows: Rows, refusal: Refusal | None, mark: bytes, *, is_retry: bool = False
     ) -> Steps[Found]:
         """Load what is good of `rows` behind the savepoint `mark`; returns what is not."""
         yield from self._blame_rows(refusal)
@@ -355,7 +355,7 @@ class Course:
             if plan.skips and self._skips is None:
                 continue
             try:
-                found = yield from self._follow(plan, rows, refusal, mark, patience)
+                found = yield from self._follow(plan, rows, refusal, mark, is_retry=is_retry)
             except _SpoiledError:
                 self._talk.unsay()
                 self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
@@ -378,13 +378,19 @@ class Course:
         self._is_row_to_blame = True
 
     def _follow(
-        self, plan: _Plan, rows: Rows, refusal: Refusal | None, mark: bytes, patience: float
+        self, plan: _Plan, rows: Rows, refusal: Refusal | None, mark: bytes, *, is_retry: bool
     ) -> Steps[Found]:
         self._skipped, self._has_loaded, self._pieces, self._bad = {}, False, 0, 0
-        suspects = (yield from self._skim(plan, rows, refusal)) if plan.is_bold else []
+        skims = plan.is_bold and not is_retry
+        suspects = (yield from self._skim(plan, rows, refusal)) if skims else []
         others = Selection(rows, [row for row, _ in suspects])
         whole = Span(0, len(others))
-        search = isolate(whole, None if suspects else refusal, patience=patience)
+        search = isolate(
+            whole,
+            None if suspects else refusal,
+            patience=inf if is_retry else PATIENCE,
+            backwards=is_retry,
+        )
         found = yield from self._search(search, plan, others, mark)
         found.rejects += yield from self._reasons(others)
         if plan.gathers and self._pieces > min(MOST_PIECES, self._spare_pieces):

@@ -91,13 +91,14 @@ def skim(
 
 
 def isolate(
-    whole: Span, refusal: Refusal | None, *, patience: float
+    whole: Span, refusal: Refusal | None, *, patience: float, backwards: bool = False
 ) -> Generator[Span, Refusal | None, Found]:
     """Find the bad rows of `whole`, which was refused for `refusal`; None where it was not tried.
 
     Yields the span to try next and is sent its outcome. A foreign key may refuse a row only until
     the one that it references is there: after `patience` such refusals the spans are held as they
     are, so that children which come before their parents do not have to be found one by one.
+    `backwards`: the last rows are tried first, which the others may reference.
     """
     found = Found()
     waiting: list[tuple[Span, Refusal | None]] = [(whole, refusal)]
@@ -115,7 +116,10 @@ def isolate(
         elif span.rows == 1:
             found.rejects.append((span.start, outcome))
             continue
-        waiting += [(part, None) for part in reversed(narrow(span, outcome.line))]
+        parts = narrow(span, outcome.line)
+        if backwards:
+            parts = [Span(part.start, part.stop) for part in reversed(parts)]
+        waiting += [(part, None) for part in reversed(parts)]
     return found
 
 

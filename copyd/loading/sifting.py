@@ -82,7 +82,7 @@ class Sieve:
 
     def retry(self) -> int:
         """Try the rows again that a foreign key refused; returns how many are taken now."""
-        held, self._held = self._held, []
+        held, self._held = sorted(self._held, reverse=True, key=lambda each: each[0]), []
         before = sum(span.rows for span, _ in held)
         for span, _ in held:
             self._take(self._sift(span, None, patience=inf))
@@ -127,7 +127,7 @@ class Sieve:
         return self._search(whole, refusal, patience)
 
     def _search(self, whole: Span, refusal: Refusal | None, patience: float) -> Found:
-        search = isolate(whole, refusal, patience=patience)
+        search = isolate(whole, refusal, patience=patience, backwards=patience == inf)
         outcome: Refusal | None = None
         while True:
             try:
