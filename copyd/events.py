@@ -20,6 +20,16 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """What the run will read is settled. ``data_timestamp`` (Unix time): how old that is.
+
+    The source's clock; on a standby the last commit that it has replayed, None before any.
+    """
+
+    data_timestamp: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PassStarted:
     """One scan of the source began, for these destinations; ``number`` counts from 1."""
 
@@ -38,11 +48,15 @@ class DataRelayed:
 
 @dataclass(frozen=True, slots=True)
 class DestinationDropped:
-    """A destination faulted and is out of the pass; ``will_return`` says if it gets another."""
+    """A destination faulted and is out of the pass; ``will_return`` says if it gets another.
+
+    ``kind``: a word for counting, such as "stall" or "connection"; transfers/kinds.py has them all.
+    """
 
     destination: str
     cause: str
     will_return: bool
+    kind: str = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,8 @@ class DestinationEnded:
     """A destination's part of the run is over; rows and bytes are those that it committed.
 
     ``rows`` were written or removed by the run. Of what the source sent it, ``read`` rows in all,
-    ``loaded`` were taken and ``rejected`` put aside.
+    ``loaded`` were taken and ``rejected`` put aside. ``data_timestamp``: that of the snapshot which
+    it has committed; None where it has committed none.
     """
 
     destination: str
@@ -100,6 +115,7 @@ class DestinationEnded:
     read: int = 0
     loaded: int = 0
     rejected: int = 0
+    data_timestamp: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +223,7 @@ class DaemonStopping:
 
 Event = (
     RunStarted
+    | SnapshotTaken
     | PassStarted
     | DataRelayed
     | DestinationDropped

@@ -3,6 +3,7 @@
 from copyd.transfers.destination import Outcome, Verdict
 from copyd.transfers.run import Report, run
 from copyd.transfers.server import Server
+from copyd.transfers.stopping import RunStopped, Stop
 from copyd.transfers.transfer import Loading, Query, Reintroduce, Replica, Tables, Transfer
 
 __all__ = [
@@ -12,7 +13,9 @@ __all__ = [
     "Reintroduce",
     "Replica",
     "Report",
+    "RunStopped",
     "Server",
+    "Stop",
     "Tables",
     "Transfer",
     "Verdict",

@@ -63,7 +63,7 @@ class Outcome:
     Rows and bytes are those that it committed; ``seconds`` run from the start of its last pass to
     its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
     value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
-    data. ``link`` and ``format`` are None where no data was sent.
+    data. ``data_timestamp``: how old the snapshot is that it has committed. ``link`` and ``format`` are None where no data was sent.
     """
 
     destination: str
@@ -80,6 +80,7 @@ class Outcome:
     cause: str | None = None
     words: str | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    data_timestamp: float | None = None
 
 
 @dataclass(eq=False)
@@ -103,6 +104,7 @@ class Destination:
     judged: float | None = None
     analyze_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    data_timestamp: float | None = None
 
     @property
     def name(self) -> str:
@@ -154,4 +156,5 @@ class Destination:
             cause=cause,
             words=in_full(self.cause) if self.cause is not None else None,
             notes=tuple(self.notes),
+            data_timestamp=self.data_timestamp if is_committed else None,
         )
