@@ -82,6 +82,11 @@ def _server(config: Config, name: str, server: Server) -> Iterator[Problem]:
     if server.password_file is not None and server.passfile is not None:
         text = "expected either password_file or passfile, got both"
         yield Problem((*path, "passfile"), text, ((*path, "password_file"),))
+    reads = tuple(("transfers", each, "source") for each in config.transfers)
+    is_source = any(transfer.source == name for transfer in config.transfers.values())
+    if server.max_connections == 1 and is_source:
+        text = "expected at least 2, which a run takes at its source, got 1"
+        yield Problem((*path, "max_connections"), text, reads)
 
 
 def _known_servers(subject: Subject) -> Iterator[Problem]:
@@ -161,8 +166,18 @@ def _query(subject: Subject) -> Iterator[Problem]:
 
 
 def _schedule(subject: Subject) -> Iterator[Problem]:
-    if subject.transfer.every is not None and subject.transfer.cron is not None:
+    transfer = subject.transfer
+    if transfer.every is not None and transfer.cron is not None:
         yield subject.problem(("cron",), "expected either every or cron, got both", "every")
+    if "timezone" in transfer.model_fields_set and transfer.cron is None:
+        yield subject.problem(("timezone",), "expected it only with cron, got it without", "cron")
+    for key in ("jitter", "catch_up"):
+        if key in transfer.model_fields_set and transfer.every is None and transfer.cron is None:
+            text = "expected it only with every or cron, got it without"
+            yield subject.problem((key,), text, "every", "cron")
+    if transfer.every is not None and transfer.jitter > transfer.every:
+        text = f"expected at most every, {spell(transfer.every)}, got {spell(transfer.jitter)}"
+        yield subject.problem(("jitter",), text, "every")
 
 
 def _used_with_mode(subject: Subject) -> Iterator[Problem]:
@@ -201,10 +216,11 @@ def _bounds(subject: Subject) -> Iterator[Problem]:
         text = f"expected at most the number of destinations, {number}, got "
         text += str(transfer.minimum_destinations)
         yield subject.problem(("minimum_destinations",), text, "destinations")
-    backoff, longest = transfer.reintroduce.backoff, transfer.reintroduce.max_backoff
-    if longest < backoff:
-        text = f"expected at least backoff, {spell(backoff)}, got {spell(longest)}"
-        yield subject.problem(("reintroduce", "max_backoff"), text, "reintroduce")
+    for key, section in (("reintroduce", transfer.reintroduce), ("breaker", transfer.breaker)):
+        backoff, longest = section.backoff, section.max_backoff
+        if longest < backoff:
+            text = f"expected at least backoff, {spell(backoff)}, got {spell(longest)}"
+            yield subject.problem((key, "max_backoff"), text, key)
 
 
 def _bounded_overlap(subject: Subject) -> Iterator[Problem]:

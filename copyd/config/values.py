@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from pydantic import (
@@ -108,6 +109,48 @@ def _cron(value: object) -> str:
     return value
 
 
+def _timezone(value: object) -> str:
+    expected = 'the name of a time zone such as "UTC" or "Europe/Berlin"'
+    if not isinstance(value, str):
+        raise _refused(expected, value)
+    try:
+        zone_of(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise _refused(f"{expected} that is installed here", value) from None
+    return value
+
+
+def zone_of(name: str) -> tzinfo:
+    """Return the time zone `name`; UTC is there where no database of them is."""
+    return timezone.utc if name == "UTC" else ZoneInfo(name)
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Take HOST:PORT apart; an IPv6 address stands in brackets.
+
+    Raises ValueError where it is none.
+    """
+    host, separator, port = listen.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if is_bracketed else host
+    is_host = bare and (is_bracketed or ":" not in bare) and not set(bare) & set(" []/@\0")
+    if not (separator and is_host and port.isascii() and port.isdecimal() and int(port) < 65_536):
+        raise ValueError
+    return bare, int(port)
+
+
+def _listen(value: object) -> str:
+    expected = 'HOST:PORT such as "127.0.0.1:9632", or "" for nowhere'
+    if not isinstance(value, str):
+        raise _refused(expected, value)
+    try:
+        if value:
+            address(value)
+    except ValueError:
+        raise _refused(expected, value) from None
+    return value
+
+
 def _label(text: str) -> str:
     is_plain = set(text) <= _LABEL_CHARACTERS and text[:1] not in {"", ".", "-"}
     if not is_plain or len(text) > 63:
@@ -178,6 +221,8 @@ Overlap = Annotated[
     ),
 ]
 Cron = Annotated[str, PlainValidator(_cron), _TextSchema]
+Timezone = Annotated[str, PlainValidator(_timezone), _TextSchema]
+Listen = Annotated[str, PlainValidator(_listen), _TextSchema]
 Label = Annotated[str, AfterValidator(_label), Field(json_schema_extra={"pattern": LABEL})]
 """The name of a server, cluster or transfer: a word of metrics, file names and commands."""
 Text = Annotated[str, AfterValidator(_not_blank)]

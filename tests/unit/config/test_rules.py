@@ -43,6 +43,9 @@ ONLY_INCREMENTAL = 'expected it only with mode "append" or "merge", got it with 
         "",
         'every = "5m"\n',
         'cron = "0 3 * * *"\n',
+        'cron = "0 3 * * *"\ntimezone = "Europe/Berlin"\njitter = "2h"\ncatch_up = "skip"\n',
+        'every = "5m"\njitter = "5m"\n',
+        'breaker = { failures = 1, backoff = "1s", max_backoff = "1s" }\n',
         'replace_with = "truncate"\n',
         f'{MERGE}key = ["id"]\ncursor = "u"\noverlap = "1h"\ndelete_missing = true\n',
         f'{APPEND}key = ["id"]\ncursor = "u"\noverlap = 5\n',
@@ -453,3 +456,30 @@ def test_whatever_is_written_is_taken_or_refused_with_lines(raw: dict[str, objec
     for line in map(str, problems):
         assert "\n" not in line
         assert ": " in line
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            'timezone = "UTC"\nevery = "5m"\n',
+            "timezone: expected it only with cron, got it without",
+        ),
+        ('jitter = "5m"\n', "jitter: expected it only with every or cron, got it without"),
+        ('catch_up = "skip"\n', "catch_up: expected it only with every or cron, got it without"),
+        ('every = "5m"\njitter = "6m"\n', "jitter: expected at most every, 5m, got 6m"),
+        (
+            'breaker = { backoff = "1h", max_backoff = "1m" }\n',
+            "breaker.max_backoff: expected at least backoff, 1h, got 1m",
+        ),
+    ],
+)
+def test_what_belongs_to_a_schedule_fits_it(refused: Refused, text: str, problem: str) -> None:
+    assert refused(f"{TABLES}{text}") == [f"transfers.t.{problem}"]
+
+
+def test_a_source_lends_what_one_run_takes(refused: Refused, loaded: Loaded) -> None:
+    text = TABLES.replace('"host=a"', '"host=a"\nmax_connections = 1')
+    expected = "expected at least 2, which a run takes at its source, got 1"
+    assert refused(text) == [f"servers.a.max_connections: {expected}"]
+    assert loaded(TABLES.replace('"host=b"', '"host=b"\nmax_connections = 1'))
