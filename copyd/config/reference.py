@@ -71,21 +71,24 @@ def _toml(value: object) -> str:
 
 def _taken(described: Schema, definitions: Schema) -> str:
     """Say what a key takes, from its schema."""
-    if "$ref" in described:
-        return _taken(definitions[described["$ref"].removeprefix(_DEFINITION)], definitions)
-    if "enum" in described:
-        return ", ".join(f"`{_toml(each)}`" for each in described["enum"])
-    if "const" in described:
-        return f"`{_toml(described['const'])}`"
-    if "anyOf" in described:
-        return " or ".join(_taken(each, definitions) for each in described["anyOf"])
-    if described.get("type") == "array":
-        return f"a list: {_taken(described['items'], definitions)}"
-    if described.get("type") == "object":
-        return f"a table: {_taken(described['additionalProperties'], definitions)}"
-    if described.get("pattern") == PATTERN:
-        return "a duration"
-    return _PLAIN[described["type"]] + _bounds(described)
+    match described:
+        case {"$ref": reference}:
+            taken = _taken(definitions[reference.removeprefix(_DEFINITION)], definitions)
+        case {"enum": values}:
+            taken = ", ".join(f"`{_toml(each)}`" for each in values)
+        case {"const": value}:
+            taken = f"`{_toml(value)}`"
+        case {"anyOf": ways}:
+            taken = " or ".join(_taken(each, definitions) for each in ways)
+        case {"type": "array", "items": items}:
+            taken = f"a list: {_taken(items, definitions)}"
+        case {"type": "object", "additionalProperties": values}:
+            taken = f"a table: {_taken(values, definitions)}"
+        case _ if described.get("pattern") == PATTERN:
+            taken = "a duration"
+        case _:
+            taken = _PLAIN[described["type"]] + _bounds(described)
+    return taken
 
 
 def _bounds(described: Schema) -> str:

@@ -30,7 +30,7 @@ cron = "0 3 * * *"
         ("127.0.0.1:9632", ("127.0.0.1", 9632)),
         ("localhost:0", ("localhost", 0)),
         ("[::1]:9632", ("::1", 9632)),
-        ("0.0.0.0:65535", ("0.0.0.0", 65535)),
+        ("copyd.example.com:65535", ("copyd.example.com", 65535)),
     ],
 )
 def test_an_address_is_taken_apart(loaded: Loaded, listen: str, expected: tuple[str, int]) -> None:

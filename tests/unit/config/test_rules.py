@@ -482,4 +482,4 @@ def test_a_source_lends_what_one_run_takes(refused: Refused, loaded: Loaded) -> 
     text = TABLES.replace('"host=a"', '"host=a"\nmax_connections = 1')
     expected = "expected at least 2, which a run takes at its source, got 1"
     assert refused(text) == [f"servers.a.max_connections: {expected}"]
-    assert loaded(TABLES.replace('"host=b"', '"host=b"\nmax_connections = 1'))
+    loaded(TABLES.replace('"host=b"', '"host=b"\nmax_connections = 1'))
