@@ -21,11 +21,13 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTaken:
-    """What the run will read is settled. ``data_timestamp`` (Unix time): how old that is.
+    """The run's snapshot was taken at `moment`; what it shows is as of ``data_timestamp``.
 
-    The source's clock; on a standby the last commit that it has replayed, None before any.
+    Both are Unix time: the daemon's own clock, and the source's, on a standby the last commit that
+    it has replayed, None before any.
     """
 
+    moment: float
     data_timestamp: float | None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from copyd.transfers.kinds import kind
 from copyd.transfers.wording import facts, in_full
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class Outcome:
     Rows and bytes are those that it committed; ``seconds`` run from the start of its last pass to
     its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
     value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
-    data. ``data_timestamp``: how old the snapshot is that it has committed. ``link`` and ``format`` are None where no data was sent.
+    data. ``data_timestamp``: how old the snapshot is that it has committed. ``kind``: what sort of fault
+    the cause is (transfers/kinds.py). ``link`` and ``format`` are None where no data was sent.
     """
 
     destination: str
@@ -81,6 +83,7 @@ class Outcome:
     words: str | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     data_timestamp: float | None = None
+    kind: str | None = None
 
 
 @dataclass(eq=False)
@@ -157,4 +160,5 @@ class Destination:
             words=in_full(self.cause) if self.cause is not None else None,
             notes=tuple(self.notes),
             data_timestamp=self.data_timestamp if is_committed else None,
+            kind=kind(self.cause) if self.cause is not None else None,
         )

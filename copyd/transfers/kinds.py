@@ -10,6 +10,7 @@ import psycopg
 
 from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
+from copyd.transfers.stopping import RunStopped
 
 OF_CLASSES = {
     "08": "connection",
@@ -30,12 +31,20 @@ OF_CLASSES = {
     "P0": "raised",
     "XX": "internal",
 }
-OTHERS = ("stall", "connection", "refused", "other")
-"""Of errors without a SQLSTATE: late, lost, refused by copyd itself."""
+OTHERS = ("stall", "connection", "refused", "source", "stopped", "other")
+"""Of errors without a SQLSTATE: late, lost, refused by copyd itself, no destination's doing."""
+NOBODYS = frozenset({"source", "stopped"})
+"""Kinds for which no destination can be blamed."""
+
+
+class SourceFailed(CopydError):
+    """The source is given up for this run, whatever its destinations are like."""
 
 
 def kind(error: BaseException) -> str:
     """Return what to count `error` as; a sentence of ours is of the kind of what caused it."""
+    if isinstance(error, (SourceFailed, RunStopped)):
+        return "source" if isinstance(error, SourceFailed) else "stopped"
     while isinstance(error, CopydError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, psycopg.Error) and error.sqlstate:

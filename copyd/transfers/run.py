@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from copyd import events
 from copyd.errors import CopydError
 from copyd.transfers.destination import Destination, Outcome, State, Verdict
+from copyd.transfers.kinds import SourceFailed
 from copyd.transfers.passes import SourceLost
 from copyd.transfers.retry import is_transient, pause
 from copyd.transfers.runner import Run, Runner
@@ -127,11 +128,12 @@ def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
 
 def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | None:
     """Wait before the source is asked again; where that is no use, return why."""
-    cause = error
+    said = str(error)
     if isinstance(error, SourceLost):
-        cause = CopydError(f"source {run.transfer.source.name}: {facts(error)}")
+        said = f"source {run.transfer.source.name}: {facts(error)}"
     if run.clock() >= run.deadline:
-        cause = CopydError(f"the deadline of {run.transfer.deadline:g} s has passed; {cause}")
+        said = f"the deadline of {run.transfer.deadline:g} s has passed; {said}"
+    cause = SourceFailed(said)
     wait = pause(losses, run.transfer.reintroduce)
     is_in_time = run.clock() + wait < run.deadline
     is_left = losses <= run.transfer.reintroduce.attempts

@@ -8,6 +8,7 @@ reports to one inbox and can be cut off.
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -169,7 +170,7 @@ class Runner:
             raise SourceLost(facts(error)) from error
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
-            self._run.observe(events.SnapshotTaken(snapshot.data_timestamp))
+            self._run.observe(events.SnapshotTaken(time.time(), snapshot.data_timestamp))
         groups: dict[tuple[Scan, ...], list[Destination]] = {}
         for destination in ready:
             try:

@@ -148,7 +148,8 @@ def test_how_old_the_data_is_is_told_by_the_sources_clock(fanout: Fanout) -> Non
     assert outcome.data_timestamp is not None
     assert before <= outcome.data_timestamp <= after
     (taken,) = fanout.of(events.SnapshotTaken)
-    assert taken == events.SnapshotTaken(outcome.data_timestamp)
+    assert isinstance(taken, events.SnapshotTaken)
+    assert taken.data_timestamp == outcome.data_timestamp
     (ended,) = fanout.of(events.DestinationEnded)
     assert isinstance(ended, events.DestinationEnded)
     assert ended.data_timestamp == outcome.data_timestamp

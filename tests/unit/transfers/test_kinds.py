@@ -8,7 +8,8 @@ from psycopg import errors
 
 from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
-from copyd.transfers.kinds import OF_CLASSES, OTHERS, kind
+from copyd.transfers.kinds import NOBODYS, OF_CLASSES, OTHERS, SourceFailed, kind
+from copyd.transfers.stopping import RunStopped
 
 
 def caused_by(cause: Exception) -> CopydError:
@@ -33,6 +34,8 @@ def caused_by(cause: Exception) -> CopydError:
         (CopydError("a guard"), "refused"),
         (caused_by(psycopg.OperationalError("x")), "connection"),
         (caused_by(errors.LockNotAvailable("x")), "state_or_lock"),
+        (SourceFailed("x"), "source"),
+        (RunStopped("x"), "stopped"),
         (ValueError("x"), "other"),
     ],
     ids=repr,
@@ -40,3 +43,7 @@ def caused_by(cause: Exception) -> CopydError:
 def test_a_fault_is_of_one_kind(error: Exception, expected: str) -> None:
     assert kind(error) == expected
     assert expected in {*OF_CLASSES.values(), *OTHERS}
+
+
+def test_nobody_is_blamed_for_kinds_that_there_are() -> None:
+    assert set(OTHERS) >= NOBODYS
