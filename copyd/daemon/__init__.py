@@ -1,0 +1,1 @@
+"""The daemon: clusters kept up, transfers run on time, a configuration that can be read again."""
