@@ -148,12 +148,19 @@ def try_server(config: Config, name: str) -> Server:
 
 
 def _cluster_conninfo(config: Config, name: str, dbname: str) -> str:
-    from copyd.cluster import Cluster, Installation
+    from psycopg.conninfo import make_conninfo
 
+    from copyd.cluster import Cluster, Installation
+    from copyd.daemon.keeper import Folders
+
+    data_directory = config.clusters[name].data_directory
     # Where a server listens, its data directory says: no program is run.
     no_programs = Installation({"version": "PostgreSQL"})
-    cluster = Cluster(no_programs, config.clusters[name].data_directory, on_parent_exit="leave")
-    return cluster.conninfo(dbname)
+    cluster = Cluster(no_programs, data_directory, on_parent_exit="leave")
+    folders = Folders(config.daemon.state_directory, config.daemon.runtime_directory)
+    passfile = folders.files_of(data_directory).passfile  # the daemon's, where it made the cluster
+    more = {"passfile": str(passfile)} if os.access(passfile, os.R_OK) else {}
+    return make_conninfo(cluster.conninfo(dbname), **more)
 
 
 def _what(section: Section) -> Tables | Query:

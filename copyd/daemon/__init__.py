@@ -1,1 +1,1 @@
-"""The daemon: clusters kept up, transfers run on time, a configuration that can be read again."""
+"""The daemon: one loop owns all that changes; runs, clusters and callers send it messages."""

@@ -89,7 +89,8 @@ class _Stop:
 class Keeper:
     """Keeps the cluster called ``name`` as ``section`` says.
 
-    ``tell`` gets its events, in the keeper's thread, and must not block. ``clock`` is monotonic,
+    ``tell`` gets its events, in the keeper's thread, and must not block; what it raises is lost,
+    as an observer's failure is not the cluster's. ``clock`` is monotonic,
     ``wall`` the time since 1970, ``dice`` between 0 and 1.
     """
 
@@ -249,7 +250,7 @@ class Keeper:
             case _Release():
                 self._is_over = True
                 self._publish(Word.RELEASED)
-                self._tell(ClusterReleased(self.name))
+                self._say(ClusterReleased(self.name))
             case _Stop(deadline):
                 self._is_over = True
                 self._end(deadline)
@@ -370,7 +371,7 @@ class Keeper:
         self._tell_configured(written)
         if is_again:
             self._status = replace(self._status, restarts=self._status.restarts + 1)
-            self._tell(ClusterRestarted(self.name))
+            self._say(ClusterRestarted(self.name))
 
     def _watch(self, *, is_adopted: bool) -> None:
         cluster = self._opened()
@@ -406,7 +407,7 @@ class Keeper:
         is_news = done.changed or replace(event, changed=()) != self._told
         self._told = replace(event, changed=())
         if is_news:
-            self._tell(event)
+            self._say(event)
 
     def _restart(self, cluster: Cluster, pending: tuple[str, ...]) -> None:
         """Restart the server for settings; they are not a reason to do that a second time."""
@@ -466,6 +467,10 @@ class Keeper:
 
     # Saying
 
+    def _say(self, event: Event) -> None:
+        with suppress(Exception):  # an observer's failure is not the cluster's
+            self._tell(event)
+
     def _rest(self, rest: Rest) -> None:
         is_news = (rest.word.value, rest.cause) != (self._status.state, self._status.last_error)
         retry_in = None if rest.until is None else max(0.0, rest.until - self._clock())
@@ -510,9 +515,9 @@ class Keeper:
         else:
             self._is_up.clear()
         if is_up and not was_up:
-            self._tell(ClusterUp(self.name, is_adopted))
+            self._say(ClusterUp(self.name, is_adopted))
         elif is_told or (was_up and not is_up and word is not Word.RELEASED):
-            self._tell(ClusterDown(self.name, cause or word.value, retry_in))
+            self._say(ClusterDown(self.name, cause or word.value, retry_in))
 
 
 _AWAITED = {
