@@ -188,6 +188,19 @@ class ClusterRestarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterConfigured:
+    """The settings (by name) or the hba ("hba") of a managed cluster were changed, or not.
+
+    ``pending_restart``: what only holds after a restart; ``problems``: what was refused, and why.
+    """
+
+    cluster: str
+    changed: tuple[str, ...]
+    pending_restart: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterReleased:
     """A managed cluster is not the daemon's any more; it was left as it was."""
 
@@ -243,6 +256,7 @@ Event = (
     | ClusterUp
     | ClusterDown
     | ClusterRestarted
+    | ClusterConfigured
     | ClusterReleased
     | ConfigReloaded
     | ConfigRefused

@@ -58,7 +58,8 @@ class Cluster:
 
     ``run_as`` is the account of the server where this process is root (default: ``postgres``, else
     ``nobody``). ``socket_directory`` is where the server's socket goes; by default what
-    ``postgresql.conf`` says, else a private folder that is gone when the server is.
+    ``postgresql.conf`` says, else a private folder that is gone when the server is; a
+    `SocketDirectory` says whether it is such a folder.
     ``on_parent_exit`` says what becomes of a server that this object started when this process
     ends, however it ends: ``stop`` is a fast shutdown, ``leave`` lets it run.
 
@@ -72,7 +73,7 @@ class Cluster:
         data_directory: str | Path,
         *,
         run_as: str | None = None,
-        socket_directory: str | Path | None = None,
+        socket_directory: str | Path | SocketDirectory | None = None,
         on_parent_exit: Literal["stop", "leave"] = "stop",
     ) -> None:
         self.installation = installation
@@ -81,11 +82,11 @@ class Cluster:
             raise ValueError(f"the data directory must be an absolute path, got {data_directory}")
         self.account = Account.for_servers(run_as)
         self.on_parent_exit = on_parent_exit
-        self._sockets = (
-            SocketDirectory.private(self.account, self.data_directory)
-            if socket_directory is None
-            else SocketDirectory(Path(socket_directory), is_private=False)
-        )
+        if socket_directory is None:
+            socket_directory = SocketDirectory.private(self.account, self.data_directory)
+        if not isinstance(socket_directory, SocketDirectory):
+            socket_directory = SocketDirectory(Path(socket_directory), is_private=False)
+        self._sockets = socket_directory
         self._server: ServerProcess | None = None
 
     def __repr__(self) -> str:

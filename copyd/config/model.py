@@ -25,6 +25,8 @@ from copyd.config.values import (
     Patience,
     Patterns,
     References,
+    SettingName,
+    SettingValue,
     Statements,
     TableName,
     TableText,
@@ -36,6 +38,7 @@ from copyd.config.values import (
 Mode = Literal["replace", "append", "merge"]
 ReplaceWith = Literal["delete", "truncate"]
 Triggers = Literal["fire", "skip"]
+OnExit = Literal["stop", "leave"]
 
 
 class Section(BaseModel):
@@ -99,7 +102,7 @@ class Server(Section):
 
 
 class Cluster(Section):
-    """A PostgreSQL cluster that copyd owns."""
+    """A PostgreSQL cluster that copyd owns: made, started, watched, restarted, stopped."""
 
     data_directory: AbsolutePath
     """The data directory."""
@@ -107,6 +110,30 @@ class Cluster(Section):
     """The major version; by default that of the data directory, else the best one here."""
     pg_config: AbsolutePath | None = None
     """The pg_config of the installation to use, instead of a version."""
+    init: bool = False
+    """Make the data directory where its path is absent or empty and copyd never saw one there."""
+    password_file: AbsolutePath | None = None
+    """A file whose first line is the superuser's password; by default init generates one."""
+    run_as: Text | None = None
+    """The server's account where copyd runs as root; by default postgres, else nobody."""
+    on_exit: OnExit | None = None
+    """What the daemon's end does to the server; by default stop, but leave for one it found."""
+    allow_restart: bool = False
+    """Restart the server for settings that need it."""
+    settings: Mapping[SettingName, SettingValue] = Field(default_factory=dict)
+    """Settings of postgresql.conf."""
+    hba: Text | None = None
+    """The whole text of pg_hba.conf; by default what init wrote."""
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether a server that somebody else started is stopped and restarted like an own one."""
+        return self.on_exit == "stop"
+
+    @property
+    def is_stopped_at_exit(self) -> bool:
+        """Whether a server that the daemon started ends with the daemon."""
+        return self.on_exit != "leave"
 
 
 class Reintroduce(Section):

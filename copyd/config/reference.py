@@ -84,6 +84,8 @@ def _taken(described: Schema, definitions: Schema) -> str:
             taken = f"a list: {_taken(items, definitions)}"
         case {"type": "object", "additionalProperties": values}:
             taken = f"a table: {_taken(values, definitions)}"
+        case {"type": [*types]}:
+            taken = " or ".join(_PLAIN[each] for each in types)
         case _ if described.get("pattern") == PATTERN:
             taken = "a duration"
         case _:

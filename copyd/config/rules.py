@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from copyd.config.collisions import collisions, identity
 from copyd.config.durations import spell
-from copyd.config.problems import KeyPath, Problem, shown, suggestion
+from copyd.config.problems import KeyPath, Problem, shown, spelled, suggestion
 from copyd.names import TableName, parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from copyd.config.model import Config, Server, Transfer
+    from copyd.config.model import Cluster, Config, Server, Transfer
 
     Rule = Callable[["Subject"], Iterator[Problem]]
 
@@ -52,11 +53,8 @@ def judge(config: Config) -> Iterator[Problem]:
     """Yield all that is wrong between the keys of `config`."""
     for name, server in config.servers.items():
         yield from _server(config, name, server)
-    for name, cluster in config.clusters.items():
-        if cluster.version is not None and cluster.pg_config is not None:
-            path = ("clusters", name)
-            text = "expected either version or pg_config, got both"
-            yield Problem((*path, "pg_config"), text, ((*path, "version"),))
+    for name in config.clusters:
+        yield from _cluster(config, name)
     for name, transfer in config.transfers.items():
         subject = Subject(config, name, transfer)
         for rule in RULES:
@@ -87,6 +85,30 @@ def _server(config: Config, name: str, server: Server) -> Iterator[Problem]:
     if server.max_connections == 1 and is_source:
         text = "expected at least 2, which a run takes at its source, got 1"
         yield Problem((*path, "max_connections"), text, reads)
+
+
+def _cluster(config: Config, name: str) -> Iterator[Problem]:
+    path, cluster = ("clusters", name), config.clusters[name]
+    if cluster.version is not None and cluster.pg_config is not None:
+        text = "expected either version or pg_config, got both"
+        yield Problem((*path, "pg_config"), text, ((*path, "version"),))
+    first = next(
+        other for other, each in config.clusters.items() if _place(each) == _place(cluster)
+    )
+    if first != name:
+        text = f"expected a folder of its own, got that of {spelled(('clusters', first))}"
+        there = ("clusters", first, "data_directory")
+        yield Problem((*path, "data_directory"), text, (there,))
+    seen: dict[str, str] = {}
+    for setting in cluster.settings:
+        same = seen.setdefault(setting.lower(), setting)
+        if same != setting:
+            text = f"expected each setting once, got {setting}, which is {same}"
+            yield Problem((*path, "settings", setting), text)
+
+
+def _place(cluster: Cluster) -> str:
+    return os.path.normpath(cluster.data_directory)
 
 
 def _known_servers(subject: Subject) -> Iterator[Problem]:

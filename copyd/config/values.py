@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone, tzinfo
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -37,6 +39,9 @@ LONGEST_WAIT = 7 * DAY  # poll takes no more than 24 days
 LONGEST_INTERVAL = 366 * DAY
 LABEL = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
+FIXED_SETTINGS = ("config_file", "data_directory", "external_pid_file", "hba_file", "ident_file")
+"""Settings that say where what copyd looks at is."""
 OVERLAP_EXPECTED = '"all", a duration such as "1h", or a whole number'
 
 
@@ -182,6 +187,24 @@ def _path(value: object, info: ValidationInfo) -> Path:
     return Path(info.context or "/") / _not_blank(value)
 
 
+def _setting_name(name: str) -> str:
+    if not SETTING.fullmatch(name):
+        raise _refused("the name of a setting such as work_mem", name)
+    if name.lower() in FIXED_SETTINGS:
+        raise ValueError(f"expected another setting, as copyd itself needs {name} as it is")
+    return name
+
+
+def _setting_value(value: object) -> str | float | bool:
+    if not isinstance(value, (str, int, float)):
+        raise _refused("a string, a number, true or false", value)
+    if isinstance(value, str) and set(value) & set("\n\r\0"):
+        raise ValueError("expected a value without line breaks and NULs, got one with them")
+    if isinstance(value, float) and not isfinite(value):
+        raise _refused("a finite number", value)
+    return value
+
+
 def _conninfo(text: SecretStr) -> SecretStr:
     try:
         conninfo.parse(text.get_secret_value())
@@ -227,6 +250,12 @@ Label = Annotated[str, AfterValidator(_label), Field(json_schema_extra={"pattern
 """The name of a server, cluster or transfer: a word of metrics, file names and commands."""
 Text = Annotated[str, AfterValidator(_not_blank)]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _TextSchema]
+SettingName = Annotated[str, AfterValidator(_setting_name)]
+SettingValue = Annotated[
+    str | float | bool,
+    PlainValidator(_setting_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 Identifier = Annotated[
     str,
