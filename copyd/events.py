@@ -236,6 +236,20 @@ class DaemonStopping:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryFailed:
+    """Runs are not recorded any more; told once until it works again. Runs go on as before."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryResumed:
+    """Runs are recorded again; so many records were lost."""
+
+    lost: int
+
+
 Event = (
     RunStarted
     | SnapshotTaken
@@ -262,6 +276,8 @@ Event = (
     | ConfigRefused
     | DaemonReady
     | DaemonStopping
+    | HistoryFailed
+    | HistoryResumed
 )
 Observer = Callable[[Event], None]
 
