@@ -25,7 +25,9 @@ def prepare(folder: Path, *, key: str, mode: int) -> None:
     `key` is where the configuration names it. Raises UnsafeFolderError.
     """
     try:
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            folder.chmod(mode)  # whatever the umask
         found = folder.stat()
     except OSError as error:
         raise UnsafeFolderError(f"{key}: {folder} cannot be used: {error.strerror}") from error

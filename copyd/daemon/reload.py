@@ -18,7 +18,6 @@ AT_RESTART = frozenset(
     {
         ("daemon", "state_directory"),
         ("daemon", "runtime_directory"),
-        ("daemon", "keep_history"),
         ("http", "listen"),
         ("log", "format"),
     }
