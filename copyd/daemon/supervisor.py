@@ -53,7 +53,7 @@ CLUSTER_PATIENCE = 60.0
 CUT_WITHIN = 10.0
 """Seconds that runs get to notice that they were cut off."""
 NOW_WITHIN = 2.0
-"""The same where the daemon is to end at once."""
+"""The same, and what clusters get to stop, where the daemon is to end at once."""
 CLUSTERS_WITHIN = 60.0
 """Seconds that managed clusters get to stop."""
 MOST_MESSAGES = 1000
@@ -75,8 +75,8 @@ MOVES = {
     Phase.STARTING: frozenset({Phase.READY}),
     Phase.READY: frozenset({Phase.DRAINING}),
     Phase.DRAINING: frozenset({Phase.CUTTING, Phase.RELEASING}),
-    Phase.CUTTING: frozenset({Phase.RELEASING, Phase.OVER}),
-    Phase.RELEASING: frozenset({Phase.OVER, Phase.CUTTING}),
+    Phase.CUTTING: frozenset({Phase.RELEASING}),
+    Phase.RELEASING: frozenset({Phase.OVER}),
     Phase.OVER: frozenset[Phase](),
 }
 """From where to where; anything else is a defect."""
@@ -517,12 +517,13 @@ class Supervisor:
             self._move(Phase.DRAINING)
             self._until = self._moment.ticks + self._config.daemon.shutdown_grace
             return
-        if self._code == 0:
-            self._code = asked.code
-            if self._phase is not Phase.CUTTING:
-                self._move(Phase.CUTTING)
-            self._cut_runs("the daemon is to end at once")
-            self._until = self._moment.ticks + NOW_WITHIN
+        self._code = asked.code
+        if self._phase is Phase.RELEASING:
+            self._move(Phase.OVER)
+        elif self._phase is Phase.DRAINING:
+            self._move(Phase.CUTTING)
+        self._cut_runs("the daemon is to end at once")
+        self._until = self._moment.ticks + NOW_WITHIN
 
     def _go_on_ending(self) -> None:
         """Take the next step towards the end, once there is nothing more to wait for."""
@@ -532,23 +533,23 @@ class Supervisor:
             self._until = self._moment.ticks + CUT_WITHIN
             self._cut_runs("the daemon is stopping, and its shutdown_grace is over")
         elif self._phase in {Phase.DRAINING, Phase.CUTTING} and (is_late or not self._flights):
-            if self._code:
-                self._move(Phase.OVER)  # at once: servers that the daemon started end with it
-            else:
-                self._move(Phase.RELEASING)
-                threading.Thread(target=self._release, name="copyd release", daemon=True).start()
+            self._move(Phase.RELEASING)
+            within = CLUSTERS_WITHIN if not self._code else NOW_WITHIN
+            threading.Thread(
+                target=self._release, args=(within,), name="copyd release", daemon=True
+            ).start()
 
     def _cut_runs(self, reason: str) -> None:
         for flight in self._flights.values():
             flight.stop.ask(reason)
 
-    def _release(self) -> None:
+    def _release(self, within: float) -> None:
         """Stop or leave the clusters, in a thread of its own: it takes its time."""
-        self.post(Released(self._keepers.stop_all(CLUSTERS_WITHIN)))
+        self.post(Released(self._keepers.stop_all(within)))
 
     def _released(self, released: Released) -> None:
         for name in released.unfinished:
-            cause = f"it did not stop within {CLUSTERS_WITHIN:g} s"
+            cause = "it did not stop in time, and is left"
             self._around.observe(events.ClusterDown(name, cause, None))
         if self._phase is Phase.RELEASING:
             self._move(Phase.OVER)
