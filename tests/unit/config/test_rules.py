@@ -464,23 +464,31 @@ def test_whatever_is_written_is_taken_or_refused_with_lines(raw: dict[str, objec
         ),
         (
             "settings = { Work_Mem = 1, work_mem = 2 }\n",
-            "clusters.k.settings.work_mem: expected each setting once, got work_mem, which is "
-            "Work_Mem",
+            (
+                "clusters.k.settings.work_mem: expected each setting once, got work_mem, which is "
+                "Work_Mem"
+            ),
         ),
         (
             'settings = { "work mem" = 1 }\n',
-            "clusters.k.settings.'work mem': expected the name of a setting such as work_mem, got "
-            '"work mem"',
+            (
+                "clusters.k.settings.'work mem': expected the name of a setting such as work_mem, got "
+                '"work mem"'
+            ),
         ),
         (
             'settings = { hba_file = "/etc/passwd" }\n',
-            "clusters.k.settings.hba_file: expected another setting, as copyd itself needs "
-            "hba_file as it is",
+            (
+                "clusters.k.settings.hba_file: expected another setting, as copyd itself needs "
+                "hba_file as it is"
+            ),
         ),
         (
             'settings = { work_mem = "a\\nb" }\n',
-            "clusters.k.settings.work_mem: expected a value without line breaks and NULs, got one "
-            "with them",
+            (
+                "clusters.k.settings.work_mem: expected a value without line breaks and NULs, got one "
+                "with them"
+            ),
         ),
         (
             "settings = { work_mem = [1] }\n",
