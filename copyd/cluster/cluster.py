@@ -216,6 +216,7 @@ class Cluster:
         locale: str = "C",
         options: Sequence[str] = (),
         timeout: float = 120.0,
+        scratch: Path | None = None,
     ) -> None:
         """Make the data directory with ``initdb``, owned by the server's account, mode 0700.
 
@@ -224,7 +225,8 @@ class Cluster:
         the server's account can connect, over the socket, and both are that superuser.
         ``auth`` names another of initdb's methods for all; ``trust`` lets everybody in.
         TCP is off until ``listen_addresses`` is set in `settings`. ``options`` are further
-        options of initdb, such as ``--data-checksums``.
+        options of initdb, such as ``--data-checksums``. The password is in a file in ``scratch``
+        meanwhile, which the server's account must be able to enter; by default in ``/tmp``.
 
         Raises `InitDBError` where initdb refuses, `ClusterTimeoutError` where it takes longer
         than ``timeout`` seconds; neither leaves anything behind.
@@ -240,7 +242,7 @@ class Cluster:
             password=password,
             options=tuple(options),
         )
-        initdb.make(self.data_directory, scratch=RUNTIME_ROOT, timeout=timeout)
+        initdb.make(self.data_directory, scratch=scratch or RUNTIME_ROOT, timeout=timeout)
 
     def drop(self) -> None:
         """Shut the server down and remove the data directory and all that belongs to it.

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 Kind = TypeVar("Kind")
 
-QUICK = Pace(look=0.05, soon=0.02, probe=0.2, backoff=0.05, max_backoff=0.2, limit=4, pause=600)
+QUICK = Pace(
+    look=0.05, soon=0.02, probe=0.2, backoff=0.05, max_backoff=0.2, limit=4, pause=600, again=0.3
+)
 CHEAP = {"fsync": False, "shared_buffers": "16MB", "max_connections": 20}
 TIMEOUT = 30.0
 
@@ -126,7 +128,7 @@ def opened_home(path: Path, installation: Installation) -> Iterator[Home]:
     finally:
         home.keepers.stop_all(TIMEOUT)
         for folder in path.iterdir():
-            if (folder / "postmaster.pid").exists():
+            if (folder / "PG_VERSION").exists():
                 cluster = home.cluster(folder.name)
                 cluster.kill()
-                cluster.wait_until_stopped()
+                cluster.wait_until_stopped()  # removes its socket's folder too

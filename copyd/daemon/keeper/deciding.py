@@ -79,6 +79,8 @@ class Pace:
     """Between two looks at what changes by itself."""
     probe: float = 10.0
     """Between two questions whether a server answers."""
+    again: float = 60.0
+    """Before a configuration that had problems is tried again."""
     backoff: float = 1.0
     """Before the second start in a row; twice as long before each next one."""
     max_backoff: float = 30.0

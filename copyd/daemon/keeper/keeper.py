@@ -6,22 +6,16 @@ Nothing that goes wrong with a cluster ends the thread, or reaches another one's
 
 from __future__ import annotations
 
-import os
 import queue
 import random
-import secrets
-import signal
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from copyd.cluster import Cluster, ClusterError, ClusterTimeoutError, State
-from copyd.cluster.postmaster import Postmaster
-from copyd.cluster.sockets import SocketDirectory
-from copyd.config.passwords import read_password
-from copyd.daemon.keeper.configuring import Configured, configure, conninfo, write_settings
+from copyd.cluster import ClusterError, ClusterTimeoutError, State
+from copyd.daemon.keeper.configuring import Configured, conninfo
 from copyd.daemon.keeper.deciding import (
     Await,
     Initialize,
@@ -35,16 +29,8 @@ from copyd.daemon.keeper.deciding import (
     is_stopped_at_exit,
     may_restart,
 )
-from copyd.daemon.keeper.looking import (
-    INIT_TIMEOUT,
-    NO_PROGRAMS,
-    choose_installation,
-    clear_unfinished,
-    look,
-    major_of,
-)
-from copyd.daemon.keeper.records import Made, ServerNote
-from copyd.errors import CopydError
+from copyd.daemon.keeper.looking import look
+from copyd.daemon.keeper.ward import Ward, sentence
 from copyd.events import (
     ClusterConfigured,
     ClusterDown,
@@ -57,8 +43,9 @@ from copyd.status import ClusterStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from copyd.cluster import Cluster
     from copyd.config import Cluster as Section
-    from copyd.daemon.keeper.deciding import Decision, Seen
+    from copyd.daemon.keeper.deciding import Decision
     from copyd.daemon.keeper.records import Folders
     from copyd.events import Event
 
@@ -66,9 +53,6 @@ ANSWER_TIMEOUT = 5.0
 """Seconds that a server gets to answer before it is called silent."""
 STOP_TIMEOUT = 60.0
 """Seconds that a fast shutdown for a restart may take."""
-LARGEST_LOG = 16 * 1024 * 1024
-"""Bytes of a server's log beyond which the next start begins a new one."""
-_LOG_END = "; the end of its log:"
 
 
 @dataclass(frozen=True)
@@ -110,14 +94,13 @@ class Keeper:
         self.name = name
         self._section = section
         self._folders = folders
-        self._files = folders.files_of(section.data_directory)
         self._tell = tell
         self._after = after
         self._pace = pace or Pace()
         self._clock, self._wall, self._dice = clock, wall, dice
         self._inbox: queue.SimpleQueue[_Apply | _Release | _Stop] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._keep, name=f"copyd-keeper-{name}", daemon=True)
-        self._cluster: Cluster | None = None
+        self._ward: Ward | None = None
         self._past = Past()
         self._status = ClusterStatus(name, Word.NEW.value, is_up=False, is_adopted=False)
         self._is_up = threading.Event()
@@ -125,6 +108,7 @@ class Keeper:
         self._probed_at: float | None = None
         self._answers = True
         self._configured: Configured | None = None
+        self._configured_at = 0.0
         self._written: Configured | None = None
         self._told = ClusterConfigured(name, (), (), ())
         self._restarted_for: tuple[str, ...] | None = None
@@ -186,12 +170,12 @@ class Keeper:
 
         Raises `ClusterError` while there is no server to connect to.
         """
-        cluster = self._cluster
-        if cluster is None or not self.is_up():
+        ward = self._ward
+        if ward is None or not self.is_up():
             raise ClusterError(
                 f"cluster {self.name} is not up: {self._status.last_error or self._status.state}"
             )
-        return conninfo(cluster, self._files, dbname)
+        return conninfo(ward.cluster, ward.files, dbname)
 
     def borrow(self) -> Callable[[], None] | None:
         """Ask that the server is not restarted for its settings for a while.
@@ -221,7 +205,7 @@ class Keeper:
             except queue.Empty:
                 continue
             except Exception as error:  # noqa: BLE001 - as in _turn
-                self._fall(_sentence(error))
+                self._fall(sentence(error))
 
     def _turn(self) -> float:
         """Look and act once; returns the seconds until it is worth doing that again.
@@ -231,12 +215,12 @@ class Keeper:
         try:
             decision = self._decide()
         except Exception as error:  # noqa: BLE001 - see above
-            self._rest(Rest(Word.REFUSED, _sentence(error)))
+            self._rest(Rest(Word.REFUSED, sentence(error)))
             return self._pace.look
         try:
             return self._act(decision)
         except Exception as error:  # noqa: BLE001 - see above
-            self._fall(_sentence(error))
+            self._fall(sentence(error))
             return self._pace.soon
 
     def _obey(self, wish: _Apply | _Release | _Stop) -> None:
@@ -256,15 +240,15 @@ class Keeper:
                 self._end(deadline)
 
     def _decide(self) -> Decision:
-        cluster, record = self._opened(), self._files.read()
-        seen = look(cluster, record, answers=self._probe(cluster))
+        ward = self._opened()
+        seen = look(ward.cluster, ward.files.read(), answers=self._probe(ward.cluster))
         now = self._clock()
-        self._note(cluster, seen)
+        ward.note(seen)
         if seen.runs:
             is_up = seen.state is State.READY and seen.answers
             self._past = self._past.seen_running(is_up=is_up, now=now)
         elif self._past.has_run and (seen.is_ours or self._section.takes_over):
-            self._fall(self._explain(cluster))
+            self._fall(ward.explain(was_up=self._past.up_since is not None))
         else:
             self._past = self._past.stopped()
         return decide(self._section, seen, self._past, now=now, pace=self._pace)
@@ -283,7 +267,7 @@ class Keeper:
                 return max(0.0, min(left, self._pace.look))
             case Initialize(clears):
                 self._publish(Word.INITIALIZING)
-                self._initialize(clears=clears)
+                self._opened().initialize(self._section, clears=clears, now=self._wall())
                 return 0.0
             case Start(is_again):
                 self._start(is_again=is_again)
@@ -291,17 +275,10 @@ class Keeper:
 
     # Looking
 
-    def _opened(self) -> Cluster:
-        if self._cluster is None:
-            sockets = self._folders.sockets(self.name)
-            self._cluster = Cluster(
-                NO_PROGRAMS,
-                self._section.data_directory,
-                run_as=self._section.run_as,
-                socket_directory=sockets and SocketDirectory(sockets, is_private=True),
-                on_parent_exit="leave",
-            )
-        return self._cluster
+    def _opened(self) -> Ward:
+        if self._ward is None:
+            self._ward = Ward.of(self.name, self._section, self._folders)
+        return self._ward
 
     def _probe(self, cluster: Cluster) -> bool:
         """Whether the server answers, asked now and then; always where it does not run."""
@@ -312,72 +289,20 @@ class Keeper:
             self._probed_at = now
         return self._answers
 
-    def _note(self, cluster: Cluster, seen: Seen) -> None:
-        """Record that there is a cluster, and whose server runs."""
-        record = self._files.read()
-        if seen.state is State.VOID:
-            return
-        made = replace(record, made=Made.DONE)
-        postmaster = Postmaster.observe(cluster.data_directory)
-        if seen.runs and postmaster is not None:
-            pid_file = postmaster.pid_file
-            note = ServerNote(pid_file.pid, pid_file.started, record.is_ours(pid_file))
-            made = replace(made, server=note)
-        if made != record:
-            with suppress(OSError):  # a full disk is no reason to call a server down
-                self._files.write(made)
-
-    def _explain(self, cluster: Cluster) -> str:
-        """Say why a server that ran does not run any more."""
-        process = cluster.daemon_process
-        if process is not None and self._past.up_since is None:
-            try:
-                cluster.wait_until_started(0.0)
-            except ClusterError as error:
-                return _sentence(error)
-        code = None if process is None else process.poll()
-        how = "ended" if code is None else f"ended with exit code {code}"
-        if code is not None and code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
-        return f"the server in {cluster.data_directory} {how}"
-
     # Acting
 
-    def _initialize(self, *, clears: bool) -> None:
-        cluster, files = self._opened(), self._files
-        cluster.installation = choose_installation(self._section, None)
-        if clears:
-            clear_unfinished(cluster.data_directory)
-        self._keep_password()
-        password = files.password() or secrets.token_urlsafe(24)
-        files.write_password(password)
-        files.write(replace(files.read(), made=Made.BEGUN, begun_at=self._wall()))
-        cluster.init(password=password, timeout=INIT_TIMEOUT)
-        files.write(replace(files.read(), made=Made.DONE))
-
     def _start(self, *, is_again: bool) -> None:
-        cluster, files = self._opened(), self._files
-        cluster.installation = choose_installation(self._section, major_of(cluster.data_directory))
         self._publish(Word.STARTING, cause=self._past.cause)
-        self._keep_password()
-        self._prepare_sockets(cluster)
-        written = write_settings(cluster, self._section, files)
-        note = ServerNote(None, int(self._wall()), is_ours=True)
-        files.write(replace(files.read(), server=note))
-        with self._open_log() as log:
-            cluster.start(logfile=log)
+        self._written = self._opened().start(self._section, now=self._wall())
         self._past = self._past.started()
-        self._configured, self._written = None, written
-        self._tell_configured(written)
+        self._configured = None
+        self._tell_configured(self._written)
         if is_again:
             self._status = replace(self._status, restarts=self._status.restarts + 1)
             self._say(ClusterRestarted(self.name))
 
     def _watch(self, *, is_adopted: bool) -> None:
-        cluster = self._opened()
-        if self._configured is None:
-            self._configure(cluster)
-        configured = self._configured or Configured()
+        configured = self._bring_on()
         self._publish(
             Word.UP,
             is_adopted=is_adopted,
@@ -389,17 +314,20 @@ class Keeper:
         if not (is_due and may_restart(self._section, is_ours=not is_adopted)):
             self._set_wants_restart(wants=False)
         elif self._set_wants_restart(wants=True):
-            self._restart(cluster, pending)
+            self._restart(pending)
 
-    def _configure(self, cluster: Cluster) -> None:
-        if cluster.installation is NO_PROGRAMS and self._section.settings:
-            cluster.installation = choose_installation(
-                self._section, major_of(cluster.data_directory)
-            )
-        self._keep_password()
+    def _bring_on(self) -> Configured:
+        """Return what became of the configuration; what had problems is tried now and then."""
+        done, now = self._configured, self._clock()
+        if done is not None:
+            is_due = bool(done.problems) and now - self._configured_at >= self._pace.again
+            if not is_due:
+                return done
         written, self._written = self._written, None
-        self._configured = configure(cluster, self._section, self._files, written=written)
-        self._tell_configured(self._configured)
+        self._configured = done = self._opened().configure(self._section, written)
+        self._configured_at = now
+        self._tell_configured(done)
+        return done
 
     def _tell_configured(self, done: Configured) -> None:
         """Say what is new of the configuration."""
@@ -409,11 +337,12 @@ class Keeper:
         if is_news:
             self._say(event)
 
-    def _restart(self, cluster: Cluster, pending: tuple[str, ...]) -> None:
+    def _restart(self, pending: tuple[str, ...]) -> None:
         """Restart the server for settings; they are not a reason to do that a second time."""
         self._restarted_for = pending
         why = f"it restarts for its settings: {', '.join(pending)}"
         self._publish(Word.STOPPING, cause=why, retry_in=0.0)
+        cluster = self._opened().cluster
         cluster.shutdown()
         cluster.wait_until_stopped(STOP_TIMEOUT)
         self._past = self._past.stopped()
@@ -426,9 +355,8 @@ class Keeper:
             return self._loans == 0
 
     def _end(self, deadline: float) -> None:
-        cluster = self._opened()
-        record = self._files.read()
-        is_ours = look(cluster, record).is_ours
+        ward = self._opened()
+        cluster, is_ours = ward.cluster, look(ward.cluster, ward.files.read()).is_ours
         if not cluster.running() or not is_stopped_at_exit(self._section, is_ours=is_ours):
             return
         self._publish(Word.STOPPING, cause="it is stopped with the daemon")
@@ -438,32 +366,6 @@ class Keeper:
         except ClusterTimeoutError:
             return  # it was asked, and goes on stopping by itself
         self._publish(Word.DOWN, cause="it was stopped with the daemon")
-
-    # Passwords, sockets, logs
-
-    def _keep_password(self) -> None:
-        """Put the password that is given, if one is, where conninfo says that it is."""
-        path = self._section.password_file
-        if path is not None:
-            key = f"clusters.{self.name}.password_file"
-            self._files.write_password(read_password(path, key=key))
-
-    def _prepare_sockets(self, cluster: Cluster) -> None:
-        folder = self._folders.sockets(self.name)
-        if folder is None:
-            return
-        folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        if cluster.account.is_other and not cluster.account.can_enter(folder.parent):
-            raise ClusterError(
-                f"{cluster.account.name}, the server's account, cannot pass through "
-                f"{folder.parent}: open the folders above it (chmod o+x)"
-            )
-
-    def _open_log(self) -> IO[bytes]:
-        path = self._files.log
-        if path.exists() and path.stat().st_size > LARGEST_LOG:
-            path.replace(path.with_suffix(".log.1"))
-        return open(path, "ab", opener=lambda name, flags: os.open(name, flags, 0o600))
 
     # Saying
 
@@ -524,10 +426,3 @@ _AWAITED = {
     Word.SILENT: "it runs, and does not answer",
     Word.STOPPING: "it is being stopped",
 }
-
-
-def _sentence(error: BaseException) -> str:
-    """Say what went wrong in one line; what a server logged stays in its log."""
-    if isinstance(error, (CopydError, OSError)):
-        return " ".join(str(error).partition(_LOG_END)[0].split())
-    return f"copyd failed with {type(error).__name__}: {error}"

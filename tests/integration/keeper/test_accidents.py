@@ -5,20 +5,21 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from copyd.cluster import State
 from copyd.daemon.keeper.records import Made, Record
-from copyd.events import ClusterDown, ClusterUp
+from copyd.events import ClusterConfigured, ClusterDown, ClusterReleased, ClusterUp
 from tests.support.kept import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.kept import Home
 
@@ -84,6 +85,8 @@ def test_a_daemon_killed_at_any_moment_is_followed_by_one_that_has_the_cluster_u
     home.bring_up(a=home.section())
     assert home.told.of(ClusterUp) == [ClusterUp("a", is_adopted=False)]
     assert home.ask("SELECT 1") == 1
+    left = (home.folders.runtime / "clusters" / "a").glob("copyd-*")
+    assert list(left) == []  # the password that an initdb was given
     home.keepers.stop_all(TIMEOUT)
     assert home.cluster().state() is State.STOPPED
 
@@ -151,3 +154,57 @@ def test_another_observers_failure_is_no_keepers_business(home: Home) -> None:
     home.keepers = type(home.keepers)(home.folders, tell, pace=home.pace)
     home.apply(a=home.section())
     assert home.keepers.wait_up("a", TIMEOUT)
+
+
+def test_a_password_file_that_cannot_be_read_makes_no_running_server_down(home: Home) -> None:
+    home.bring_up(a=home.section())
+    home.apply(a=home.section(password_file=str(home.path / "absent")))
+    told = home.told.wait_for(ClusterConfigured, 2)
+    assert "clusters.a.password_file: expected a file" in told.problems[0]
+    assert home.keepers.is_up("a")
+    assert home.told.of(ClusterDown) == []
+
+
+def test_a_configuration_with_problems_is_tried_again_by_itself(home: Home) -> None:
+    given = home.path / "password"
+    home.bring_up(a=home.section())
+    home.apply(a=home.section(password_file=str(given)))
+    home.told.wait_for(ClusterConfigured, 2)
+    password = home.folders.files_of(home.path / "a").password()
+    assert password is not None
+    given.touch(mode=0o600)
+    given.write_text(password)
+    assert home.told.wait_for(ClusterConfigured, 3).problems == ()
+    assert home.status().last_error is None
+
+
+def test_what_keepers_say_and_show_holds_no_password(home: Home) -> None:
+    given = home.path / "password"
+    given.touch(mode=0o600)
+    given.write_text("hunter2")
+    home.bring_up(a=home.section(password_file=str(given)))
+    home.cluster().kill()
+    home.told.wait_for(ClusterUp, 2)
+    shown = [home.told.events, home.status(), home.keepers.conninfo("a"), vars(home.keepers)]
+    assert "hunter2" not in repr(shown)
+    files = home.folders.files_of(home.path / "a")
+    assert "hunter2" not in files.record.read_text() + files.log.read_text()
+    pid = home.cluster().pid()
+    for kind in ("environ", "cmdline"):
+        assert b"hunter2" not in Path("/proc", str(pid), kind).read_bytes()
+
+
+def test_keepers_leave_no_thread_and_no_descriptor(home: Home, no_leaks: None) -> None:
+    del no_leaks
+    home.bring_up(a=home.section("a"), b=home.section("b"))
+    home.cluster("a").kill()
+    home.told.wait_for(ClusterUp, 3)
+    home.apply(b=home.section("b", on_exit="leave"))
+    home.told.wait_for(ClusterReleased)
+    home.keepers.stop_all(TIMEOUT)
+    for name in "ab":
+        home.cluster(name).shutdown()
+        home.cluster(name).wait_until_stopped(TIMEOUT)
+    deadline = time.monotonic() + TIMEOUT
+    while any(each.name.startswith("copyd-") for each in threading.enumerate()):
+        assert time.monotonic() < deadline
