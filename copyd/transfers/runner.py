@@ -108,7 +108,7 @@ class Runner:
             self._due[destination] = -inf
         is_resumed = False
         try:
-            with self._run.stop.calling(self._wake):
+            with self._run.stop.calling(self._interrupt):
                 while self._open():
                     # One group at a time: the next pass may be under another snapshot.
                     for scans, group in self._gather():
@@ -130,7 +130,7 @@ class Runner:
             if destination.state not in LEAVING:
                 self._end(destination, Verdict.FAILED, cause)
         try:
-            with self._run.stop.calling(self._wake):
+            with self._run.stop.calling(self._interrupt):
                 while self._in(LEAVING):
                     self._receive(inf)
             for destination in self._open():
@@ -278,9 +278,11 @@ class Runner:
         if done.destination.state in BUSY:
             self._go_on(done.destination, done.error)
 
-    def _wake(self) -> None:
-        """Have the run's thread look around; called by any thread."""
+    def _interrupt(self) -> None:
+        """Have the run's thread look around, whatever it waits for; called by any thread."""
         self._inbox.put(None)
+        for destination in self._in({State.FED}):
+            destination.trying.cut()
 
     def _is_due(self, destination: Destination) -> None:
         """Try again one that has rested, cut off one that takes too long."""
@@ -401,6 +403,9 @@ class Runner:
 
     def _fault(self, destination: Destination, cause: BaseException) -> None:
         """Take a destination out, for good or until it is tried again."""
+        if self._run.stop.cause is not None:
+            self._end(destination, Verdict.FAILED, self._run.stop.cause)
+            return
         was_fed = destination.state is State.FED
         destination.faults += 1
         is_left = destination.faults <= self._transfer.reintroduce.attempts

@@ -44,6 +44,11 @@ class Stop:
         for callback in called:
             callback()
 
+    @property
+    def cause(self) -> RunStopped | None:
+        """Why the run is to end; None where it is not."""
+        return RunStopped(self._reason) if self._event.is_set() else None
+
     def require_none(self) -> None:
         """Raise RunStopped where the run is to end."""
         if self._event.is_set():

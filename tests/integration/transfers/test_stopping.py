@@ -120,6 +120,35 @@ def test_a_run_that_waits_for_a_destination_is_stopped(fanout: Fanout) -> None:
     assert [each.cause for each in reports[0].outcomes] == [WHY] * 2
 
 
+def test_a_run_that_waits_for_the_verdict_of_a_destination_is_stopped(fanout: Fanout) -> None:
+    """All rows are sent, and a trigger thinks about them: nothing moves any more."""
+    prepare(fanout)
+    fanout.do("source", "DELETE FROM t WHERE id > 3")
+    for name in fanout.replicas:
+        fanout.do(
+            name,
+            "CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(30); RETURN NEW; END'",
+            "CREATE TRIGGER nap BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION nap()",
+        )
+    stop = Stop()
+    reports: list[Report] = []
+
+    def carry_out() -> None:
+        patient = fanout.transfer(loading=ADOPTING, stall_timeout=60.0)
+        reports.append(run(patient, stop=stop))
+
+    thread = threading.Thread(target=carry_out)
+    thread.start()
+    asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    assert wait_for(lambda: fanout.ask("source", asleep) == [(2,)], timeout=30)
+    stop.ask(WHY)
+    thread.join(PROMPT)
+    assert not thread.is_alive()
+    assert [each.cause for each in reports[0].outcomes] == [WHY] * 2
+    assert old_rows(fanout) == [[(-1,)]] * 2
+
+
 def test_a_run_that_rests_before_it_asks_its_source_again_is_stopped(fanout: Fanout) -> None:
     prepare(fanout)
     stop = Stop()
