@@ -158,11 +158,11 @@ class Keeper:
         return self._section
 
     def is_up(self) -> bool:
-        """Whether the server accepts connections, as far as is known."""
-        return self._is_up.is_set()
+        """Whether a run may begin: the server accepts connections and is not about to restart."""
+        return self._is_up.is_set() and not self._wants_restart
 
     def wait_up(self, timeout: float | None = None) -> bool:
-        """Wait until it does; False where it did not in so many seconds."""
+        """Wait until the server accepts connections; False where it did not in time."""
         return self._is_up.wait(timeout)
 
     def conninfo(self, dbname: str = "postgres") -> str:
@@ -171,7 +171,7 @@ class Keeper:
         Raises `ClusterError` while there is no server to connect to.
         """
         ward = self._ward
-        if ward is None or not self.is_up():
+        if ward is None or not self._is_up.is_set():
             raise ClusterError(
                 f"cluster {self.name} is not up: {self._status.last_error or self._status.state}"
             )
@@ -184,7 +184,7 @@ class Keeper:
         cluster is not up or about to restart.
         """
         with self._loans_lock:
-            if not self.is_up() or self._wants_restart:
+            if not self.is_up():
                 return None
             self._loans += 1
             return self._give_back

@@ -84,12 +84,15 @@ class Keepers:
         return tuple(keeper.status() for keeper in self._keepers.values())
 
     def is_up(self, name: str) -> bool:
-        """Whether the cluster accepts connections; False where there is none of that name."""
+        """Whether a run may begin: it accepts connections and is not about to restart.
+
+        False where there is no cluster of that name.
+        """
         keeper = self._keepers.get(name)
         return keeper is not None and keeper.is_up()
 
     def wait_up(self, name: str, timeout: float | None = None) -> bool:
-        """Wait until it does; False where it did not in so many seconds."""
+        """Wait until the cluster accepts connections; False where it did not in time."""
         return self._named(name).wait_up(timeout)
 
     def conninfo(self, name: str, dbname: str = "postgres") -> str:

@@ -82,6 +82,8 @@ def test_a_restart_waits_for_whoever_has_borrowed_the_cluster(home: Home) -> Non
     with psycopg.connect(home.keepers.conninfo("a")) as run:
         while (refused := home.keepers.borrow("a")) is not None:
             refused()  # until the keeper has seen that a restart is due
+        assert not home.keepers.is_up("a")
+        assert home.status().is_up
         assert run.execute("SELECT 1").fetchone() == (1,)
         assert home.told.of(ClusterDown) == []
     give_back()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from copyd.cluster import State
+from copyd.cluster import Installation, State
 from copyd.events import (
     ClusterConfigured,
     ClusterDown,
@@ -246,3 +246,32 @@ def test_another_version_than_the_data_directorys_is_refused_in_a_sentence(home:
 def test_a_version_that_is_not_installed_is_named(home: Home) -> None:
     home.apply(a=home.section(version=99, pg_config=None))
     assert "PostgreSQL 99, for" in home.told.wait_for(ClusterDown).cause
+
+
+def test_the_pg_config_of_another_version_is_refused_in_a_sentence(home: Home) -> None:
+    major = home.installation.version_info.major
+    others = [each for each in Installation.find_all() if each.version_info.major != major]
+    if not others:
+        pytest.skip("needs PostgreSQL of another major version")
+    home.bring_up(a=home.section())
+    home.keepers.stop_all(TIMEOUT)
+    later = home.again()
+    later.apply(a=later.section(pg_config=others[0].paths["pg_config"]))
+    cause = later.told.wait_for(ClusterDown).cause
+    assert f"is of PostgreSQL {major}, and" in cause
+    assert f"name the pg_config of {major}" in cause
+    later.keepers.stop_all(TIMEOUT)
+
+
+def test_an_account_that_does_not_exist_is_named(home: Home) -> None:
+    home.apply(a=home.section(run_as="nobody_of_that_name"))
+    assert "nobody_of_that_name" in home.told.wait_for(ClusterDown).cause
+
+
+def test_a_data_directory_that_moves_is_another_cluster(home: Home) -> None:
+    home.bring_up(a=home.section("a"))
+    home.apply(a=home.section("b"))
+    home.told.wait_for(ClusterReleased)
+    assert home.keepers.wait_up("a", TIMEOUT)
+    assert home.ask("SHOW data_directory") == str(home.path / "b")
+    assert home.cluster("a").state() is State.READY
