@@ -10,7 +10,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from copyd import events
-from copyd.observe.metrics import FAULT_CLASSES, VERDICTS, Metrics
+from copyd.observe.metrics import FAULT_CLASSES, Metrics
+from copyd.observe.states import VERDICTS
 from copyd.status import ClusterStatus, ReloadStatus
 from tests.support.telling import NOW, a_run, destination, ended, started, status, transfer
 
@@ -138,6 +139,14 @@ def test_a_failed_run_leaves_the_age_of_the_data_as_it_was() -> None:
     assert daemon.value("copyd_data_timestamp_seconds", EU) == NOW - 901
     assert daemon.value("copyd_last_success_timestamp_seconds", EU) == NOW - 900
     assert daemon.value("copyd_destination_failures", EU) == 3
+
+
+def test_how_the_last_run_ended_stays_until_another_ends() -> None:
+    daemon = Daemon()
+    name = "copyd_last_run_verdict"
+    assert [daemon.value(name, {**ORDERS, "verdict": each}) for each in VERDICTS] == [0, 0, 0, 0]
+    daemon.status = status(transfer("orders", last_verdict="failed"))
+    assert [daemon.value(name, {**ORDERS, "verdict": each}) for each in VERDICTS] == [0, 0, 1, 0]
 
 
 def test_a_snapshot_ages_while_its_run_is_in_flight() -> None:
