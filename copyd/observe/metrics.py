@@ -18,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from copyd import events
 from copyd.observe.series import Counter, Histogram
-from copyd.observe.states import state_families
+from copyd.observe.states import VERDICTS, state_families
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from copyd.events import Event, Observer
     from copyd.observe.series import Labels
     from copyd.status import Status
-
-VERDICTS = ("succeeded", "partial", "failed", "unknown")
-"""The verdicts of a run, each with a series from the beginning."""
 
 DURATIONS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 """Bounds of the histogram of runs, in seconds: from a look that finds nothing to a night's load."""

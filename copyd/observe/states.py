@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 DAEMON_STATES = ("starting", "ready", "stopping")
 TRANSFER_STATES = ("idle", "queued", "waiting", "running", "paused")
 DESTINATION_STATES = ("unknown", "ok", "failing", "out")
+VERDICTS = ("succeeded", "partial", "failed", "unknown")
+"""The verdicts of a run; before the first one none of them is 1."""
 
 _Label = tuple[str, ...]
 
@@ -65,14 +67,22 @@ def _transfers(transfers: tuple[TransferStatus, ...]) -> Iterator[Metric]:
         "transfer",
         "state",
     )
+    verdicts = _gauge(
+        "copyd_last_run_verdict",
+        "How the last run ended: 1 for its verdict, 0 for the others.",
+        "transfer",
+        "verdict",
+    )
     next_run = _gauge(
         "copyd_next_run_timestamp_seconds", "When the next run is due, if one is.", "transfer"
     )
     for each in transfers:
         running.add_metric((each.name,), int(each.state == "running"))
         _add_state(states, (each.name,), each.state, TRANSFER_STATES)
+        for verdict in VERDICTS:
+            verdicts.add_metric((each.name, verdict), int(verdict == each.last_verdict))
         _add_known(next_run, (each.name,), each.next_run)
-    yield from (running, states, next_run)
+    yield from (running, states, verdicts, next_run)
 
 
 def _destinations(all_: list[tuple[_Label, DestinationStatus]]) -> Iterator[Metric]:
