@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copyd.cli.building import build, config_option, open_config
+from copyd.cli.building import build, build_server, config_option, open_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -164,12 +164,21 @@ def _surroundings(path: Path, config: Config, observers: _Observers, notifier: A
         clock=_now,
         dice=random.random,
         take=take,
+        recall=_recall,
         remembered=_remember(config, observers.history),
     )
 
 
 def _build(config: Config, name: str, destinations: tuple[str, ...]) -> Transfer:
     return build(config, name, destinations)
+
+
+def _recall(config: Config, server: str, transfers: tuple[str, ...]) -> Mapping[str, float]:
+    """Ask the ledgers at `server` when each of `transfers` last succeeded there."""
+    from copyd.transfers.remembering import last_successes
+
+    wanted = {name: config.transfers[name].ledger_schema for name in transfers}
+    return last_successes(build_server(config, server), wanted)
 
 
 def _now() -> Moment:

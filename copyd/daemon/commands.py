@@ -92,12 +92,20 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
+class Recalled:
+    """When each transfer last succeeded at this server (Unix time), as its ledgers say."""
+
+    server: str
+    successes: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """Managed clusters were stopped or left; those named did not end in time."""
 
     unfinished: tuple[str, ...]
 
 
-Message = Halt | Reload | Trigger | Pause | Told | News | Landed | Loaded | Released
+Message = Halt | Reload | Trigger | Pause | Told | News | Landed | Loaded | Recalled | Released
 Post = Callable[[Message], None]
 """Puts a message into the inbox; never waits."""

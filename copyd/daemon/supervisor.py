@@ -15,6 +15,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
+import psycopg
+
 from copyd import events
 from copyd.daemon import agenda, reload, schedule
 from copyd.daemon.commands import (
@@ -23,6 +25,7 @@ from copyd.daemon.commands import (
     Loaded,
     News,
     Pause,
+    Recalled,
     Released,
     Reload,
     Told,
@@ -105,12 +108,17 @@ Build = Callable[["Config", str, tuple[str, ...]], "Transfer"]
 """Makes a transfer, feeding these destinations; called in the run's own thread."""
 
 
+Recall = Callable[["Config", str, tuple[str, ...]], Mapping[str, float]]
+"""Asks a server when these transfers last succeeded there; called in a thread of its own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What the supervisor works with; all of it comes in from outside.
 
     ``load`` reads the configuration again; ``take`` is told which one holds, whenever it changes;
-    ``watch`` makes the observer of one run, ``observe`` gets the daemon's own events.
+    ``watch`` makes the observer of one run, ``observe`` gets the daemon's own events. ``remembered``
+    is what the history knows, ``recall`` asks ledgers for the rest.
     """
 
     load: Callable[[], Config]
@@ -123,6 +131,7 @@ class Surroundings:
     clock: Callable[[], Moment]
     dice: Dice
     take: Callable[[Config], None] = lambda _: None
+    recall: Recall = lambda _config, _server, _transfers: {}
     remembered: Remembered = NOTHING
 
 
@@ -180,6 +189,33 @@ class Supervisor:
         self._around.observe(ready)
         self._publish()
         self._around.notifier.tell(READY=1)
+        self._recall()
+
+    def _recall(self) -> None:
+        """Ask the ledgers for what the history does not know, each server in a thread of its own."""
+        unknown: dict[str, list[str]] = {}
+        for task in self._tasks.values():
+            for end in task.ends.values():
+                if end.last_verdict is None:
+                    unknown.setdefault(end.name, []).append(task.name)
+        for server, transfers in unknown.items():
+            thread = threading.Thread(
+                target=self._ask_ledgers, args=(server, tuple(transfers)), daemon=True
+            )
+            thread.start()
+
+    def _ask_ledgers(self, server: str, transfers: tuple[str, ...]) -> None:
+        successes: Mapping[str, float] = {}
+        with suppress(CopydError, psycopg.Error):  # its next run says what is wrong there
+            successes = self._around.recall(self._config, server, transfers)
+        self.post(Recalled(server, successes))
+
+    def _recalled(self, recalled: Recalled) -> None:
+        for name, moment in recalled.successes.items():
+            task = self._tasks.get(name)
+            end = task.ends.get(recalled.server) if task is not None else None
+            if end is not None and end.last_success is None:
+                end.last_success = moment
 
     def _turn(self, messages: Sequence[Message]) -> None:
         self._moment, before = self._around.clock(), self._moment
@@ -222,18 +258,26 @@ class Supervisor:
                 self._note(message)
             case Told():
                 self._around.observe(message.event)
-            case Trigger():
-                message.reply(self._trigger(message))
-            case Pause():
-                message.reply(self._pause(message))
-            case Reload():
-                self._reload(message)
             case Loaded():
                 self._loaded(message)
-            case Halt():
-                self._halt(message)
+            case Recalled():
+                self._recalled(message)
             case Released():
                 self._released(message)
+
+            case _:
+                self._obey(message)
+
+    def _obey(self, order: Trigger | Pause | Reload | Halt) -> None:
+        match order:
+            case Trigger():
+                order.reply(self._trigger(order))
+            case Pause():
+                order.reply(self._pause(order))
+            case Reload():
+                self._reload(order)
+            case Halt():
+                self._halt(order)
 
     def _move(self, phase: Phase) -> None:
         """Go on to `phase`.

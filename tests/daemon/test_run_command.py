@@ -459,6 +459,25 @@ def test_a_killed_daemon_leaves_nothing_in_the_way_and_remembers(daemon: Daemon)
     assert daemon.end() == 0
 
 
+def test_without_a_history_the_ledgers_say_when_a_destination_was_fed(daemon: Daemon) -> None:
+    daemon.start()
+    daemon.ask("trigger", transfer="books")
+    daemon.await_event("run.ended", verdict="succeeded")
+    before = daemon.transfer("books")["destinations"]["eu"]["last_success"]
+    assert daemon.end() == 0
+    for file in daemon.state.glob("history.sqlite3*"):
+        file.unlink()
+    daemon.start()
+    found = daemon.await_status(
+        lambda status: all(
+            each["last_success"] is not None for each in status["transfers"][0]["destinations"]
+        )
+    )
+    for destination in found["transfers"][0]["destinations"]:
+        assert destination["last_success"] == pytest.approx(before, abs=2)
+        assert destination["data_timestamp"] is None, "nobody knows how old the data is"
+
+
 def test_a_history_that_is_garbage_stops_nothing(daemon: Daemon) -> None:
     daemon.state.mkdir()
     (daemon.state / "history.sqlite3").write_bytes(b"garbage" * 1000)
