@@ -56,9 +56,6 @@ def _warnings(config: Config) -> Iterator[str]:
                 f'clusters.{name}.on_exit: "leave" works outside systemd only, which ends what a '
                 "unit has started, whatever copyd says"
             )
-    for name, transfer in config.transfers.items():
-        if transfer.every is None and transfer.cron is None:
-            yield f"transfers.{name}: it has neither every nor cron, and runs when it is triggered"
 
 
 def _connect(config: Config, *, as_json: bool) -> int:
