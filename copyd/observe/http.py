@@ -154,7 +154,8 @@ class Server:
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._closing = threading.Event()
-        self._open: OrderedDict[socket.socket, threading.Thread] = OrderedDict()
+        self._open: OrderedDict[socket.socket, None] = OrderedDict()
+        self._threads: list[threading.Thread] = []  # of connections; the accepting thread's
         self._lock = threading.Lock()
 
     @property
@@ -192,9 +193,9 @@ class Server:
         self._acceptor.join()
         self._listener.close()
         with self._lock:
-            left = list(self._open.items())
-        for connection, thread in left:
-            _cut(connection)
+            for connection in self._open:
+                _cut(connection)
+        for thread in self._threads:
             thread.join(LINGER)
 
     def _accept(self, listener: socket.socket) -> None:
@@ -213,9 +214,11 @@ class Server:
             if len(self._open) >= MAX_CONNECTIONS:
                 _cut(next(iter(self._open)))
                 self._open.popitem(last=False)
-            self._open[connection] = thread
+            self._open[connection] = None
+        self._threads = [each for each in self._threads if each.is_alive()]
         try:
             thread.start()
+            self._threads.append(thread)
         except RuntimeError:  # no more threads can be had
             self._forget(connection)
 
@@ -249,7 +252,7 @@ class Server:
     def _forget(self, connection: socket.socket) -> None:
         with self._lock:
             self._open.pop(connection, None)
-        connection.close()
+            connection.close()  # under the lock: nobody cuts a descriptor that is another's by now
 
 
 def _split(listen: str) -> tuple[str, int]:

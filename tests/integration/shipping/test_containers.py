@@ -88,7 +88,11 @@ def test_prometheus_calls_copyd_by_the_name_that_it_answers_to() -> None:
 
 
 @pytest.mark.skipif("http" not in Config.model_fields, reason="the daemon's keys are not there yet")
-def test_the_configuration_of_the_compose_file_can_be_loaded() -> None:
-    config = load(DEPLOY / "copyd.toml", environ={}, is_root=False)
+def test_the_configuration_of_the_compose_file_can_be_loaded_in_the_image() -> None:
+    text = (DEPLOY / "Containerfile").read_text()
+    environ = dict(re.findall(r"(XDG_[A-Z_]+)=(\S+)", text))
+    config = load(DEPLOY / "copyd.toml", environ=environ, is_root=False)
     assert set(config.servers) == {"source", "replica-1", "replica-2", "replica-3"}
     assert set(config.servers) <= set(COMPOSE["services"])
+    assert str(config.daemon.state_directory) == "/var/lib/copyd"
+    assert str(config.daemon.runtime_directory) == "/run/copyd"

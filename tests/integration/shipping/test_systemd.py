@@ -71,6 +71,8 @@ def test_the_unit_is_what_the_daemon_relies_on() -> None:
     assert keys["OOMPolicy"] == "continue"
     assert "78" in keys["RestartPreventExitStatus"].split()
     assert float(keys["TimeoutStopSec"]) > 30  # shutdown_grace
+    assert keys["Environment"] == "XDG_STATE_HOME=/var/lib XDG_RUNTIME_DIR=/run"
+    assert (keys["StateDirectory"], keys["RuntimeDirectory"]) == ("copyd", "copyd")
     assert "MemoryDenyWriteExecute" not in keys  # PostgreSQL's JIT
     assert "ProcSubset" not in keys
     assert "RemoveIPC" not in keys
