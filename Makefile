@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: check test test-pythons test-matrix test-majors chaos coverage bench demo
+.PHONY: check docs test test-pythons test-matrix test-majors chaos coverage bench demo
 
 $(BIN)/copyd: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,9 @@ check: $(BIN)/copyd  ## format, lint, types, layers, unit tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n 2 tests/unit
+
+docs: $(BIN)/copyd  ## docs/configuration.md, from the model of the configuration
+	$(BIN)/copyd schema --markdown > docs/configuration.md
 
 test: $(BIN)/copyd  ## everything
 	$(BIN)/python -m pytest -n 2

@@ -20,6 +20,18 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotTaken:
+    """The run's snapshot was taken at `moment`; what it shows is as of ``data_timestamp``.
+
+    Both are Unix time: the daemon's own clock, and the source's, on a standby the last commit that
+    it has replayed, None before any.
+    """
+
+    moment: float
+    data_timestamp: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PassStarted:
     """One scan of the source began, for these destinations; ``number`` counts from 1."""
 
@@ -38,11 +50,15 @@ class DataRelayed:
 
 @dataclass(frozen=True, slots=True)
 class DestinationDropped:
-    """A destination faulted and is out of the pass; ``will_return`` says if it gets another."""
+    """A destination faulted and is out of the pass; ``will_return`` says if it gets another.
+
+    ``kind``: a word for counting, such as "stall" or "connection"; transfers/kinds.py has them all.
+    """
 
     destination: str
     cause: str
     will_return: bool
+    kind: str = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +105,8 @@ class DestinationEnded:
     """A destination's part of the run is over; rows and bytes are those that it committed.
 
     ``rows`` were written or removed by the run. Of what the source sent it, ``read`` rows in all,
-    ``loaded`` were taken and ``rejected`` put aside.
+    ``loaded`` were taken and ``rejected`` put aside. ``data_timestamp``: that of the snapshot which
+    it has committed; None where it has committed none.
     """
 
     destination: str
@@ -100,6 +117,7 @@ class DestinationEnded:
     read: int = 0
     loaded: int = 0
     rejected: int = 0
+    data_timestamp: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,19 @@ class ClusterRestarted:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterConfigured:
+    """The settings (by name) or the hba ("hba") of a managed cluster were changed, or not.
+
+    ``pending_restart``: what only holds after a restart; ``problems``: what was refused, and why.
+    """
+
+    cluster: str
+    changed: tuple[str, ...]
+    pending_restart: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterReleased:
     """A managed cluster is not the daemon's any more; it was left as it was."""
 
@@ -214,8 +245,23 @@ class DaemonStopping:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryFailed:
+    """Runs are not recorded any more; told once until it works again. Runs go on as before."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryResumed:
+    """Runs are recorded again; so many records were lost."""
+
+    lost: int
+
+
 Event = (
     RunStarted
+    | SnapshotTaken
     | PassStarted
     | DataRelayed
     | DestinationDropped
@@ -234,11 +280,14 @@ Event = (
     | ClusterUp
     | ClusterDown
     | ClusterRestarted
+    | ClusterConfigured
     | ClusterReleased
     | ConfigReloaded
     | ConfigRefused
     | DaemonReady
     | DaemonStopping
+    | HistoryFailed
+    | HistoryResumed
 )
 Observer = Callable[[Event], None]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from copyd.config import Config, ConfigError
+    from copyd.config import Config
     from copyd.config import Transfer as Section
     from copyd.transfers.server import Server
     from copyd.transfers.transfer import Loading, Query, RejectPolicy, Tables, Transfer
@@ -122,6 +122,7 @@ def build_server(config: Config, name: str) -> Server:
     """Make the server called `name` of `config`, with its password; raises as `build` does."""
     from psycopg.conninfo import make_conninfo
 
+    from copyd.config.passwords import read_password
     from copyd.transfers.server import Server
 
     section = config.servers[name]
@@ -131,7 +132,8 @@ def build_server(config: Config, name: str) -> Server:
         conninfo = _cluster_conninfo(config, section.cluster or "", section.dbname or "")
     more: dict[str, str] = {}
     if section.password_file is not None:
-        more["password"] = _read_password(section.password_file, name)
+        key = f"servers.{name}.password_file"
+        more["password"] = read_password(section.password_file, key=key)
     if section.passfile is not None:
         more["passfile"] = str(section.passfile)
     return Server(name, make_conninfo(conninfo, **more))
@@ -148,38 +150,19 @@ def try_server(config: Config, name: str) -> Server:
 
 
 def _cluster_conninfo(config: Config, name: str, dbname: str) -> str:
-    from copyd.cluster import Cluster, Installation
+    from psycopg.conninfo import make_conninfo
 
+    from copyd.cluster import Cluster, Installation
+    from copyd.daemon.keeper import Folders
+
+    data_directory = config.clusters[name].data_directory
     # Where a server listens, its data directory says: no program is run.
     no_programs = Installation({"version": "PostgreSQL"})
-    cluster = Cluster(no_programs, config.clusters[name].data_directory, on_parent_exit="leave")
-    return cluster.conninfo(dbname)
-
-
-def _read_password(path: Path, server: str) -> str:
-    """Return the first line of a file that only its owner, and a group, may read."""
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode & 0o777
-            line = file.readline()
-    except OSError as error:
-        raise _unusable(path, server, f"one that cannot be read: {error.strerror}") from error
-    if mode & 0o007:
-        raise _unusable(path, server, f"one with mode {mode:o} that others may use: chmod 600 it")
-    try:
-        password = line.decode().rstrip("\r\n")
-    except UnicodeDecodeError:
-        raise _unusable(path, server, "one whose first line is not UTF-8") from None
-    if not password or "\0" in password:
-        raise _unusable(path, server, "one whose first line is empty or has a NUL")
-    return password
-
-
-def _unusable(path: Path, server: str, got: str) -> ConfigError:
-    from copyd.config import ConfigError
-
-    text = f"expected a file whose first line is the password, got {got}"
-    return ConfigError(path, [f"servers.{server}.password_file: {text}"])
+    cluster = Cluster(no_programs, data_directory, on_parent_exit="leave")
+    folders = Folders(config.daemon.state_directory, config.daemon.runtime_directory)
+    passfile = folders.files_of(data_directory).passfile  # the daemon's, where it made the cluster
+    more = {"passfile": str(passfile)} if os.access(passfile, os.R_OK) else {}
+    return make_conninfo(cluster.conninfo(dbname), **more)
 
 
 def _what(section: Section) -> Tables | Query:

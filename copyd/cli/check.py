@@ -10,6 +10,7 @@ from copyd.cli.building import build, config_option, open_config, try_server
 from copyd.cli.console import deliver, make_console, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from copyd.config import Config
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="With --connect: print JSON instead.")
 def check(path: Path, is_connected: bool, as_json: bool) -> int:
     """Check a configuration file, and name every error in it.
+
+    What is no error but may not be meant is told as well.
 
     With --connect, look at all servers as well, and find everything that a run would refuse.
     Nothing is changed there.
@@ -40,7 +43,19 @@ def check(path: Path, is_connected: bool, as_json: bool) -> int:
     servers = counted(len(config.servers), "server")
     transfers = counted(len(config.transfers), "transfer")
     say(f"{path}: no errors, {servers}, {transfers}")
+    for warning in _warnings(config):
+        say(f"{path}: {warning}")
     return 0
+
+
+def _warnings(config: Config) -> Iterator[str]:
+    """Yield what is no error, and may not be what was meant."""
+    for name, cluster in config.clusters.items():
+        if not cluster.is_stopped_at_exit:
+            yield (
+                f'clusters.{name}.on_exit: "leave" works outside systemd only, which ends what a '
+                "unit has started, whatever copyd says"
+            )
 
 
 def _connect(config: Config, *, as_json: bool) -> int:

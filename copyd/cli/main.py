@@ -20,9 +20,12 @@ from copyd.cli.cluster import cluster
 from copyd.cli.copy import copy
 from copyd.cli.demo import demo
 from copyd.cli.once import once
+from copyd.cli.orders import pause, reload, resume, trigger
 from copyd.cli.plan import plan
 from copyd.cli.rejects import rejects
+from copyd.cli.run import run
 from copyd.cli.schema import schema
+from copyd.cli.status import history, status
 from copyd.cli.verify import verify
 from copyd.errors import CopydError
 
@@ -61,6 +64,13 @@ def copyd() -> None:
     """Keep many PostgreSQL replicas fed from one source by COPY."""
 
 
+copyd.add_command(run)
+copyd.add_command(status)
+copyd.add_command(history)
+copyd.add_command(trigger)
+copyd.add_command(pause)
+copyd.add_command(resume)
+copyd.add_command(reload)
 copyd.add_command(check)
 copyd.add_command(cluster)
 copyd.add_command(copy)

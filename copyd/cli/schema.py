@@ -1,4 +1,4 @@
-"""``copyd schema``: the configuration's JSON Schema, for editors."""
+"""``copyd schema``: the configuration's JSON Schema, for editors, or all its keys, for people."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from copyd.cli.console import say
 
 
 @click.command(short_help="Print the JSON Schema of the configuration file.")
-def schema() -> None:
+@click.option("--markdown", "is_page", is_flag=True, help="Print a page of all keys instead.")
+def schema(is_page: bool) -> None:
     """Print the JSON Schema of the configuration file.
 
     Editors that know TOML use it to complete keys and to check values as one types.
     """
+    if is_page:
+        from copyd.config.reference import markdown
+
+        say(markdown().rstrip("\n"))
+        return
     from copyd.config import json_schema
 
     say(json.dumps(json_schema(), indent=2))

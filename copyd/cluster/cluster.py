@@ -58,7 +58,8 @@ class Cluster:
 
     ``run_as`` is the account of the server where this process is root (default: ``postgres``, else
     ``nobody``). ``socket_directory`` is where the server's socket goes; by default what
-    ``postgresql.conf`` says, else a private folder that is gone when the server is.
+    ``postgresql.conf`` says, else a private folder that is gone when the server is; a
+    `SocketDirectory` says whether it is such a folder.
     ``on_parent_exit`` says what becomes of a server that this object started when this process
     ends, however it ends: ``stop`` is a fast shutdown, ``leave`` lets it run.
 
@@ -72,7 +73,7 @@ class Cluster:
         data_directory: str | Path,
         *,
         run_as: str | None = None,
-        socket_directory: str | Path | None = None,
+        socket_directory: str | Path | SocketDirectory | None = None,
         on_parent_exit: Literal["stop", "leave"] = "stop",
     ) -> None:
         self.installation = installation
@@ -81,11 +82,11 @@ class Cluster:
             raise ValueError(f"the data directory must be an absolute path, got {data_directory}")
         self.account = Account.for_servers(run_as)
         self.on_parent_exit = on_parent_exit
-        self._sockets = (
-            SocketDirectory.private(self.account, self.data_directory)
-            if socket_directory is None
-            else SocketDirectory(Path(socket_directory), is_private=False)
-        )
+        if socket_directory is None:
+            socket_directory = SocketDirectory.private(self.account, self.data_directory)
+        if not isinstance(socket_directory, SocketDirectory):
+            socket_directory = SocketDirectory(Path(socket_directory), is_private=False)
+        self._sockets = socket_directory
         self._server: ServerProcess | None = None
 
     def __repr__(self) -> str:
@@ -215,6 +216,7 @@ class Cluster:
         locale: str = "C",
         options: Sequence[str] = (),
         timeout: float = 120.0,
+        scratch: Path | None = None,
     ) -> None:
         """Make the data directory with ``initdb``, owned by the server's account, mode 0700.
 
@@ -223,7 +225,8 @@ class Cluster:
         the server's account can connect, over the socket, and both are that superuser.
         ``auth`` names another of initdb's methods for all; ``trust`` lets everybody in.
         TCP is off until ``listen_addresses`` is set in `settings`. ``options`` are further
-        options of initdb, such as ``--data-checksums``.
+        options of initdb, such as ``--data-checksums``. The password is in a file in ``scratch``
+        meanwhile, which the server's account must be able to enter; by default in ``/tmp``.
 
         Raises `InitDBError` where initdb refuses, `ClusterTimeoutError` where it takes longer
         than ``timeout`` seconds; neither leaves anything behind.
@@ -239,7 +242,7 @@ class Cluster:
             password=password,
             options=tuple(options),
         )
-        initdb.make(self.data_directory, scratch=RUNTIME_ROOT, timeout=timeout)
+        initdb.make(self.data_directory, scratch=scratch or RUNTIME_ROOT, timeout=timeout)
 
     def drop(self) -> None:
         """Shut the server down and remove the data directory and all that belongs to it.

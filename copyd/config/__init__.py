@@ -5,10 +5,13 @@ Nothing here knows a server or a copy; the command line makes transfers' own typ
 
 from copyd.config.load import load
 from copyd.config.model import (
+    Breaker,
     Cluster,
     Config,
     Daemon,
     Destination,
+    Http,
+    Log,
     Reintroduce,
     Server,
     TableOptions,
@@ -18,11 +21,14 @@ from copyd.config.problems import ConfigError
 from copyd.config.schema import json_schema
 
 __all__ = [
+    "Breaker",
     "Cluster",
     "Config",
     "ConfigError",
     "Daemon",
     "Destination",
+    "Http",
+    "Log",
     "Reintroduce",
     "Server",
     "TableOptions",

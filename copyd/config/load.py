@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from copyd.config.problems import ConfigError
-from copyd.config.reading import read
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,12 +20,17 @@ if TYPE_CHECKING:
     from copyd.config.model import Config
 
 
+DEFAULT_RUNTIME = "/run/copyd"
+
+
 def load(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Config:
     """Read the configuration file at `path`; paths in it are relative to its folder.
 
     ``environ`` says where an ordinary user's state goes (XDG Base Directory Specification); root
     has the system's folders. Raises ConfigError with everything that is wrong.
     """
+    from copyd.config.reading import read  # noqa: PLC0415 - pydantic, which the other question does without
+
     raw = _parse(path, _read_text(path))
     if not is_root:
         _default_to_home(path, raw, environ)
@@ -33,6 +38,22 @@ def load(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Config:
     if problems:
         raise ConfigError(path, [str(problem) for problem in problems])
     return config
+
+
+def runtime_directory(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Path:
+    """Return where a daemon with that file has its socket, whatever else is wrong with the file.
+
+    A file that cannot be read, or says nothing of it, leaves the default.
+    """
+    raw: dict[str, object] = {}
+    with suppress(ConfigError):
+        raw = _parse(path, _read_text(path))
+    if not is_root:
+        with suppress(ConfigError):
+            _default_to_home(path, raw, environ)
+    daemon = raw.get("daemon")
+    said = daemon.get("runtime_directory") if isinstance(daemon, dict) else None
+    return path.absolute().parent / (said if isinstance(said, str) else DEFAULT_RUNTIME)
 
 
 def _read_text(path: Path) -> str:

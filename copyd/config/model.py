@@ -21,16 +21,20 @@ from copyd.config.values import (
     Identifiers,
     Interval,
     Label,
+    Listen,
     Overlap,
     Patience,
     Patterns,
     References,
+    SettingName,
+    SettingValue,
     Size,
     Statements,
     StatePath,
     TableName,
     TableText,
     Text,
+    Timezone,
     Wait,
 )
 
@@ -38,6 +42,7 @@ Mode = Literal["replace", "append", "merge"]
 ReplaceWith = Literal["delete", "truncate"]
 Triggers = Literal["fire", "skip"]
 OnError = Literal["stop", "resume_next"]
+OnExit = Literal["stop", "leave"]
 
 
 class Section(BaseModel):
@@ -53,12 +58,34 @@ class Section(BaseModel):
 
 
 class Daemon(Section):
-    """Where the daemon, which is not there yet, keeps what it must not forget, and what it may."""
+    """How the daemon works, and where it keeps what it must not forget, and what it may."""
 
     state_directory: AbsolutePath = Path("/var/lib/copyd")
     """What must survive a restart. An ordinary user's default: the XDG state folder."""
     runtime_directory: AbsolutePath = Path("/run/copyd")
     """Sockets and locks. An ordinary user's default: the XDG runtime folder."""
+    workers: int = Field(default=4, ge=1, le=1000)
+    """How many runs are carried out at once."""
+    shutdown_grace: Patience = parse("30s")
+    """How long runs may go on when the daemon is told to stop; then they are cut off."""
+    keep_history: Interval = parse("30d")
+    """How long a run is remembered."""
+
+
+class Http(Section):
+    """Where the daemon answers, read-only: /metrics, /livez, /readyz, /healthz, /status."""
+
+    listen: Listen = "127.0.0.1:9632"
+    """HOST:PORT; an IPv6 address in brackets. With "" it does not listen at all."""
+
+
+class Log(Section):
+    """What the daemon writes to standard error, an event a line."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important events that are written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """How; auto is console on a terminal, else JSON."""
 
 
 class Server(Section):
@@ -74,10 +101,12 @@ class Server(Section):
     """A file whose first line is the password; others must not be able to read it."""
     passfile: AbsolutePath | None = None
     """A password file in libpq's format, instead of ~/.pgpass."""
+    max_connections: int | None = Field(default=None, ge=1)
+    """The most connections that the daemon's runs hold there at once; by default any number."""
 
 
 class Cluster(Section):
-    """A PostgreSQL cluster that copyd owns."""
+    """A PostgreSQL cluster that copyd owns: made, started, watched, restarted, stopped."""
 
     data_directory: AbsolutePath
     """The data directory."""
@@ -85,6 +114,30 @@ class Cluster(Section):
     """The major version; by default that of the data directory, else the best one here."""
     pg_config: AbsolutePath | None = None
     """The pg_config of the installation to use, instead of a version."""
+    init: bool = False
+    """Make the data directory where its path is absent or empty and copyd never saw one there."""
+    password_file: AbsolutePath | None = None
+    """A file whose first line is the superuser's password; by default init generates one."""
+    run_as: Text | None = None
+    """The server's account where copyd runs as root; by default postgres, else nobody."""
+    on_exit: OnExit | None = None
+    """What the daemon's end does to the server; by default stop, but leave for one it found."""
+    allow_restart: bool = False
+    """Restart the server for settings that need it."""
+    settings: Mapping[SettingName, SettingValue] = Field(default_factory=dict)
+    """Settings of postgresql.conf."""
+    hba: Text | None = None
+    """The whole text of pg_hba.conf; by default what init wrote."""
+
+    @property
+    def takes_over(self) -> bool:
+        """Whether a server that somebody else started is stopped and restarted like an own one."""
+        return self.on_exit == "stop"
+
+    @property
+    def is_stopped_at_exit(self) -> bool:
+        """Whether a server that the daemon started ends with the daemon."""
+        return self.on_exit != "leave"
 
 
 class Reintroduce(Section):
@@ -96,6 +149,17 @@ class Reintroduce(Section):
     """How long to wait before the first time; twice as long before each next one."""
     max_backoff: Patience = parse("30s")
     """The longest such wait."""
+
+
+class Breaker(Section):
+    """When the daemon's runs leave a destination alone that fails, and for how long."""
+
+    failures: int = Field(default=3, ge=1)
+    """After how many runs in a row in which it failed."""
+    backoff: Wait = parse("30s")
+    """For how long the first time; twice as long after each further failure."""
+    max_backoff: Wait = parse("15m")
+    """The longest that it is left alone."""
 
 
 class TableOptions(Section):
@@ -166,9 +230,17 @@ class Transfer(Section):
     max_shrink: float = Field(default=0.9, ge=0, le=1, allow_inf_nan=False)
     """replace, delete_missing: the largest share of rows that may vanish in one run."""
     every: Interval | None = None
-    """How often the daemon, which is not there yet, is to run it."""
+    """How often the daemon runs it."""
     cron: Cron | None = None
-    """When the daemon, which is not there yet, is to run it, instead of every."""
+    """When the daemon runs it, instead of every: minute, hour, day, month, day of week."""
+    timezone: Timezone = "UTC"
+    """The time zone of cron."""
+    jitter: Patience = 0.0
+    """A run begins up to so much later than it is due, by chance, so that many do not coincide."""
+    catch_up: Literal["once", "skip"] = "once"
+    """What becomes of runs that were missed: one is made up for, or none."""
+    breaker: Breaker = Field(default_factory=Breaker)
+    """When a destination that fails is left alone."""
     deadline: Wait = parse("30m")
     """How long a run may take."""
     prepare_timeout: Wait = parse("10s")
@@ -237,6 +309,10 @@ class Config(Section):
 
     daemon: Daemon = Field(default_factory=Daemon)
     """The daemon's own."""
+    http: Http = Field(default_factory=Http)
+    """Where it answers."""
+    log: Log = Field(default_factory=Log)
+    """What it writes."""
     servers: Mapping[Label, Server] = Field(default_factory=dict)
     """Servers by name."""
     clusters: Mapping[Label, Cluster] = Field(default_factory=dict)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from copyd.config.collisions import collisions, identity
 from copyd.config.durations import spell
-from copyd.config.problems import KeyPath, Problem, shown, suggestion
+from copyd.config.problems import KeyPath, Problem, shown, spelled, suggestion
 from copyd.names import TableName, parse_table_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from copyd.config.model import Config, Server, Transfer
+    from copyd.config.model import Cluster, Config, Server, Transfer
 
     Rule = Callable[["Subject"], Iterator[Problem]]
 
@@ -54,11 +55,8 @@ def judge(config: Config) -> Iterator[Problem]:
     """Yield all that is wrong between the keys of `config`."""
     for name, server in config.servers.items():
         yield from _server(config, name, server)
-    for name, cluster in config.clusters.items():
-        if cluster.version is not None and cluster.pg_config is not None:
-            path = ("clusters", name)
-            text = "expected either version or pg_config, got both"
-            yield Problem((*path, "pg_config"), text, ((*path, "version"),))
+    for name in config.clusters:
+        yield from _cluster(config, name)
     for name, transfer in config.transfers.items():
         subject = Subject(config, name, transfer)
         for rule in RULES:
@@ -84,6 +82,35 @@ def _server(config: Config, name: str, server: Server) -> Iterator[Problem]:
     if server.password_file is not None and server.passfile is not None:
         text = "expected either password_file or passfile, got both"
         yield Problem((*path, "passfile"), text, ((*path, "password_file"),))
+    reads = tuple(("transfers", each, "source") for each in config.transfers)
+    is_source = any(transfer.source == name for transfer in config.transfers.values())
+    if server.max_connections == 1 and is_source:
+        text = "expected at least 2, which a run takes at its source, got 1"
+        yield Problem((*path, "max_connections"), text, reads)
+
+
+def _cluster(config: Config, name: str) -> Iterator[Problem]:
+    path, cluster = ("clusters", name), config.clusters[name]
+    if cluster.version is not None and cluster.pg_config is not None:
+        text = "expected either version or pg_config, got both"
+        yield Problem((*path, "pg_config"), text, ((*path, "version"),))
+    first = next(
+        other for other, each in config.clusters.items() if _place(each) == _place(cluster)
+    )
+    if first != name:
+        text = f"expected a folder of its own, got that of {spelled(('clusters', first))}"
+        there = ("clusters", first, "data_directory")
+        yield Problem((*path, "data_directory"), text, (there,))
+    seen: dict[str, str] = {}
+    for setting in cluster.settings:
+        same = seen.setdefault(setting.lower(), setting)
+        if same != setting:
+            text = f"expected each setting once, got {setting}, which is {same}"
+            yield Problem((*path, "settings", setting), text)
+
+
+def _place(cluster: Cluster) -> str:
+    return os.path.normpath(cluster.data_directory)
 
 
 def _known_servers(subject: Subject) -> Iterator[Problem]:
@@ -163,8 +190,18 @@ def _query(subject: Subject) -> Iterator[Problem]:
 
 
 def _schedule(subject: Subject) -> Iterator[Problem]:
-    if subject.transfer.every is not None and subject.transfer.cron is not None:
+    transfer = subject.transfer
+    if transfer.every is not None and transfer.cron is not None:
         yield subject.problem(("cron",), "expected either every or cron, got both", "every")
+    if "timezone" in transfer.model_fields_set and transfer.cron is None:
+        yield subject.problem(("timezone",), "expected it only with cron, got it without", "cron")
+    for key in ("jitter", "catch_up"):
+        if key in transfer.model_fields_set and transfer.every is None and transfer.cron is None:
+            text = "expected it only with every or cron, got it without"
+            yield subject.problem((key,), text, "every", "cron")
+    if transfer.every is not None and transfer.jitter > transfer.every:
+        text = f"expected at most every, {spell(transfer.every)}, got {spell(transfer.jitter)}"
+        yield subject.problem(("jitter",), text, "every")
 
 
 def _used_with_mode(subject: Subject) -> Iterator[Problem]:
@@ -228,10 +265,11 @@ def _bounds(subject: Subject) -> Iterator[Problem]:
         text = f"expected at most the number of destinations, {number}, got "
         text += str(transfer.minimum_destinations)
         yield subject.problem(("minimum_destinations",), text, "destinations")
-    backoff, longest = transfer.reintroduce.backoff, transfer.reintroduce.max_backoff
-    if longest < backoff:
-        text = f"expected at least backoff, {spell(backoff)}, got {spell(longest)}"
-        yield subject.problem(("reintroduce", "max_backoff"), text, "reintroduce")
+    for key, section in (("reintroduce", transfer.reintroduce), ("breaker", transfer.breaker)):
+        backoff, longest = section.backoff, section.max_backoff
+        if longest < backoff:
+            text = f"expected at least backoff, {spell(backoff)}, got {spell(longest)}"
+            yield subject.problem((key, "max_backoff"), text, key)
 
 
 def _bounded_overlap(subject: Subject) -> Iterator[Problem]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+import re
+from datetime import datetime, timedelta, timezone, tzinfo
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from pydantic import (
@@ -36,6 +39,9 @@ LONGEST_WAIT = 7 * DAY  # poll takes no more than 24 days
 LONGEST_INTERVAL = 366 * DAY
 LABEL = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
+SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
+FIXED_SETTINGS = ("config_file", "data_directory", "external_pid_file", "hba_file", "ident_file")
+"""Settings that say where what copyd looks at is."""
 OVERLAP_EXPECTED = '"all", a duration such as "1h", or a whole number'
 
 
@@ -120,6 +126,48 @@ def _cron(value: object) -> str:
     return value
 
 
+def _timezone(value: object) -> str:
+    expected = 'the name of a time zone such as "UTC" or "Europe/Berlin"'
+    if not isinstance(value, str):
+        raise _refused(expected, value)
+    try:
+        zone_of(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise _refused(f"{expected} that is installed here", value) from None
+    return value
+
+
+def zone_of(name: str) -> tzinfo:
+    """Return the time zone `name`; UTC is there where no database of them is."""
+    return timezone.utc if name == "UTC" else ZoneInfo(name)
+
+
+def address(listen: str) -> tuple[str, int]:
+    """Take HOST:PORT apart; an IPv6 address stands in brackets.
+
+    Raises ValueError where it is none.
+    """
+    host, separator, port = listen.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    bare = host[1:-1] if is_bracketed else host
+    is_host = bare and (is_bracketed or ":" not in bare) and not set(bare) & set(" []/@\0")
+    if not (separator and is_host and port.isascii() and port.isdecimal() and int(port) < 65_536):
+        raise ValueError
+    return bare, int(port)
+
+
+def _listen(value: object) -> str:
+    expected = 'HOST:PORT such as "127.0.0.1:9632", or "" for nowhere'
+    if not isinstance(value, str):
+        raise _refused(expected, value)
+    try:
+        if value:
+            address(value)
+    except ValueError:
+        raise _refused(expected, value) from None
+    return value
+
+
 def _label(text: str) -> str:
     is_plain = set(text) <= _LABEL_CHARACTERS and text[:1] not in {"", ".", "-"}
     if not is_plain or len(text) > 63:
@@ -159,6 +207,24 @@ def _state_path(value: object) -> Path:
     if ".." in path.parts or not path.name:
         raise _refused('a folder below the state directory, without ".."', value)
     return path
+
+
+def _setting_name(name: str) -> str:
+    if not SETTING.fullmatch(name):
+        raise _refused("the name of a setting such as work_mem", name)
+    if name.lower() in FIXED_SETTINGS:
+        raise ValueError(f"expected another setting, as copyd itself needs {name} as it is")
+    return name
+
+
+def _setting_value(value: object) -> str | float | bool:
+    if not isinstance(value, (str, int, float)):
+        raise _refused("a string, a number, true or false", value)
+    if isinstance(value, str) and set(value) & set("\n\r\0"):
+        raise ValueError("expected a value without line breaks and NULs, got one with them")
+    if isinstance(value, float) and not isfinite(value):
+        raise _refused("a finite number", value)
+    return value
 
 
 def _conninfo(text: SecretStr) -> SecretStr:
@@ -207,12 +273,22 @@ Overlap = Annotated[
     ),
 ]
 Cron = Annotated[str, PlainValidator(_cron), _TextSchema]
+Timezone = Annotated[str, PlainValidator(_timezone), _TextSchema]
+Listen = Annotated[str, PlainValidator(_listen), _TextSchema]
 Label = Annotated[str, AfterValidator(_label), Field(json_schema_extra={"pattern": LABEL})]
 """The name of a server, cluster or transfer: a word of metrics, file names and commands."""
 Text = Annotated[str, AfterValidator(_not_blank)]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _TextSchema]
 StatePath = Annotated[Path, PlainValidator(_state_path), _TextSchema]
 """A folder below the state directory, or an absolute path."""
+
+
+SettingName = Annotated[str, AfterValidator(_setting_name)]
+SettingValue = Annotated[
+    str | float | bool,
+    PlainValidator(_setting_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
+]
 Conninfo = Annotated[SecretStr, AfterValidator(_conninfo)]
 Identifier = Annotated[
     str,

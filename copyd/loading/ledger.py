@@ -156,6 +156,22 @@ class Ledger:
                 entries[TableName(row["schema"], row["name"])] = _entry(row)
         return entries
 
+    def last_committed(self, connection: Connection, transfer: str) -> datetime | None:
+        """Return since when all tables of `transfer` were loaded, by this server's clock.
+
+        That is the oldest of their last COMMITs. None where there is none, or the ledger cannot be
+        trusted.
+        """
+        if self.refusals(connection) or self.creation(connection):
+            return None
+        query = sql.SQL(
+            "SELECT min(committed_at) FROM {} WHERE transfer OPERATOR(pg_catalog.=) %s"
+        ).format(self._table)
+        with connection.cursor(row_factory=tuple_row) as cursor:
+            row = cursor.execute(query, [transfer]).fetchone()
+        found: datetime | None = None if row is None else row[0]
+        return found
+
     def record(self, connection: Connection, entry: Entry) -> None:
         """Write what a table holds from this transaction's COMMIT on; claim its row first."""
         position = entry.position

@@ -3,6 +3,7 @@
 from copyd.transfers.destination import Outcome, Verdict
 from copyd.transfers.run import Report, run
 from copyd.transfers.server import Server
+from copyd.transfers.stopping import RunStopped, Stop
 from copyd.transfers.transfer import (
     Loading,
     Query,
@@ -21,7 +22,9 @@ __all__ = [
     "RejectPolicy",
     "Replica",
     "Report",
+    "RunStopped",
     "Server",
+    "Stop",
     "Tables",
     "Transfer",
     "Verdict",

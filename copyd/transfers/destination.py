@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from copyd.transfers.kinds import kind
 from copyd.transfers.wording import facts, in_full
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class Outcome:
     ``rejected``, and all others ``loaded``. ``seconds`` run from the start of its last pass to
     its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
     value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
-    data. ``link`` and ``format`` are None where no data was sent.
+    data. ``data_timestamp``: how old the snapshot is that it has committed. ``kind``: what sort of fault
+    the cause is (transfers/kinds.py). ``link`` and ``format`` are None where no data was sent.
     """
 
     destination: str
@@ -83,6 +85,8 @@ class Outcome:
     cause: str | None = None
     words: str | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    data_timestamp: float | None = None
+    kind: str | None = None
 
     @property
     def loaded(self) -> int:
@@ -113,6 +117,7 @@ class Destination:
     judged: float | None = None
     analyze_seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    data_timestamp: float | None = None
 
     @property
     def name(self) -> str:
@@ -166,4 +171,6 @@ class Destination:
             cause=cause,
             words=in_full(self.cause) if self.cause is not None else None,
             notes=tuple(self.notes),
+            data_timestamp=self.data_timestamp if is_committed else None,
+            kind=kind(self.cause) if self.cause is not None else None,
         )

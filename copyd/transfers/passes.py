@@ -14,6 +14,7 @@ from copyd.transfers.destination import State
 from copyd.transfers.formats import choose_format
 from copyd.transfers.reading import bound_query, copy_out, mark_query
 from copyd.transfers.relay import Relay
+from copyd.transfers.stopping import RunStopped
 from copyd.transfers.wording import facts, name_table
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Passes:
                     if fed:
                         self._scan(connection, scan, fed, held_back)
                 self.source.require_held()
-        except SourceLost:
+        except (SourceLost, RunStopped):
             raise
         except (psycopg.Error, CopydError) as error:  # the latter: it cannot be connected to
             raise SourceLost(facts(error)) from error

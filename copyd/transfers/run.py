@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from copyd import events
 from copyd.errors import CopydError
 from copyd.transfers.destination import Destination, Outcome, State, Verdict
+from copyd.transfers.kinds import SourceFailed
 from copyd.transfers.passes import SourceLost
 from copyd.transfers.retry import is_transient, pause
 from copyd.transfers.runner import Run, Runner
 from copyd.transfers.settling import settling
 from copyd.transfers.snapshot import hold
+from copyd.transfers.stopping import RunStopped, Stop
 from copyd.transfers.wording import facts
 
 if TYPE_CHECKING:
@@ -48,16 +50,22 @@ def run(
     is_full: bool = False,
     observe: Observer = events.ignore,
     clock: Callable[[], float] = time.monotonic,
+    stop: Stop | None = None,
 ) -> Report:
     """Carry out `transfer` once; events go to `observe`.
 
-    `is_full`: every row is loaded anew, whatever the ledgers say.
+    `is_full`: every row is loaded anew, whatever the ledgers say. `stop`: what ends it early; then
+    destinations that have not committed keep their old data and have failed.
 
-    Raises CopydError where the source cannot be read at all: no destination was touched then.
+    Raises CopydError where the source cannot be read at all, and where it is to end before it could
+    be: no destination was touched then.
     """
     began = clock()
     identifier = uuid.uuid4().hex
-    whole = Run(transfer, identifier, observe, clock, began + transfer.deadline, is_full=is_full)
+    stop = stop or Stop()
+    stop.require_none()
+    deadline = began + transfer.deadline
+    whole = Run(transfer, identifier, observe, clock, deadline, is_full=is_full, stop=stop)
     destinations = [Destination(replica) for replica in transfer.replicas]
     with settling(transfer) as settled:
         _carry_out(whole, destinations)
@@ -97,7 +105,7 @@ def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
     losses = 0
     while any(destination.state is not State.ENDED for destination in destinations):
         try:
-            with hold(run.transfer) as source, _cut_at_deadline(run, source):
+            with hold(run.transfer) as source, _cut_at_the_end(run, source):
                 if not losses:
                     names = tuple(destination.name for destination in destinations)
                     started = events.RunStarted(
@@ -115,31 +123,36 @@ def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
 
 
 @contextmanager
-def _cut_at_deadline(run: Run, source: Source) -> Iterator[None]:
-    """Cut the source off at the deadline, whoever waits for it then."""
+def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
+    """Cut the source off at the deadline, or when the run is stopped, whoever waits for it then."""
     left = max(run.deadline - run.clock(), 0.0)
     timer = threading.Timer(min(left, threading.TIMEOUT_MAX), source.cut)
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with run.stop.calling(source.cut):
+            yield
     finally:
         timer.cancel()
 
 
 def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | None:
     """Wait before the source is asked again; where that is no use, return why."""
-    cause = error
+    said = str(error)
     if isinstance(error, SourceLost):
-        cause = CopydError(f"source {run.transfer.source.name}: {facts(error)}")
+        said = f"source {run.transfer.source.name}: {facts(error)}"
     if run.clock() >= run.deadline:
-        cause = CopydError(f"the deadline of {run.transfer.deadline:g} s has passed; {cause}")
+        said = f"the deadline of {run.transfer.deadline:g} s has passed; {said}"
+    cause = SourceFailed(said)
     wait = pause(losses, run.transfer.reintroduce)
     is_in_time = run.clock() + wait < run.deadline
     is_left = losses <= run.transfer.reintroduce.attempts
     will_return = is_in_time and is_left and is_transient(error)
-    run.observe(events.SourceDropped(facts(cause), will_return))
-    if not will_return:
-        return cause
-    time.sleep(wait)
-    return None
+    try:
+        run.stop.require_none()
+        run.observe(events.SourceDropped(facts(cause), will_return))
+        if will_return:
+            run.stop.wait(wait)
+    except RunStopped as stopped:
+        return stopped
+    return None if will_return else cause

@@ -8,6 +8,7 @@ reports to one inbox and can be cut off.
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,9 +22,11 @@ from copyd import events
 from copyd.errors import CopydError
 from copyd.transfers.attempt import Attempt
 from copyd.transfers.destination import Destination, State, Verdict
+from copyd.transfers.kinds import kind
 from copyd.transfers.passes import Passes, SourceLost
 from copyd.transfers.reading import is_long
 from copyd.transfers.retry import is_transient, pause
+from copyd.transfers.stopping import RunStopped, Stop
 from copyd.transfers.wording import facts
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from copyd.events import Observer
     from copyd.transfers.reading import Scan
-    from copyd.transfers.snapshot import Source
+    from copyd.transfers.snapshot import Snapshot, Source
     from copyd.transfers.transfer import Transfer
 
 COMING = frozenset({State.PREPARING, State.CLEARING})
@@ -60,6 +63,7 @@ class Run:
     deadline: float
     is_full: bool = False
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
+    stop: Stop = field(default_factory=Stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +82,10 @@ class Runner:
         self._run = run
         self._transfer = run.transfer
         self._destinations = destinations
-        self._inbox: SimpleQueue[_Done] = SimpleQueue()
+        self._inbox: SimpleQueue[_Done | None] = SimpleQueue()  # None: the run is to end
         self._source: Source
         self._passes: Passes
+        self._snapshot: Snapshot | None = None  # the last that was told of
         self._due: dict[Destination, float] = {}
         self._within: dict[Destination, float] = {}
         self._left: list[Attempt] = []  # dropped from the pass, which still holds their connections
@@ -103,11 +108,12 @@ class Runner:
             self._due[destination] = -inf
         is_resumed = False
         try:
-            while self._open():
-                # One group at a time: the next pass may be under another snapshot.
-                for scans, group in self._gather():
-                    self._feed(group, scans)
-        except DeadlinePassed as error:
+            with self._run.stop.calling(self._interrupt):
+                while self._open():
+                    # One group at a time: the next pass may be under another snapshot.
+                    for scans, group in self._gather():
+                        self._feed(group, scans)
+        except (DeadlinePassed, RunStopped) as error:
             self._end_all(error)
         except SourceLost:
             is_resumed = True
@@ -124,11 +130,12 @@ class Runner:
             if destination.state not in LEAVING:
                 self._end(destination, Verdict.FAILED, cause)
         try:
-            while self._in(LEAVING):
-                self._receive(inf)
+            with self._run.stop.calling(self._interrupt):
+                while self._in(LEAVING):
+                    self._receive(inf)
             for destination in self._open():
                 self._end(destination, Verdict.FAILED, cause)
-        except DeadlinePassed as error:
+        except (DeadlinePassed, RunStopped) as error:
             self._end_all(error)
 
     # -- who is where -----------------------------------------------------------------------------
@@ -161,6 +168,9 @@ class Runner:
             snapshot = self._source.snapshot
         except (psycopg.Error, CopydError) as error:
             raise SourceLost(facts(error)) from error
+        if snapshot is not self._snapshot:
+            self._snapshot = snapshot
+            self._run.observe(events.SnapshotTaken(time.time(), snapshot.data_timestamp))
         groups: dict[tuple[Scan, ...], list[Destination]] = {}
         for destination in ready:
             try:
@@ -168,6 +178,7 @@ class Runner:
             except CopydError as error:
                 self._fault(destination, error)
             else:
+                destination.data_timestamp = snapshot.data_timestamp
                 groups.setdefault(scans, []).append(destination)
         self._tell_of_writers(groups, snapshot.oldest_writer)
         return groups
@@ -244,21 +255,34 @@ class Runner:
     def _receive(self, until: float) -> None:
         """Wait until there is news, something is due, or `until`; act on what there is.
 
-        Raises DeadlinePassed.
+        Raises DeadlinePassed and RunStopped.
         """
         due = [self._due[each] for each in self._in(BUSY | {State.RESTING})]
         moment = min([until, self._run.deadline, *due])
         timeout = min(max(moment - self._run.clock(), 0.0), threading.TIMEOUT_MAX)
         with suppress(Empty):
             done = self._inbox.get(timeout=timeout)
-            if done.attempt is done.destination.attempt and done.destination.state in BUSY:
-                self._go_on(done.destination, done.error)
+            self._take(done)
+        self._run.stop.require_none()
         now = self._run.clock()
         if now >= self._run.deadline:
             raise DeadlinePassed(f"the deadline of {self._transfer.deadline:g} s has passed")
         for destination in self._in(BUSY | {State.RESTING}):
             if self._due[destination] <= now:
                 self._is_due(destination)
+
+    def _take(self, done: _Done | None) -> None:
+        """Act on news of a step, unless it is of a try that was given up."""
+        if done is None or done.attempt is not done.destination.attempt:
+            return
+        if done.destination.state in BUSY:
+            self._go_on(done.destination, done.error)
+
+    def _interrupt(self) -> None:
+        """Have the run's thread look around, whatever it waits for; called by any thread."""
+        self._inbox.put(None)
+        for destination in self._in({State.FED}):
+            destination.trying.cut()
 
     def _is_due(self, destination: Destination) -> None:
         """Try again one that has rested, cut off one that takes too long."""
@@ -383,13 +407,19 @@ class Runner:
 
     def _fault(self, destination: Destination, cause: BaseException) -> None:
         """Take a destination out, for good or until it is tried again."""
+        if self._run.stop.cause is not None:
+            self._end(destination, Verdict.FAILED, self._run.stop.cause)
+            return
         was_fed = destination.state is State.FED
         destination.faults += 1
         is_left = destination.faults <= self._transfer.reintroduce.attempts
         will_return = is_left and is_transient(cause)
         if was_fed or will_return:
-            told = events.DestinationDropped(destination.name, facts(cause), will_return)
-            self._run.observe(told)
+            self._run.observe(
+                events.DestinationDropped(
+                    destination.name, facts(cause), will_return, kind=kind(cause)
+                )
+            )
         if not will_return:
             self._end(destination, Verdict.FAILED, cause)
             return
@@ -434,10 +464,11 @@ class Runner:
                 read=ended.read,
                 loaded=ended.loaded,
                 rejected=ended.rejected,
+                data_timestamp=ended.data_timestamp,
             )
         )
 
-    def _end_all(self, cause: DeadlinePassed) -> None:
+    def _end_all(self, cause: DeadlinePassed | RunStopped) -> None:
         for destination in self._open():
             self._cut_off(destination)
             if destination.state is State.TIDYING:

@@ -67,7 +67,10 @@ SELECT {}, pg_catalog.pg_current_snapshot()::text,
        pg_catalog.statement_timestamp()::text,
        (SELECT extract(epoch FROM pg_catalog.clock_timestamp() - min(xact_start))::float8
           FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL),
-       pg_catalog.pg_is_in_recovery()
+       pg_catalog.pg_is_in_recovery(),
+       extract(epoch FROM CASE WHEN pg_catalog.pg_is_in_recovery()
+                               THEN pg_catalog.pg_last_xact_replay_timestamp()
+                               ELSE pg_catalog.statement_timestamp() END)::float8
 """
 _EXPORTED, _NOT_EXPORTED = sql.SQL("pg_catalog.pg_export_snapshot()"), sql.SQL("NULL")
 
@@ -78,7 +81,8 @@ class Snapshot:
 
     ``position`` comes before it, ``reached`` after it. ``identifier``: by which other sessions import it; None where only one has it. ``xmin``: below it, all transactions of the source had ended. ``taken_at``: the source's clock,
     as text. ``oldest_writer``: seconds since the oldest open transaction that writes began; None
-    where none is seen.
+    where none is seen. ``data_timestamp``: how old what it sees is (Unix time), as SnapshotTaken has
+    it.
     """
 
     position: Position
@@ -90,6 +94,7 @@ class Snapshot:
     taken_at: str
     oldest_writer: float | None
     is_standbys: bool = False
+    data_timestamp: float | None = None
 
     @property
     def is_safely_exported(self) -> bool:

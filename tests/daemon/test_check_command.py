@@ -58,9 +58,9 @@ def test_every_error_has_a_line_and_the_exit_code_is_that_of_bad_configuration(
 
 def test_a_single_error_is_one_line(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text("[daemon]\nworker = 5\n")
+    file.write_text("[daemon]\nflavour = 5\n")
     done = run("check", "--config", str(file))
-    assert (done.returncode, done.stderr) == (78, f"copyd: {file}: daemon.worker: unknown key\n")
+    assert (done.returncode, done.stderr) == (78, f"copyd: {file}: daemon.flavour: unknown key\n")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,14 @@ def test_json_is_of_what_is_found_at_servers() -> None:
 
 def test_servers_are_not_asked_while_the_file_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text("[daemon]\nworker = 5\n")
+    file.write_text("[daemon]\nflavour = 5\n")
     done = run("check", "--config", str(file), "--connect")
     assert (done.returncode, done.stdout) == (78, "")
+
+
+def test_what_works_outside_systemd_only_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[clusters.k]\ndata_directory = "k"\non_exit = "leave"\n')
+    done = run("check", "--config", str(file))
+    assert done.returncode == 0
+    assert 'clusters.k.on_exit: "leave" works outside systemd only' in done.stdout

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from tests.support import program
+from tests.support import program, toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 Connection = psycopg.Connection[Any]
@@ -76,7 +76,7 @@ class Once:
             "servers": {name: {"conninfo": conninfo} for name, conninfo in self.servers.items()},
             "transfers": {self.name: self.transfer},
         }
-        self.config.write_text("\n".join(_toml(document)) + "\n")
+        self.config.write_text(toml.written(document))
         self.config.chmod(0o600)  # it holds passwords
 
     def start(self, *more: str) -> subprocess.Popen[str]:
@@ -161,15 +161,3 @@ def _reports(output: str) -> dict[str, Report]:
         )
         for each in report.get("destinations", [])
     }
-
-
-def _toml(document: Mapping[str, object], *path: str) -> Iterator[str]:
-    """Write nested mappings as TOML: strings, numbers, booleans and lists of strings."""
-    if path:
-        yield f"[{'.'.join(json.dumps(name) for name in path)}]"
-    for key, value in document.items():
-        if not isinstance(value, dict):
-            yield f"{json.dumps(key)} = {json.dumps(value)}"
-    for key, value in document.items():
-        if isinstance(value, dict):
-            yield from _toml(value, *path, key)

@@ -120,6 +120,7 @@ def test_a_dropped_destination_comes_back_under_the_same_snapshot(site: Site) ->
     assert site.ask(site.eu, SOURCE_SUM) == site.ask(site.us, SOURCE_SUM) == before
     assert told(seen, "us") == [
         events.RunStarted,
+        events.SnapshotTaken,
         events.PassStarted,
         events.DestinationDropped,
         events.DestinationReintroduced,

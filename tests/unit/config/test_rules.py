@@ -48,6 +48,9 @@ ONLY_INCREMENTAL = 'expected it only with mode "append" or "merge", got it with 
         "",
         'every = "5m"\n',
         'cron = "0 3 * * *"\n',
+        'cron = "0 3 * * *"\ntimezone = "Europe/Berlin"\njitter = "2h"\ncatch_up = "skip"\n',
+        'every = "5m"\njitter = "5m"\n',
+        'breaker = { failures = 1, backoff = "1s", max_backoff = "1s" }\n',
         'replace_with = "truncate"\n',
         f'{MERGE}key = ["id"]\ncursor = "u"\noverlap = "1h"\ndelete_missing = true\n',
         f'{APPEND}key = ["id"]\ncursor = "u"\noverlap = 5\n',
@@ -489,3 +492,105 @@ def test_whatever_is_written_is_taken_or_refused_with_lines(raw: dict[str, objec
     for line in map(str, problems):
         assert "\n" not in line
         assert ": " in line
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            'timezone = "UTC"\nevery = "5m"\n',
+            "timezone: expected it only with cron, got it without",
+        ),
+        ('jitter = "5m"\n', "jitter: expected it only with every or cron, got it without"),
+        ('catch_up = "skip"\n', "catch_up: expected it only with every or cron, got it without"),
+        ('every = "5m"\njitter = "6m"\n', "jitter: expected at most every, 5m, got 6m"),
+        (
+            'breaker = { backoff = "1h", max_backoff = "1m" }\n',
+            "breaker.max_backoff: expected at least backoff, 1h, got 1m",
+        ),
+    ],
+)
+def test_what_belongs_to_a_schedule_fits_it(refused: Refused, text: str, problem: str) -> None:
+    assert refused(f"{TABLES}{text}") == [f"transfers.t.{problem}"]
+
+
+def test_a_source_lends_what_one_run_takes(refused: Refused, loaded: Loaded) -> None:
+    text = TABLES.replace('"host=a"', '"host=a"\nmax_connections = 1')
+    expected = "expected at least 2, which a run takes at its source, got 1"
+    assert refused(text) == [f"servers.a.max_connections: {expected}"]
+    loaded(TABLES.replace('"host=b"', '"host=b"\nmax_connections = 1'))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            '[clusters.l]\ndata_directory = "x/../k"\n',
+            "clusters.l.data_directory: expected a folder of its own, got that of clusters.k",
+        ),
+        (
+            "settings = { Work_Mem = 1, work_mem = 2 }\n",
+            (
+                "clusters.k.settings.work_mem: expected each setting once, got work_mem, which is "
+                "Work_Mem"
+            ),
+        ),
+        (
+            'settings = { "work mem" = 1 }\n',
+            (
+                "clusters.k.settings.'work mem': expected the name of a setting such as work_mem, got "
+                '"work mem"'
+            ),
+        ),
+        (
+            'settings = { hba_file = "/etc/passwd" }\n',
+            (
+                "clusters.k.settings.hba_file: expected another setting, as copyd itself needs "
+                "hba_file as it is"
+            ),
+        ),
+        (
+            'settings = { work_mem = "a\\nb" }\n',
+            (
+                "clusters.k.settings.work_mem: expected a value without line breaks and NULs, got one "
+                "with them"
+            ),
+        ),
+        (
+            "settings = { work_mem = [1] }\n",
+            "clusters.k.settings.work_mem: expected a string, a number, true or false, got a list",
+        ),
+        (
+            "settings = { work_mem = nan }\n",
+            "clusters.k.settings.work_mem: expected a finite number, got nan",
+        ),
+        (
+            'on_exit = "kill"\n',
+            'clusters.k.on_exit: expected "stop" or "leave", got "kill"',
+        ),
+        (
+            'hba = " "\n',
+            "clusters.k.hba: expected a text that is not blank, got one that is",
+        ),
+    ],
+)
+def test_what_a_cluster_cannot_be_told_is_refused(
+    refused: Refused, text: str, problem: str
+) -> None:
+    assert refused(f'[clusters.k]\ndata_directory = "k"\n{text}') == [problem]
+
+
+def test_settings_are_taken_as_they_are_written(loaded: Loaded) -> None:
+    text = """
+    settings = { port = 5440, fsync = false, random_page_cost = 1.5, "a.b" = "c" }
+    on_exit = "stop"
+    """
+    cluster = loaded(f'[clusters.k]\ndata_directory = "k"\n{text}').clusters["k"]
+    assert cluster.settings == {"port": 5440, "fsync": False, "random_page_cost": 1.5, "a.b": "c"}
+    assert cluster.takes_over
+
+
+def test_a_server_that_was_found_is_taken_over_only_where_that_is_written(loaded: Loaded) -> None:
+    cluster = loaded('[clusters.k]\ndata_directory = "k"\n').clusters["k"]
+    assert cluster.is_stopped_at_exit
+    assert not cluster.takes_over

@@ -1,0 +1,241 @@
+"""``copyd run``: the daemon, in the foreground. Everything that it is made of is put together here."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from copyd.cli.building import build, build_server, config_option, open_config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from copyd.config import Config
+    from copyd.daemon.answers import Answers
+    from copyd.daemon.schedule import Moment
+    from copyd.daemon.supervisor import Supervisor, Surroundings
+    from copyd.daemon.task import Remembered
+    from copyd.events import Event, Observer
+    from copyd.observe.history import History
+    from copyd.observe.live import Live
+    from copyd.observe.logs import Log
+    from copyd.observe.metrics import Metrics
+    from copyd.status import Status
+    from copyd.transfers import Transfer
+
+HISTORY = "history.sqlite3"
+MOST_RUNS = 10_000
+
+
+@click.command(short_help="Run the daemon: transfers on schedule, managed clusters.")
+@config_option
+def run(path: Path) -> int:
+    """Carry out all transfers of a configuration file on their schedules, until told to end.
+
+    It stays in the foreground and writes its log to standard error. SIGTERM or SIGINT: no new runs,
+    those under way get shutdown_grace, clusters are stopped; a second one ends it at once. SIGHUP:
+    the file is read again; one with errors changes nothing.
+
+    Exit codes: 0 ended as it was told to, 1 it could not begin (another daemon uses the state
+    directory, say), 2 wrong usage, 78 bad configuration, or a folder that others can write to, 130
+    and 143 ended at once by a second SIGINT or SIGTERM.
+    """
+    config = open_config(path)
+    with _folders(path, config), ExitStack() as stack:
+        return _carry_out(path, config, stack)
+
+
+@contextmanager
+def _folders(path: Path, config: Config) -> Iterator[None]:
+    """Prepare the daemon's folders and hold its lock; raises CopydError."""
+    from copyd.config import ConfigError
+    from copyd.daemon.folders import UnsafeFolderError, locked, prepare
+
+    state, runtime = config.daemon.state_directory, config.daemon.runtime_directory
+    # Root's servers run as another account, which has to pass through, and cannot look.
+    state_mode, runtime_mode = (0o711, 0o755) if os.geteuid() == 0 else (0o700, 0o750)
+    try:
+        prepare(state, key="daemon.state_directory", mode=state_mode)
+        prepare(runtime, key="daemon.runtime_directory", mode=runtime_mode)
+    except UnsafeFolderError as error:
+        raise ConfigError(path, [str(error)]) from error
+    with locked(state):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Observers:
+    """All that is told what happens; none can hurt a run or another."""
+
+    log: Log
+    metrics: Metrics
+    history: History
+    live: Live
+
+    def watch(self, transfer: str) -> Observer:
+        """Return the observer of one run."""
+        from copyd.observe.tee import Tee
+
+        seers = (self.live, self.metrics, self.log, self.history)
+        return Tee(*(each.watch(transfer) for each in seers))
+
+    def observe(self, event: Event) -> None:
+        """Pass on what the daemon says of itself."""
+        from copyd.observe.tee import Tee
+
+        Tee(self.metrics, self.log, self.history)(event)
+
+
+def _carry_out(path: Path, config: Config, stack: ExitStack) -> int:
+    from copyd.daemon.control import NAME, Control
+    from copyd.daemon.signals import handling
+    from copyd.daemon.supervisor import Supervisor
+    from copyd.daemon.systemd import Notifier
+
+    notifier = Notifier.take(os.environ)
+    supervisors: list[Supervisor] = []
+
+    def status() -> Status:
+        return supervisors[0].status()
+
+    observers = _observers(config, status, stack)
+    surroundings = _surroundings(path, config, observers, notifier)
+    supervisor = Supervisor(config, surroundings)
+    supervisors.append(supervisor)
+    stack.enter_context(handling(supervisor.post))
+    _serve_http(config, supervisor, observers, stack)
+    socket = config.daemon.runtime_directory / NAME
+    stack.enter_context(Control(socket, _answers(supervisor, observers)))
+    return supervisor.run()
+
+
+def _observers(config: Config, status: Callable[[], Status], stack: ExitStack) -> _Observers:
+    from copyd import __version__
+    from copyd.observe.history import History
+    from copyd.observe.live import Live
+    from copyd.observe.logs import Log
+    from copyd.observe.metrics import Metrics
+
+    _configure_log(config, config)
+    log = Log()
+    file = config.daemon.state_directory / HISTORY
+    history = History(file, config.daemon.keep_history, observe=log)
+    stack.callback(history.close)
+    metrics = Metrics(status, version=__version__, history_failures=lambda: history.failures)
+    return _Observers(log, metrics, history, Live())
+
+
+def _configure_log(first: Config, config: Config) -> None:
+    """The level is that of `config`, the format that of the `first` one."""
+    from copyd.observe import logs
+
+    logs.configure(
+        level=config.log.level, format=first.log.format, stream=sys.stderr, environ=os.environ
+    )
+
+
+def _surroundings(path: Path, config: Config, observers: _Observers, notifier: Any) -> Surroundings:
+    from copyd.daemon.keeper import Folders, Keepers
+    from copyd.daemon.pauses import Pauses
+    from copyd.daemon.supervisor import Surroundings
+
+    folders = Folders(config.daemon.state_directory, config.daemon.runtime_directory)
+
+    def take(held: Config) -> None:
+        _configure_log(config, held)
+        observers.history.keep_for(held.daemon.keep_history)
+
+    return Surroundings(
+        load=lambda: open_config(path),
+        build=_build,
+        observe=observers.observe,
+        watch=observers.watch,
+        keepers=lambda tell: Keepers(folders, tell),
+        notifier=notifier,
+        pauses=Pauses(config.daemon.state_directory / "paused.json"),
+        clock=_now,
+        dice=random.random,
+        take=take,
+        recall=_recall,
+        remembered=_remember(config, observers.history),
+    )
+
+
+def _build(config: Config, name: str, destinations: tuple[str, ...]) -> Transfer:
+    return build(config, name, destinations)
+
+
+def _recall(config: Config, server: str, transfers: tuple[str, ...]) -> Mapping[str, float]:
+    """Ask the ledgers at `server` when each of `transfers` last succeeded there."""
+    from copyd.transfers.remembering import last_successes
+
+    wanted = {name: config.transfers[name].ledger_schema for name in transfers}
+    return last_successes(build_server(config, server), wanted)
+
+
+def _now() -> Moment:
+    from copyd.daemon.schedule import Moment
+
+    return Moment(time.monotonic(), time.time())
+
+
+def _remember(config: Config, history: History) -> Remembered:
+    """Take from the history what an earlier daemon knew; nothing where it is lost."""
+    from copyd.daemon.task import Known, Remembered
+    from copyd.errors import CopydError
+
+    known = {place: Known(**asdict(each)) for place, each in history.last_known().items()}
+    started: dict[str, float] = {}
+    try:
+        for name in config.transfers:
+            started.update({run.transfer: run.started for run in history.runs(name, limit=1)})
+    except CopydError:
+        pass  # the history says so itself; what is not known is due at once
+    return Remembered(started, known)
+
+
+def _serve_http(
+    config: Config, supervisor: Supervisor, observers: _Observers, stack: ExitStack
+) -> None:
+    if not config.http.listen:
+        return
+    from copyd.observe.http import Server
+
+    server = Server(
+        config.http.listen,
+        registry=observers.metrics.registry,
+        status=supervisor.status,
+        document=lambda: _document(supervisor, observers),
+    )
+    server.start()
+    stack.callback(server.close)
+
+
+def _document(supervisor: Supervisor, observers: _Observers) -> dict[str, Any]:
+    from copyd.observe.document import document
+
+    return document(supervisor.status(), observers.live.progress(), now=time.monotonic())
+
+
+def _answers(supervisor: Supervisor, observers: _Observers) -> Answers:
+    from copyd.daemon.answers import Answers
+
+    def status(request: Mapping[str, Any]) -> dict[str, Any]:
+        del request
+        return _document(supervisor, observers)
+
+    def history(request: Mapping[str, Any]) -> dict[str, Any]:
+        transfer, limit = request.get("transfer"), request.get("limit")
+        number = limit if isinstance(limit, int) and 0 < limit <= MOST_RUNS else 20
+        name = transfer if isinstance(transfer, str) else None
+        return {"runs": [asdict(each) for each in observers.history.runs(name, limit=number)]}
+
+    return Answers(supervisor.post, {"status": status, "history": history})

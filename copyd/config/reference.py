@@ -1,0 +1,108 @@
+"""The keys of a configuration file as a page of Markdown; from the model, so that it stays true."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from copyd.config.durations import PATTERN
+from copyd.config.problems import KeyPath, spelled
+from copyd.config.reading import ANY_NAME, sections
+from copyd.config.schema import json_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from copyd.config.model import Section
+
+    Schema = Mapping[str, Any]
+
+_HEAD = """\
+# Configuration
+
+Every key there is, made by `copyd schema --markdown` from what checks the file. The default file is
+`/etc/copyd/config.toml`; [config.example.toml](../config.example.toml) shows all keys at work, and
+`copyd check` names every error in a file at once.
+
+TOML; what is not listed here is an error. A duration is a whole number and a unit: `500ms`, `30s`,
+`5m`, `24h`, `7d`. A path that does not begin with `/` is relative to the file's folder. Names of
+tables and columns are written as in SQL. `NAME`, and what stands for a table or a server, is yours.
+"""
+_DEFINITION = "#/$defs/"
+
+
+def markdown() -> str:
+    """Return the page."""
+    definitions: Schema = json_schema()["$defs"]  # type: ignore[assignment] # it is a table
+    pages = [_HEAD]
+    for path, section in sections().items():
+        if path:
+            pages.append("\n".join(_section(path, section, definitions)))
+    return "\n".join(pages)
+
+
+def _section(path: KeyPath, section: type[Section], definitions: Schema) -> Iterator[str]:
+    yield f"## [{spelled(path)}]\n"
+    yield f"{' '.join((section.__doc__ or '').split())}\n"
+    yield "| key | what it takes | default | what it means |"
+    yield "|---|---|---|---|"
+    schema = definitions[section.__name__]
+    for key, described in schema["properties"].items():
+        if (*path, key) in sections() or (*path, key, ANY_NAME) in sections():
+            taken = "a table, below"
+        else:
+            taken = _taken(described, definitions)
+        cells = [f"`{key}`", taken, _default(key, described, schema), described["description"]]
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+    yield ""
+
+
+def _default(key: str, described: Schema, schema: Schema) -> str:
+    if key in schema.get("required", ()):
+        return "none; needed"
+    default = described.get("default")
+    return "none" if default in (None, {}) or isinstance(default, dict) else f"`{_toml(default)}`"
+
+
+def _toml(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _taken(described: Schema, definitions: Schema) -> str:
+    """Say what a key takes, from its schema."""
+    match described:
+        case {"$ref": reference}:
+            taken = _taken(definitions[reference.removeprefix(_DEFINITION)], definitions)
+        case {"enum": values}:
+            taken = ", ".join(f"`{_toml(each)}`" for each in values)
+        case {"const": value}:
+            taken = f"`{_toml(value)}`"
+        case {"anyOf": ways}:
+            taken = " or ".join(_taken(each, definitions) for each in ways)
+        case {"type": "array", "items": items}:
+            taken = f"a list: {_taken(items, definitions)}"
+        case {"type": "object", "additionalProperties": values}:
+            taken = f"a table: {_taken(values, definitions)}"
+        case {"type": [*types]}:
+            taken = " or ".join(_PLAIN[each] for each in types)
+        case _ if described.get("pattern") == PATTERN:
+            taken = "a duration"
+        case _:
+            taken = _PLAIN[described["type"]] + _bounds(described)
+    return taken
+
+
+def _bounds(described: Schema) -> str:
+    least, most = described.get("minimum"), described.get("maximum")
+    if least is not None and most is not None:
+        return f" from {least:g} to {most:g}"
+    return f" of at least {least:g}" if least is not None else ""
+
+
+_PLAIN = {
+    "string": "a string",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}

@@ -1,0 +1,1 @@
+"""The daemon: one loop owns all that changes; runs, clusters and callers send it messages."""

@@ -1,0 +1,45 @@
+"""The status as one JSON object: names as in copyd.status, points in time in Unix seconds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from copyd.observe.live import Progress
+    from copyd.status import Status
+
+Document = dict[str, Any]
+
+
+def document(status: Status, progress: Mapping[str, Progress], *, now: float) -> Document:
+    """Return all of `status`, each transfer in flight with its "progress", null for the others.
+
+    `now` is on the monotonic clock: "beat_age" is how long ago the daemon's loop went round.
+    """
+    told = asdict(status)
+    told["beat_age"] = round(max(now - told.pop("beat"), 0.0), 3)
+    for transfer in told["transfers"]:
+        found = progress.get(transfer["name"])
+        transfer["progress"] = None if found is None else _progress(found)
+    return told
+
+
+def _progress(found: Progress) -> Document:
+    return {
+        "run": found.run,
+        "estimated_rows": found.estimated_rows,
+        "destinations": [
+            {
+                "name": each.name,
+                "state": each.state,
+                "pass": each.pass_number,
+                "rows": each.rows,
+                "bytes": each.size,
+                "bytes_per_second": round(each.speed),
+            }
+            for each in found.destinations
+        ],
+    }

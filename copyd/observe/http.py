@@ -1,0 +1,309 @@
+"""Metrics, health and status over HTTP: read-only, bounded in everything, a thread a connection.
+
+One request is answered on a connection, then it is closed. A client that sends or reads slowly is
+cut off after a few seconds; where all places are taken, the one that was there longest gives way,
+so that clients that hang cannot keep others out. Nothing here waits for the daemon's loop.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from prometheus_client.exposition import choose_encoder
+
+from copyd.errors import CopydError
+from copyd.observe.request import MAX_HEAD, Refusal, is_ours, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from prometheus_client import CollectorRegistry
+
+    from copyd.observe.document import Document
+    from copyd.observe.request import Request
+    from copyd.status import Status
+
+BEAT_LIMIT = 15.0
+"""Seconds after which a loop that has not gone round is not alive."""
+
+MAX_CONNECTIONS = 32
+READING = 5.0
+"""Seconds that a client has for its request, from the first byte to the last."""
+WRITING = 10.0
+"""Seconds that a client has to take the answer."""
+LINGER = 1.0
+
+_TEXT = "text/plain; charset=utf-8"
+_INDEX = """copyd
+/metrics  for Prometheus
+/status   everything, as JSON
+/livez    whether the daemon's loop goes round (/healthz is the same)
+/readyz   whether transfers are carried out
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a client gets."""
+
+    status: int
+    body: bytes
+    kind: str = _TEXT
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def message(self, *, is_head: bool) -> bytes:
+        """Return the bytes to be sent; HEAD gets the same headers and no body."""
+        lines = [
+            f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
+            f"Content-Type: {self.kind}",
+            f"Content-Length: {len(self.body)}",
+            "Cache-Control: no-store",
+            "X-Content-Type-Options: nosniff",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers.items()),
+        ]
+        head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+        return head if is_head else head + self.body
+
+
+class Pages:
+    """What is answered to a request, whoever asks."""
+
+    def __init__(
+        self,
+        *,
+        registry: CollectorRegistry,
+        status: Callable[[], Status],
+        document: Callable[[], Document],
+        monotonic: Callable[[], float] = time.monotonic,
+        beat_limit: float = BEAT_LIMIT,
+    ) -> None:
+        self._registry = registry
+        self._status = status
+        self._document = document
+        self._monotonic = monotonic
+        self._beat_limit = beat_limit
+
+    def answer(self, request: Request) -> Answer:
+        """Return the page that was asked for."""
+        match request.path:
+            case "/metrics":
+                encode, kind = choose_encoder(request.accept)
+                return Answer(200, encode(self._registry), kind)
+            case "/livez" | "/healthz":
+                return self._livez()
+            case "/readyz":
+                return self._readyz()
+            case "/status":
+                body = json.dumps(self._document(), ensure_ascii=False, indent=2)
+                return Answer(200, f"{body}\n".encode(), "application/json")
+            case "/":
+                return _text(200, _INDEX)
+            case _:
+                return _text(404, f"there is no such page; there are:\n\n{_INDEX}")
+
+    def _livez(self) -> Answer:
+        age = self._monotonic() - self._status().beat
+        if age > self._beat_limit:
+            return _text(503, f"the daemon's loop has not gone round for {age:.0f} s")
+        return _text(200, "alive")
+
+    def _readyz(self) -> Answer:
+        alive = self._livez()
+        state = self._status().state
+        if alive.status == 200 and state != "ready":
+            return _text(503, f"the daemon is {state}")
+        return alive if alive.status != 200 else _text(200, "ready")
+
+
+class Server:
+    """Answers at `listen`, an address and a port, from ``start`` to ``close``.
+
+    ``names``: what this machine may be called in a request besides its addresses. The lock guards
+    the connections that are open, between their threads and the one that accepts.
+    """
+
+    def __init__(
+        self,
+        listen: str,
+        *,
+        registry: CollectorRegistry,
+        status: Callable[[], Status],
+        document: Callable[[], Document],
+        names: tuple[str, ...] = (),
+        beat_limit: float = BEAT_LIMIT,
+        reading: float = READING,
+    ) -> None:
+        self._listen = listen
+        self._host, self._port = _split(listen)
+        self._pages = Pages(
+            registry=registry, status=status, document=document, beat_limit=beat_limit
+        )
+        self._names = frozenset(
+            name.lower() for name in (*names, self._host, socket.gethostname()) if name
+        )
+        self._reading = reading
+        self._listener: socket.socket | None = None
+        self._acceptor: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._open: OrderedDict[socket.socket, None] = OrderedDict()
+        self._threads: list[threading.Thread] = []  # of connections; the accepting thread's
+        self._lock = threading.Lock()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens, once it does; the port is the real one where 0 was asked for."""
+        if self._listener is None:
+            return self._host, self._port
+        host, port = self._listener.getsockname()[:2]
+        return str(host), int(port)
+
+    def start(self) -> None:
+        """Begin to answer.
+
+        Raises CopydError where nobody can listen there.
+        """
+        try:
+            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            self._listener = socket.create_server((self._host, self._port), family=family)
+        except OSError as error:
+            raise CopydError(
+                f"http.listen: cannot listen on {self._listen}: {error.strerror or error}"
+            ) from error
+        self._acceptor = threading.Thread(
+            target=self._accept, args=(self._listener,), name="http", daemon=True
+        )
+        self._acceptor.start()
+
+    def close(self) -> None:
+        """End, and end every connection."""
+        self._closing.set()
+        if self._listener is None or self._acceptor is None:
+            return
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._acceptor.join()
+        self._listener.close()
+        with self._lock:
+            for connection in self._open:
+                _cut(connection)
+        for thread in self._threads:
+            thread.join(LINGER)
+
+    def _accept(self, listener: socket.socket) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                # Closing, a client that has gone again, or no descriptor is left: not at once again.
+                self._closing.wait(0.1)
+                continue
+            self._admit(connection)
+
+    def _admit(self, connection: socket.socket) -> None:
+        thread = threading.Thread(target=self._serve, args=(connection,), name="http", daemon=True)
+        with self._lock:
+            if len(self._open) >= MAX_CONNECTIONS:
+                _cut(next(iter(self._open)))
+                self._open.popitem(last=False)
+            self._open[connection] = None
+        self._threads = [each for each in self._threads if each.is_alive()]
+        try:
+            thread.start()
+            self._threads.append(thread)
+        except RuntimeError:  # no more threads can be had
+            self._forget(connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Answer one client; whatever becomes of it is its own affair."""
+        try:
+            with suppress(OSError):
+                request, answer = self._hear(connection)
+                is_head = request is not None and request.is_head
+                connection.settimeout(WRITING)
+                connection.sendall(answer.message(is_head=is_head))
+                _linger(connection)
+        finally:
+            self._forget(connection)
+
+    def _hear(self, connection: socket.socket) -> tuple[Request | None, Answer]:
+        request = None
+        try:
+            request = parse(_read_head(connection, self._reading))
+            local = connection.getsockname()[0]
+            if not is_ours(request.host, names=self._names, local_address=local):
+                raise Refusal(421, "this is not a name of this server: ask it by its address")
+            return request, self._pages.answer(request)
+        except Refusal as refusal:
+            return request, _text(refusal.status, refusal.sentence, **refusal.headers)
+        except OSError:
+            raise
+        except Exception:  # noqa: BLE001 - the clients' boundary: a page that fails is no reason to end
+            return request, _text(500, "this page failed; the daemon goes on")
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._open.pop(connection, None)
+            connection.close()  # under the lock: nobody cuts a descriptor that is another's by now
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise CopydError(
+            f'http.listen: expected an address and a port such as "127.0.0.1:9632", got "{listen}"'
+        )
+    return host.strip("[]"), int(port)
+
+
+def _read_head(connection: socket.socket, seconds: float) -> bytes:
+    """Read up to the empty line; all of it has `seconds`, not each piece.
+
+    Raises Refusal where it takes longer or is too large, OSError where the client has gone.
+    """
+    deadline = time.monotonic() + seconds
+    head = b""
+    while (end := head.find(b"\r\n\r\n")) < 0:
+        if len(head) > MAX_HEAD:
+            raise Refusal(431, f"a request has at most {MAX_HEAD} bytes")
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise Refusal(408, f"a request arrives within {seconds:g} s")
+        connection.settimeout(left)
+        try:
+            piece = connection.recv(4096)
+        except TimeoutError:
+            continue
+        if not piece:
+            raise ConnectionAbortedError
+        head += piece
+    if end > MAX_HEAD:
+        raise Refusal(431, f"a request has at most {MAX_HEAD} bytes")
+    return head[:end]
+
+
+def _linger(connection: socket.socket) -> None:
+    """Let the client read the answer: to close over what it has sent would take it away."""
+    connection.shutdown(socket.SHUT_WR)
+    deadline = time.monotonic() + LINGER
+    while (left := deadline - time.monotonic()) > 0:
+        connection.settimeout(left)
+        if not connection.recv(65536):
+            return
+
+
+def _cut(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _text(status: int, sentence: str, **headers: str) -> Answer:
+    return Answer(status, f"{sentence.rstrip()}\n".encode(), headers=headers)

@@ -1,0 +1,201 @@
+"""The file that the history stands in: SQLite, in WAL mode, opened when it is needed.
+
+One thread writes; whoever reads opens the file for himself. Nothing here catches an error.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from copyd.errors import CopydError
+from copyd.observe.records import Begun, DestinationRecord, Ended, Known, Record, Recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+VERSION = 1
+PATIENCE = 2.0
+"""Seconds to wait for whoever else has the file locked: someone with a shell, or a backup."""
+
+_SCHEMA = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY, run TEXT UNIQUE, transfer TEXT NOT NULL,
+    started REAL NOT NULL, ended REAL, verdict TEXT, cause TEXT
+);
+CREATE INDEX runs_started ON runs (started);
+CREATE INDEX runs_transfer ON runs (transfer, started);
+CREATE TABLE destinations (
+    id INTEGER NOT NULL REFERENCES runs (id) ON DELETE CASCADE, name TEXT NOT NULL,
+    verdict TEXT NOT NULL, rows INTEGER NOT NULL, size INTEGER NOT NULL, read INTEGER NOT NULL,
+    loaded INTEGER NOT NULL, rejected INTEGER NOT NULL, cause TEXT, data_timestamp REAL,
+    ended REAL NOT NULL, PRIMARY KEY (id, name)
+) WITHOUT ROWID;
+CREATE TABLE known (
+    transfer TEXT NOT NULL, destination TEXT NOT NULL, last_success REAL, data_timestamp REAL,
+    last_verdict TEXT NOT NULL, failures INTEGER NOT NULL, PRIMARY KEY (transfer, destination)
+) WITHOUT ROWID;
+"""
+_BEGIN = "INSERT OR IGNORE INTO runs (run, transfer, started) VALUES (?, ?, ?)"
+_REMEMBER = """
+INSERT INTO known VALUES (:transfer, :destination, :success, :data, :verdict, :failed)
+ON CONFLICT (transfer, destination) DO UPDATE SET
+    last_success = coalesce(excluded.last_success, last_success),
+    data_timestamp = coalesce(excluded.data_timestamp, data_timestamp),
+    last_verdict = excluded.last_verdict,
+    failures = CASE WHEN excluded.failures = 0 THEN 0 ELSE failures + 1 END
+"""
+_RUNS = """
+SELECT id, transfer, run, started, ended, verdict, cause FROM runs
+ WHERE :transfer IS NULL OR transfer = :transfer ORDER BY started DESC, id DESC LIMIT :limit
+"""
+_DESTINATIONS = """
+SELECT name, verdict, rows, size, read, loaded, rejected, cause, data_timestamp, ended
+  FROM destinations WHERE id = ? ORDER BY name
+"""
+
+
+class Shelf:
+    """The file at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer: sqlite3.Connection | None = None
+
+    def put(self, record: Record) -> None:
+        """Write one record, in a transaction."""
+        writer = self._open_writer()
+        with writer:
+            if isinstance(record, Begun):
+                writer.execute(_BEGIN, (record.run, record.transfer, record.started))
+            else:
+                _put_ended(writer, record)
+
+    def prune(self, before: float) -> None:
+        """Forget runs that began before then; what was last known of a destination stays."""
+        writer = self._open_writer()
+        with writer:
+            writer.execute("DELETE FROM runs WHERE started < ?", (before,))
+
+    def close(self) -> None:
+        """Close the file; what writes next opens it again."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def runs(self, transfer: str | None, limit: int) -> list[Recorded]:
+        """Return the newest runs, the newest first."""
+        with self._reader() as reader:
+            if reader is None:
+                return []
+            found = reader.execute(_RUNS, {"transfer": transfer, "limit": limit}).fetchall()
+            return [_recorded(reader, id_, run) for id_, *run in found]
+
+    def last_known(self) -> dict[tuple[str, str], Known]:
+        """Return what was last known, by transfer and destination."""
+        with self._reader() as reader:
+            if reader is None:
+                return {}
+            return {
+                (transfer, destination): Known(*known)
+                for transfer, destination, *known in reader.execute("SELECT * FROM known")
+            }
+
+    def is_garbage(self, error: sqlite3.DatabaseError) -> bool:
+        """Whether an error says that the file is no database, or a damaged one.
+
+        A disk that is full or broken, and a lock, are OperationalError; a damaged file is not.
+        """
+        return type(error) is sqlite3.DatabaseError
+
+    def set_aside(self) -> Path:
+        """Rename the file, so that a new one can be begun; one that is aside already is lost."""
+        self.close()
+        aside = self.path.with_name(f"{self.path.name}.damaged")
+        self.path.replace(aside)
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        return aside
+
+    @contextmanager
+    def _reader(self) -> Iterator[sqlite3.Connection | None]:
+        """Give a connection to read with, None where there is nothing yet."""
+        if not self.path.exists():
+            yield None
+            return
+        with closing(self._open()) as reader:
+            has_schema = reader.execute("PRAGMA user_version").fetchone() != (0,)
+            yield reader if has_schema else None
+
+    def _open_writer(self) -> sqlite3.Connection:
+        if self._writer is None:
+            # Made beforehand, so that nobody else can read it, whatever the umask.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            writer = self._open()
+            try:
+                writer.execute("PRAGMA journal_mode = WAL")
+                writer.execute("PRAGMA synchronous = NORMAL")
+                _require_schema(writer, self.path)
+            except BaseException:
+                writer.close()
+                raise
+            self._writer = writer
+        return self._writer
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=PATIENCE, check_same_thread=False)
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+
+def _require_schema(writer: sqlite3.Connection, path: Path) -> None:
+    (version,) = writer.execute("PRAGMA user_version").fetchone()
+    if version == 0:
+        writer.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+    elif version != VERSION:
+        raise CopydError(f"{path} was made by another version of copyd: move it away")
+
+
+def _recorded(reader: sqlite3.Connection, id_: int, run: Sequence[Any]) -> Recorded:
+    transfer, name, started, ended, verdict, cause = run
+    parts = reader.execute(_DESTINATIONS, (id_,))
+    destinations = tuple(DestinationRecord(*each) for each in parts)
+    return Recorded(transfer, name, started, ended, verdict, cause, destinations)
+
+
+def _put_ended(writer: sqlite3.Connection, ended: Ended) -> None:
+    id_ = _id_of(writer, ended)
+    writer.execute(
+        "UPDATE runs SET ended = ?, verdict = ?, cause = ? WHERE id = ?",
+        (ended.ended, ended.verdict, ended.cause, id_),
+    )
+    for each in ended.destinations:
+        writer.execute(
+            "INSERT OR REPLACE INTO destinations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (id_, each.name, each.verdict, each.rows, each.size, each.read, each.loaded,
+             each.rejected, each.cause, each.data_timestamp, each.ended),
+        )  # fmt: skip
+        is_good = each.verdict == "succeeded"
+        known = {
+            "transfer": ended.transfer,
+            "destination": each.name,
+            "success": each.ended if is_good else None,
+            "data": each.data_timestamp if is_good else None,
+            "verdict": each.verdict,
+            "failed": int(not is_good),
+        }
+        writer.execute(_REMEMBER, known)
+
+
+def _id_of(writer: sqlite3.Connection, ended: Ended) -> int:
+    """The row of its beginning; one is made where the run never began, or that record was lost."""
+    begun = (ended.run, ended.transfer, ended.started)
+    if ended.run is not None:
+        writer.execute(_BEGIN, begun)
+        (id_,) = writer.execute("SELECT id FROM runs WHERE run = ?", (ended.run,)).fetchone()
+    else:
+        id_ = writer.execute(_BEGIN, begun).lastrowid
+    return int(id_)
