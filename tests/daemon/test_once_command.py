@@ -32,8 +32,8 @@ TABLES = {"tables": '["public.t"]'}
 MARKER = "hunter2-5e1f"
 REPORT_KEYS = {"transfer", "run", "verdict", "seconds", "destinations"}
 DESTINATION_KEYS = {
-    "destination", "verdict", "cause", "rows", "bytes", "seconds", "bytes_per_second", "passes",
-    "faults", "reconciliations", "link", "link_reason", "format", "format_reason",
+    "destination", "verdict", "cause", "read", "loaded", "rejected", "rows", "bytes", "seconds",
+    "bytes_per_second", "passes", "faults", "reconciliations", "link", "link_reason", "format", "format_reason",
     "analyze_seconds", "notes",
 }  # fmt: skip
 
@@ -113,7 +113,9 @@ def test_every_destination_gets_the_rows_and_a_line_in_the_closing_table(site: S
     assert site.is_equal("us")
     lines = [line.split() for line in done.stdout.splitlines()]
     (title,) = [number for number, line in enumerate(lines) if line[:1] == ["destination"]]
-    assert lines[title] == ["destination", "rows", "bytes", "seconds", "MB/s", "verdict"]
+    assert lines[title] == [
+        "destination", "read", "loaded", "rejected", "rows", "bytes", "seconds", "MB/s", "verdict"
+    ]  # fmt: skip
     table = {line[0]: (line[1], line[-1]) for line in lines[title + 1 : title + 3]}
     assert table == {"eu": ("5", "succeeded"), "us": ("5", "succeeded")}
 
@@ -193,7 +195,7 @@ def test_of_several_transfers_each_table_says_whose_it_is(site: Site) -> None:
         line for line in done.stdout.splitlines() if line.startswith(("transfer ", "destination "))
     ]
     assert [title.split()[:2] for title in titles] == [
-        ["transfer", "books"], ["destination", "rows"],
+        ["transfer", "books"], ["destination", "read"],
     ] * 2  # fmt: skip
     assert "transfer books" not in site.once().stdout
 
