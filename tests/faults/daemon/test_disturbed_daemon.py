@@ -1,7 +1,7 @@
 """The daemon killed at random, its clusters killed, its configuration changed all the while.
 
-Equality is computed by the servers. ``COPYD_TEST_KILLS`` is the number of kills of the daemon, of
-which a quarter of `make chaos`'s are taken; ``COPYD_TEST_SOAK`` how many seconds the other test lasts.
+Equality is computed by the servers. The daemon is killed a quarter as often as ``COPYD_TEST_KILLS``
+says; ``COPYD_TEST_SOAK`` is how many seconds the other test lasts.
 """
 
 from __future__ import annotations
