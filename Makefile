@@ -32,8 +32,8 @@ test-matrix: $(BIN)/copyd  ## everything on PostgreSQL 13 to 18; needs npm
 test-majors: $(BIN)/copyd  ## from each major to each other; MAJORS=bin:bin:... are their folders
 	COPYD_TEST_BINDIRS=$(MAJORS) $(BIN)/python -m pytest -q tests/integration/transfers/test_majors.py
 
-chaos: $(BIN)/copyd  ## runs killed 200 times, connections cut at every protocol message
-	COPYD_TEST_KILLS=200 $(BIN)/python -m pytest -n 2 tests/faults/transfers
+chaos: $(BIN)/copyd  ## runs killed 200 times, the daemon 50 times, and disturbed for ten minutes
+	COPYD_TEST_KILLS=200 COPYD_TEST_SOAK=600 $(BIN)/python -m pytest -n 2 tests/faults/transfers tests/faults/daemon
 
 coverage: $(BIN)/copyd
 	$(BIN)/python -m pytest -q -n 2 --cov --cov-report=term-missing

@@ -139,14 +139,14 @@ class Talk:
 
         Raises psycopg.Error where the connection is lost, and closes it.
         """
-        speaker, self.speaker = self.speaker, None
         self.unsay()
-        if isinstance(speaker, Question):
+        if isinstance(self.speaker, Question):
             self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
-            yield from self.await_answer(speaker)
-        elif speaker is not None:
-            speaker.abort(reason)
-            yield from _until_done(speaker)
+            yield from self.await_answer(self.speaker)
+        elif self.speaker is not None:
+            self.speaker.abort(reason)
+            yield from _until_done(self.speaker)
+            self.speaker = None
 
     def await_answer(self, question: Question) -> Iterator[bool]:
         """Wait for the answer to `question`."""
@@ -169,8 +169,10 @@ class Talk:
         try:
             return (yield from self._copy(statement, chunks))
         except psycopg.Error as error:
-            if self._connection.closed or not is_about_a_row(error):
+            if not is_about_a_row(error):
                 raise
+            if self._connection.closed:  # no row is to blame for that
+                raise _loss(error) from error
             self.error = error
             return Refusal.of(error)
 
@@ -215,6 +217,14 @@ class Talk:
             found = _NUMBER.search(said)
             if found:
                 self.skipped.append((int(found[0]), said))
+
+
+def _loss(refusal: psycopg.Error) -> psycopg.Error:
+    """Return how the connection was lost on which `refusal` was the last that could be heard."""
+    loss = refusal.__cause__
+    if isinstance(loss, psycopg.Error):
+        return loss
+    return psycopg.OperationalError("the connection was lost when a row was refused")
 
 
 def _in_the_end(words: Iterable[Diagnostic]) -> psycopg.Error | None:

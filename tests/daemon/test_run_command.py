@@ -544,3 +544,34 @@ def test_a_taken_port_is_told_in_one_sentence(daemon: Daemon) -> None:
         daemon.launch()
         assert daemon.wait() == 1
     assert daemon.said[-1].startswith(f"copyd: http.listen: cannot listen on 127.0.0.1:{port}")
+
+
+def test_no_secret_and_no_value_of_a_row_is_told_anywhere(daemon: Daemon) -> None:
+    """A password in a connection string, and a row that a destination refuses."""
+    marker, row = "hunter2-5e1f", "row-value-77aa"
+    execute(daemon.servers["shop"], f"INSERT INTO t VALUES (77, '{row}')")
+    execute(daemon.servers["eu"], f"ALTER TABLE t ADD CHECK (note <> '{row}')")
+    daemon.servers["us"] = f"{NOWHERE} password={marker}"
+    daemon.transfers["books"]["every"] = "200ms"
+    daemon.options |= {"log": {"level": "debug"}, "http": {"listen": "127.0.0.1:0"}}
+    daemon.start()
+    daemon.await_event("run.ended", number=2, verdict="failed")
+    daemon.config.write_text(daemon.config.read_text().replace("127.0.0.1:0", "nonsense"))
+    daemon.send(signal.SIGHUP)
+    daemon.await_event("config.refused")
+    told = collected(daemon)
+    assert marker not in told
+    assert row not in told
+    assert "failed" in told
+
+
+def collected(daemon: Daemon) -> str:
+    """Everything that the daemon tells: its log, its answers, its files."""
+    answers = [json.dumps(daemon.ask(command)) for command in ("status", "history")]
+    commands = [str(run_command(daemon, word)) for word in ("status", "history", "reload")]
+    files = [
+        path.read_bytes().decode(errors="replace")
+        for path in daemon.state.rglob("*")
+        if path.is_file()
+    ]
+    return "\n".join([*daemon.said, *answers, *commands, *files])

@@ -136,7 +136,7 @@ class Daemon:
         found["destinations"] = {each["name"]: each for each in found["destinations"]}
         return found
 
-    def await_status(self, claim: Callable[[Line], bool]) -> Line:
+    def await_status(self, claim: Callable[[Line], bool], *, within: float = PATIENCE) -> Line:
         """Wait until the status is as claimed; return it."""
         found: list[Line] = []
 
@@ -145,7 +145,7 @@ class Daemon:
                 found[:] = [self.ask("status")]
             return bool(found) and claim(found[0])
 
-        assert wait_for(is_so, timeout=PATIENCE), json.dumps(found, indent=2)
+        assert wait_for(is_so, timeout=within), json.dumps(found, indent=2)
         return found[0]
 
     def send(self, number: signal.Signals) -> None:

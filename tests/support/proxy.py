@@ -149,6 +149,7 @@ class Proxy:
                     gate.seen += data[:size]
                     sink.sendall(data[:size])
                     data = data[size:]
+        with suppress(OSError):  # also where the source was reset: the sink would wait for ever
             sink.shutdown(socket.SHUT_WR)
 
     @staticmethod

@@ -1,0 +1,231 @@
+"""The daemon killed at random, its clusters killed, its configuration changed all the while.
+
+Equality is computed by the servers. The daemon is killed a quarter as often as ``COPYD_TEST_KILLS``
+says; ``COPYD_TEST_SOAK`` is how many seconds the other test lasts.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from copyd.cluster import Cluster, Installation
+from copyd.cluster.waiting import wait_for
+from copyd.errors import CopydError
+from tests.support.chaos import KILLS, SEED
+from tests.support.daemon import PATIENCE, QUICK, Daemon, Options
+from tests.support.once import ask, content, execute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.servers import Server
+
+KILLS_HERE = max(3, KILLS // 4)
+SOAK = float(os.environ.get("COPYD_TEST_SOAK", "20"))
+TRANSFERS = 20
+CLUSTERS = ("one", "two")
+MODES: tuple[Options, ...] = (
+    {"mode": "replace"},
+    {"mode": "append"},
+    {"mode": "merge", "delete_missing": True},
+)
+
+pytestmark = pytest.mark.timeout(300 + 20 * KILLS_HERE + 3 * SOAK)
+
+
+class Town:
+    """A daemon with 20 transfers from one source to a database and two clusters of its own."""
+
+    def __init__(self, daemon: Daemon, installation: Installation, ends: dict[str, str]) -> None:
+        self.daemon = daemon
+        self.chance = random.Random(SEED)
+        self.source = ends["shop"]
+        self.tables = [f"t{number}" for number in range(TRANSFERS)]
+        daemon.servers = dict(ends)
+        for name in CLUSTERS:
+            daemon.clusters[name] = {
+                "data_directory": str(daemon.folder / name),
+                "pg_config": installation.paths["pg_config"],
+                "init": True,
+                "settings": {"fsync": False, "shared_buffers": "16MB"},
+                "hba": "local all all trust\n",
+            }
+            daemon.clustered[name] = name
+        for number, table in enumerate(self.tables):
+            daemon.transfers[table] = {
+                "source": "shop",
+                "destinations": ["near", *CLUSTERS],
+                "tables": [f"public.{table}"],
+                "every": "2s",
+                "jitter": "2s",
+                "max_shrink": 1.0,
+                "breaker": {"failures": 3, "backoff": "1s", "max_backoff": "2s"},
+                "reintroduce": {**QUICK, "attempts": 2},
+                **MODES[number % len(MODES)],
+            }
+        for conninfo in ends.values():
+            execute(conninfo, *map(created, self.tables))
+
+    def cluster(self, name: str) -> Cluster:
+        no_programs = Installation({"version": "PostgreSQL"})
+        return Cluster(no_programs, self.daemon.folder / name, on_parent_exit="leave")
+
+    def furnish(self) -> None:
+        """Wait for the clusters and make the tables there."""
+        self.daemon.start()
+        for name in CLUSTERS:
+            self.daemon.await_event("cluster.up", cluster=name)
+            execute(self.cluster(name).conninfo("postgres"), *map(created, self.tables))
+
+    def write(self) -> None:
+        """Add rows to all tables, and change those that may be changed."""
+        for number, table in enumerate(self.tables):
+            execute(self.source, f"INSERT INTO {table} (note) SELECT md5(random()::text)"
+                    f" FROM generate_series(1, {self.chance.randrange(50)})")  # fmt: skip
+            if MODES[number % len(MODES)]["mode"] != "append":
+                execute(self.source, f"DELETE FROM {table} WHERE id % 17 = 3")
+
+    def kill_a_cluster(self) -> None:
+        pid = self.cluster(self.chance.choice(CLUSTERS)).pid()
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def end_backends(self) -> None:
+        """Cut everybody off from the database that is near."""
+        with suppress(psycopg.Error):
+            ask(self.daemon.servers["near"], "SELECT count(pg_terminate_backend(pid)) FROM"
+                " pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid()")  # fmt: skip
+
+    def reload(self) -> None:
+        """Another valid configuration, or one with an error."""
+        self.daemon.options["daemon"] = {"workers": self.chance.randrange(2, 9)}
+        self.daemon.write()
+        if self.chance.random() < 0.5:
+            text = self.daemon.config.read_text()
+            self.daemon.config.write_text(text.replace('"2s"', '"soon"', 1))
+        self.daemon.send(signal.SIGHUP)
+
+    def let_pass(self, seconds: float) -> None:
+        """Let the daemon work; it must not end by itself."""
+        assert self.daemon.process is not None
+        with pytest.raises(subprocess.TimeoutExpired):
+            self.daemon.process.wait(seconds)
+
+    def settle(self) -> None:
+        """Wait until every destination of every transfer has what the source holds now."""
+        self.daemon.write()
+        self.daemon.send(signal.SIGHUP)
+        began = time.time()
+        self.daemon.await_status(
+            lambda status: all(
+                (end["data_timestamp"] or 0) > began and end["state"] == "ok"
+                for each in status["transfers"]
+                for end in each["destinations"]
+            ),
+            within=120,
+        )
+
+    def figures(self) -> dict[str, int]:
+        """What the process holds while no run is under way."""
+        for name in self.tables:
+            self.daemon.ask("pause", transfer=name)
+        self.daemon.await_status(lambda status: status["running"] == 0)
+        found = figures(self.daemon)
+        for name in self.tables:
+            self.daemon.ask("resume", transfer=name)
+        return found
+
+    def assert_equal(self) -> None:
+        expected = content(self.source, self.tables)
+        assert content(self.daemon.servers["near"], self.tables) == expected
+        for name in CLUSTERS:
+            assert content(self.cluster(name).conninfo("postgres"), self.tables) == expected
+
+
+def created(table: str) -> str:
+    return f"CREATE TABLE IF NOT EXISTS {table} (id bigserial PRIMARY KEY, note text)"
+
+
+@pytest.fixture
+def town(server: Server, folder: Path, installation: Installation) -> Iterator[Town]:
+    print(f"COPYD_TEST_SEED={SEED}")
+    with ExitStack() as stack:
+        ends = {
+            name: server.tcp_conninfo(stack.enter_context(server.database()))
+            for name in ("shop", "near")
+        }
+        with Daemon(folder) as daemon:
+            made = Town(daemon, installation, ends)
+            yield made
+        for name in CLUSTERS:
+            left = made.cluster(name)
+            pid = left.pid()
+            if pid is not None:
+                os.kill(pid, signal.SIGQUIT)
+                assert wait_for(lambda left=left: left.pid() is None, timeout=PATIENCE)  # type: ignore[misc] # a default binds it
+
+
+def test_a_daemon_that_is_killed_at_any_moment_loses_nothing_and_leaves_nothing(town: Town) -> None:
+    town.furnish()
+    for _ in range(KILLS_HERE):
+        town.write()
+        town.let_pass(town.chance.uniform(0.0, 2.5))
+        assert town.daemon.end(signal.SIGKILL) == -signal.SIGKILL
+        town.daemon.launch()
+    town.daemon.await_event("daemon.ready")
+    town.settle()
+    town.assert_equal()
+    pids = {town.cluster(name).pid() for name in CLUSTERS}
+    assert None not in pids
+    assert town.daemon.end() == 0
+    assert {town.cluster(name).pid() for name in CLUSTERS} == {None}, "a server was left"
+    assert not town.daemon.socket.exists()
+
+
+def test_a_disturbed_daemon_stays_as_it_is_and_everything_arrives(town: Town) -> None:
+    town.furnish()
+    town.settle()
+    before = town.figures()
+    until = time.monotonic() + SOAK
+    while time.monotonic() < until:
+        disturb = town.chance.choice(
+            [town.write, town.write, town.kill_a_cluster, town.end_backends, town.reload]
+        )
+        disturb()
+        with suppress(CopydError):  # asked while it stops to answer
+            assert town.daemon.ask("status")["beat_age"] < 2.0
+        town.let_pass(town.chance.uniform(0.1, 1.0))
+    town.settle()
+    town.assert_equal()
+    after = town.figures()
+    print(f"before {before}, after {after}")
+    assert after["threads"] <= before["threads"] + 2  # a caller, a page
+    assert after["descriptors"] <= before["descriptors"] + 4
+    assert after["kilobytes"] < before["kilobytes"] * 1.4
+    assert town.daemon.end() == 0
+
+
+def figures(daemon: Daemon) -> dict[str, int]:
+    """What the process holds, as the kernel says."""
+    assert daemon.process is not None
+    folder = Path(f"/proc/{daemon.process.pid}")
+    lines = dict(
+        line.split(":", 1) for line in (folder / "status").read_text().splitlines() if ":" in line
+    )
+    return {
+        "threads": int(lines["Threads"]),
+        "kilobytes": int(lines["VmRSS"].split()[0]),
+        "descriptors": sum(1 for _ in (folder / "fd").iterdir()),
+    }
