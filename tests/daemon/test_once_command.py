@@ -481,3 +481,33 @@ def test_what_the_destinations_say_is_kept_apart(site: Site) -> None:
         "shop", "SELECT id FROM t"
     )
     assert site.ask("us", "SELECT what FROM calls") == [("done",)] * 2
+
+
+def test_rows_that_are_refused_are_put_aside_counted_and_shown(site: Site, tmp_path: Path) -> None:
+    site.configure(
+        books=f'on_error = "resume_next"\nmax_reject_ratio = 0.5\nreject_directory = "{tmp_path}/bad"'
+    )
+    site.do("eu", "ALTER TABLE t ADD CONSTRAINT no_three CHECK (id <> 3)")
+    done = site.once("books", "--json")
+    assert done.returncode == 3, said(done)
+    counts = ("read", "loaded", "rejected", "rows")
+    fared = [[each[key] for key in counts] for each in json.loads(done.stdout)["destinations"]]
+    assert fared == [[5, 4, 1, 4], [5, 5, 0, 5]]
+    assert site.once("books", "--allow-rejects").returncode == 0
+    shown = run("rejects", "show", "books", "--json", "--config", str(site.file))
+    found = json.loads(shown.stdout)
+    assert [(each["destination"], each["sqlstate"], each["constraint"]) for each in found] == [
+        ("eu", "23514", "no_three")
+    ] * 2
+    assert site.is_equal("us")
+
+
+def test_a_folder_for_rejects_that_others_can_write_is_refused(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    folder.chmod(0o777)
+    site.configure(books=f'on_error = "resume_next"\nreject_directory = "{folder}"')
+    done = site.once()
+    assert done.returncode == 78
+    assert "chmod go-w" in said(done)
+    assert len(done.stderr.splitlines()) == 1
