@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     Party = TypeVar("Party", bound=Pumped)
 
 
+LATE_CYCLE = 0.1
+"""Seconds of a cycle in which those that are behind at the end are waited for."""
+
+
 class _Phase(Enum):
     NEW = "not started"
     COPYING = "copying"
@@ -45,7 +49,8 @@ class CopyManager:
 
     Entering starts COPY everywhere. Each iteration transfers one chunk to all of ``receivers``
     and yields ``(num_messages, num_bytes)``: CopyData messages (in text, one a row) and bytes of
-    payload. At the end ``receivers`` is empty, and ``completed`` holds those whose server said
+    payload. Receivers that are behind (see `Receiver.is_behind`) may need more iterations at the end,
+    while others are in ``completed`` already. At the end ``receivers`` is empty, and ``completed`` holds those whose server said
     that the copy is complete. COMMIT is the caller's.
 
     ``stall_timeout``: seconds without progress after which a receiver, or with
@@ -87,6 +92,7 @@ class CopyManager:
         self._unserved: set[Receiver] = set()  # those that the chunk is still to be offered to
         self._has_rest = False  # a reconciled receiver still needs some of the chunk
         self._counted = (0, 0)
+        self._moved: dict[Receiver, tuple[int, float]] = {}  # of those that are late at the end
         self._timesheet: Timesheet[Receiver] = Timesheet()
         self._pace = Pace()
         self._producer_fault: Exception | None = None
@@ -144,7 +150,8 @@ class CopyManager:
         where the block raised (its exception is the cause). KeyboardInterrupt and SystemExit
         stay themselves, with the CopyFail as context.
         """
-        is_complete = self._phase is _Phase.EXHAUSTED and bool(self.completed)
+        is_exhausted = self._phase is _Phase.EXHAUSTED and not self.receivers
+        is_complete = is_exhausted and bool(self.completed)
         failure = CopyFail(self, self._reason(exc), producer_fault=self._producer_fault)
         self._phase = _Phase.EXITED
         self._abort(failure)
@@ -177,7 +184,7 @@ class CopyManager:
         self._let_go()
         faults, self._unstarted = self._unstarted, {}
         self._drop(faults)
-        has_moved = self._can_go_on() and self._transfer_chunk()
+        has_moved = self._transfer_chunk() if self._can_go_on() else self._await_late()
         if not has_moved and self._counted == (0, 0):
             raise StopIteration
         counted, self._counted = self._counted, (0, 0)
@@ -275,7 +282,7 @@ class CopyManager:
             self._chunk = self._read()
             if self._chunk is None:
                 self._finish()
-                return False
+                return bool(self.receivers)
             messages, size = self._counted
             self._counted = messages + self._chunk.messages, size + self._chunk.size
             self._unserved = set(self.receivers)
@@ -319,14 +326,46 @@ class CopyManager:
         return faults
 
     def _finish(self) -> None:
-        """Tell every receiver that the data is complete, and hear what their servers say."""
+        """Tell every receiver that the data is complete, and hear what their servers say.
+
+        Those that are behind are not waited for; see `_await_late`.
+        """
         self._phase = _Phase.EXHAUSTED
         faults = _each(self.receivers, lambda receiver: receiver.finish())
         limits = Limits(self.verdict_timeout, self.max_wait)
-        faults |= drive(self.receivers - faults.keys(), limits, self._timesheet)
-        self.completed = self.receivers - faults.keys()
+        is_waiting = True
+        while is_waiting:
+            prompt = self.receivers - faults.keys() - set(self._behind())
+            faults |= self._drive_a_while(prompt, limits)
+            is_waiting = bool(self._moved)
+        self._complete(prompt, faults)
+
+    def _await_late(self) -> bool:
+        """Wait a little for those that were behind; False where there are none."""
+        if self._phase is not _Phase.EXHAUSTED or not self.receivers:
+            return False
+        late = set(self.receivers)
+        faults = self._drive_a_while(late, Limits(self.verdict_timeout))
+        self._complete(late - self._moved.keys(), faults)
+        return True
+
+    def _drive_a_while(self, receivers: set[Receiver], limits: Limits) -> dict[Receiver, Exception]:
+        """Drive `receivers` up to a late cycle; those that are not done then are in ``_moved``."""
+        return drive(
+            receivers,
+            limits,
+            self._timesheet,
+            behind=self._behind,
+            moved=self._moved,
+            until=monotonic() + LATE_CYCLE,
+        )
+
+    def _complete(self, done: set[Receiver], faults: dict[Receiver, Exception]) -> None:
+        """Those of `done` that have no fault have completed."""
+        self.completed |= done - faults.keys()
         self.receivers -= self.completed
         for receiver, fault in faults.items():
+            self._moved.pop(receiver, None)
             if isinstance(fault, TimeoutError):
                 receiver.close()
                 faults[receiver] = OutcomeUnknown(f"no verdict: {fault}; the connection is closed")

@@ -85,8 +85,13 @@ def drive(
     timesheet: Timesheet[Party] | None = None,
     *,
     behind: Callable[[], Iterable[Party]] = tuple,
+    moved: dict[Party, tuple[int, float]] | None = None,
+    until: float = inf,
 ) -> dict[Party, Exception]:
     """Pump each of `parties` until its step is done, and beside them those of `behind`.
+
+    With `until` it ends at that moment at the latest. Those that are not done then are in `moved`,
+    with how far each had come and since when; to be given again.
 
     Returns what went wrong, by party: what its pump raised, or a TimeoutError for one that
     reached one of `limits`. None of them waits for another's fault.
@@ -96,10 +101,16 @@ def drive(
     faults: dict[Party, Exception] = {}
     timesheet = Timesheet() if timesheet is None else timesheet
     members = frozenset(parties)
+    moved = {} if moved is None else moved
     pending = _pump_all(members, faults, timesheet)
-    moved = {party: (party.progress, monotonic()) for party in pending}
+    for party in moved.keys() - pending:
+        del moved[party]
+    for party in pending:
+        moved.setdefault(party, (party.progress, monotonic()))
     while moved:
         now = monotonic()
+        if now >= until:
+            break
         _note_moves(moved, now)
         done = members - moved.keys() - faults.keys()
         remaining = {
@@ -110,6 +121,7 @@ def drive(
             _, since = moved.pop(party)
             faults[party] = limits.fault(idle=now - since)
         soonest = min((remaining[party] for party in moved), default=0.0)
+        soonest = min(soonest, until - now)
         if not moved:
             break
         beside = [party for party in behind() if party not in moved and party not in faults]

@@ -37,13 +37,15 @@ class SourceLost(CopydError):
 class Passes:
     """What all passes of a run have in common.
 
-    ``drop`` takes a destination out of the pass for what it raised; ``tick`` is called while data
+    ``drop`` takes a destination out of the pass for what it raised; ``finish`` lets one go on that has
+    all of it, though others are late; ``tick`` is called while data
     flows and may raise to end it; ``time_left``: seconds until the deadline.
     """
 
     source: Source
     observe: Observer
     drop: Callable[[Destination, BaseException], None]
+    finish: Callable[[Destination], None]
     tick: Callable[[], None]
     time_left: Callable[[], float]
 
@@ -61,7 +63,8 @@ class Passes:
                     self.tick()
                     fed = _still_fed(members)
                     if fed:
-                        self._scan(connection, scan, fed, held_back)
+                        last = marks if scan is scans[-1] else None
+                        self._scan(connection, scan, fed, held_back, last)
                 self.source.require_held()
         except (SourceLost, RunStopped):
             raise
@@ -97,8 +100,12 @@ class Passes:
         scan: Scan,
         fed: Sequence[Destination],
         held_back: dict[Destination, float],
+        last: dict[str, str | None] | None,
     ) -> None:
-        """Relay one scan; `held_back`: for how long each has held the others back in this pass."""
+        """Relay one scan; `held_back`: for how long each has held the others back in this pass.
+
+        `last`: the marks, where no other scan follows.
+        """
         transfer = self.source.transfer
         format_ = choose_format(
             transfer.format,
@@ -127,20 +134,40 @@ class Passes:
         for receiver, destination in members.items():
             copy.charge(receiver, held_back[destination])
         drop = partial(self._drop_from, scan)
-        relay = Relay(copy=copy, members=members, observe=self.observe, drop=drop, tick=self.tick)
+
+        def complete(receiver: Receiver, size: int) -> None:
+            destination = members[receiver]
+            destination.link, destination.format = destination.trying.link, format_
+            # A batch receiver sees for itself that all it has read is loaded or rejected.
+            rows = receiver.read if isinstance(receiver, BatchReceiver) else receiver.rows
+            destination.trying.loaded(scan, rows=rows or 0, size=size)
+            self._require_all(scan, destination, sent=producer.rows, stored=rows)
+            if last is not None and copy.receivers:
+                self._let_go(destination, last)
+
+        relay = Relay(
+            copy=copy,
+            members=members,
+            observe=self.observe,
+            drop=drop,
+            tick=self.tick,
+            complete=complete,
+        )
         try:
             relay.run()
         except CopyFail as failure:
             self._blame(failure, members, drop)
         for receiver, destination in members.items():
-            destination.link, destination.format = destination.trying.link, format_
+            if receiver not in copy.completed:
+                destination.link, destination.format = destination.trying.link, format_
             held_back[destination] = copy.held_back(receiver)
-            if receiver in copy.completed:
-                size = relay.sizes.get(destination, 0)
-                # A batch receiver sees for itself that all it has read is loaded or rejected.
-                rows = receiver.read if isinstance(receiver, BatchReceiver) else receiver.rows
-                destination.trying.loaded(scan, rows=rows or 0, size=size)
-                self._require_all(scan, destination, sent=producer.rows, stored=rows)
+
+    def _let_go(self, destination: Destination, marks: dict[str, str | None]) -> None:
+        """Let a destination finish that has all of the last scan, while others are late."""
+        self.source.require_held()
+        if destination.state is State.FED:
+            destination.trying.marks = marks
+            self.finish(destination)
 
     def _require_all(
         self, scan: Scan, destination: Destination, *, sent: int | None, stored: int | None

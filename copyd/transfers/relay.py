@@ -30,7 +30,8 @@ class Relay:
     """Relays one COPY to many destinations.
 
     ``sizes``: bytes of payload that each was given. ``drop`` takes one out of the pass; ``tick`` is
-    called while data flows, and ends the copy where it raises.
+    called while data flows, and ends the copy where it raises. ``complete`` is called once for each
+    receiver that has completed, though others may be late.
     """
 
     copy: CopyManager
@@ -38,8 +39,10 @@ class Relay:
     observe: Observer
     drop: Callable[[Destination, BaseException], None]
     tick: Callable[[], None]
+    complete: Callable[[Receiver, int], None]
     sizes: dict[Destination, int] = field(default_factory=dict)
     stalls: dict[Receiver, int] = field(default_factory=dict)
+    _told: set[Receiver] = field(default_factory=set)
 
     def run(self) -> None:
         """Copy to the end.
@@ -54,6 +57,7 @@ class Relay:
                     for receiver, cause in fault.faults.items():
                         self._judge(receiver, cause)
                     self.tick()
+                self._tell_of_completed()
 
     def _until_fault(self) -> None:
         messages = size = 0
@@ -64,13 +68,26 @@ class Relay:
                 size += more_size
                 moment = monotonic()
                 if moment >= due or size >= REPORT_SIZE:
-                    self._advance(messages, size)
+                    self._flush(messages, size)
                     messages = size = 0
                     due = moment + REPORT_EVERY
                     self.tick()
+                if self.copy.completed:
+                    self._flush(messages, size)
+                    messages = size = 0
+                    self._tell_of_completed()
         finally:
-            if messages or size:
-                self._advance(messages, size)
+            self._flush(messages, size)
+
+    def _flush(self, messages: int, size: int) -> None:
+        if messages or size:
+            self._advance(messages, size)
+
+    def _tell_of_completed(self) -> None:
+        """Let those go that have all of it; others may be late."""
+        for receiver in self.copy.completed - self._told:
+            self._told.add(receiver)
+            self.complete(receiver, self.sizes.get(self.members[receiver], 0))
 
     def _advance(self, messages: int, size: int) -> None:
         fed = self._of(self.copy.receivers | self.copy.completed)

@@ -101,6 +101,7 @@ class Runner:
             source=source,
             observe=self._run.observe,
             drop=self._fault,
+            finish=self._finish,
             tick=self._tick,
             time_left=self._time_left,
         )
@@ -207,8 +208,11 @@ class Runner:
             self._close_left()
         for destination in fed:
             if destination.state is State.FED:
-                destination.move(State.FINISHING)
-                self._start(destination, destination.trying.finish, self._transfer.answer_timeout)
+                self._finish(destination)
+
+    def _finish(self, destination: Destination) -> None:
+        destination.move(State.FINISHING)
+        self._start(destination, destination.trying.finish, self._transfer.answer_timeout)
 
     def _await_empty(self, group: Sequence[Destination]) -> None:
         """Wait for TRUNCATE; who takes it while others have emptied theirs holds these back."""
