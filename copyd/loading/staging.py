@@ -103,10 +103,10 @@ def number_rows(target: Target, trial: Target) -> tuple[sql.Composed, ...]:
 
 
 def same_keys(target: Target, trial: Target) -> sql.Composed:
-    """Stage the keys of `target` for `trial` as well."""
-    return sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT * FROM {}").format(
-        _key_stage(trial), _key_stage(target)
-    )
+    """Stage the keys of `target` for `trial` as well, unless they are: a trial may be undone."""
+    return sql.SQL(
+        "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT * FROM {}"
+    ).format(_key_stage(trial), _key_stage(target))
 
 
 def count_numbered(target: Target) -> sql.Composed:

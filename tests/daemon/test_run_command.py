@@ -107,6 +107,7 @@ def test_one_transfer_never_overlaps_itself_and_what_is_missed_is_told(daemon: D
     slow(daemon)
     daemon.transfers["books"] |= {"every": "200ms", "catch_up": "skip"}
     daemon.start()
+    daemon.await_event("run.started")
     daemon.await_event("run.missed", number=2, transfer="books")
     assert len(daemon.events("run.started")) == 1
 

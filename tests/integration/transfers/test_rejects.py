@@ -197,6 +197,27 @@ def test_staged_rows_are_put_aside_as_well(site: Site, mode: str) -> None:
         assert site.ask(site.replicas[name], "SELECT count(*) FROM t") == [(left,)]
 
 
+def test_rows_that_vanish_are_removed_beside_those_that_are_put_aside(site: Site) -> None:
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY, x text)")
+    for replica in site.replicas.values():
+        site.ask(replica, "ALTER TABLE t ADD CONSTRAINT no CHECK (x <> 'bad')")
+    transfer = site.transfer("t", mode="merge", delete_missing=True)
+    site.ask(site.source, "INSERT INTO t SELECT i, i FROM generate_series(1, 200) i")
+    assert site.run(transfer).verdict is Verdict.SUCCEEDED
+    site.ask(
+        site.source,
+        "INSERT INTO t SELECT i, i FROM generate_series(201, 300) i",
+        "UPDATE t SET x = 'bad' WHERE i IN (220, 221, 260)",
+        "DELETE FROM t WHERE i % 50 = 0",
+    )
+    report = site.run(transfer)
+    assert report.verdict is Verdict.SUCCEEDED, report
+    expected = site.ask(site.source, "SELECT * FROM t WHERE x <> 'bad' ORDER BY i")
+    for name, replica in site.replicas.items():
+        assert site.ask(replica, "SELECT * FROM t ORDER BY i") == expected
+        assert len(site.facts(report, name)) == 3
+
+
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
