@@ -333,7 +333,7 @@ class CopyManager:
         self._phase = _Phase.EXHAUSTED
         faults = _each(self.receivers, lambda receiver: receiver.finish())
         limits = Limits(self.verdict_timeout, self.max_wait)
-        is_waiting = True
+        prompt, is_waiting = self.receivers, True
         while is_waiting:
             prompt = self.receivers - faults.keys() - set(self._behind())
             faults |= self._drive_a_while(prompt, limits)
