@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import threading
 from collections import Counter
@@ -22,6 +21,8 @@ from tests.support.town import OWN, REPLICAS
 from tests.support.vitals import Scrape
 
 if TYPE_CHECKING:
+    import random
+
     from copyd.cluster import Cluster
     from tests.support.town import Town
 

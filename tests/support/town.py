@@ -134,11 +134,9 @@ class Town:
         self.last_ids[way.name] += rows
         last = self.last_ids[way.name]
         note = f"CASE WHEN i % 97 = 0 THEN '{BAD}' ELSE 'note ' || i END"
-        statements = [
-            f"INSERT INTO public.{way.name}"
-            f" SELECT i, {note if way.puts_aside else 'i::text'}, i"
-            f" FROM generate_series({first}, {last}) i"
-        ]
+        values = f"SELECT i, {note if way.puts_aside else 'i::text'}, i"
+        series = f"generate_series({first}, {last}) i"
+        statements = [f"INSERT INTO public.{way.name} {values} FROM {series}"]
         if not way.is_append:
             statements += [
                 f"UPDATE public.{way.name} SET amount = amount + 1 WHERE id % 100 = {last % 100}",
