@@ -80,7 +80,7 @@ class _Stored(NamedTuple):
 
 
 class Tape:
-    """Chunks in order: as many as fit into `memory` bytes there, the rest in files without a name.
+    """Chunks in order: in memory until it holds `memory` bytes, the rest in files without a name.
 
     Chunks are taken as they are: those of one cycle are shared by all who keep them.
     """
@@ -108,8 +108,8 @@ class Tape:
 
         Raises CopydError where the disk is full.
         """
-        is_large = self.size + chunk.size > self._memory
-        self.entries.append(self._store(chunk) if is_large and self.entries else chunk)
+        is_full = self.size >= self._memory
+        self.entries.append(self._store(chunk) if is_full and self.entries else chunk)
         self.rows += chunk.messages
         self.size += chunk.size
 
@@ -122,7 +122,7 @@ class Tape:
     def take(self) -> WireChunk:
         """Take the first chunk away; raises IndexError where there is none."""
         kept = self.entries.popleft()
-        chunk = self._fetch(kept) if isinstance(kept, _Stored) else kept
+        chunk = kept.read() if isinstance(kept, _Stored) else kept
         self._forget(kept)
         self.rows -= chunk.messages
         self.size -= chunk.size
@@ -142,7 +142,8 @@ class Tape:
 
     def _store(self, chunk: WireChunk) -> _Stored:
         try:
-            if self._shelf is None or self._shelf.size >= self._memory:
+            # Several, so that the disk does not fill up; not too many, for each is a descriptor.
+            if self._shelf is None or self._shelf.size >= max(self._memory, self.size // 4):
                 self._shelf = _Shelf()
             offset = self._shelf.put(chunk.framed)
         except OSError as error:

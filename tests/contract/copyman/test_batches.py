@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -434,6 +437,53 @@ def test_a_retry_that_the_server_cannot_carry_out_is_an_error(bench: Bench) -> N
     assert is_usable(receiver.connection)
 
 
+# -- what PostgreSQL skips by itself ------------------------------------------------------------
+
+
+def test_what_a_server_skipped_by_itself_is_explained(bench: Bench) -> None:
+    if bench.connect().info.server_version < 170000:
+        pytest.skip("this PostgreSQL cannot skip rows by itself")
+    bench.execute("CREATE TABLE t (i int, d date, w varchar(3))")
+    rows = [b"1\t2024-02-30\tok\n", b"2\t2024-02-29\tlong\n", b"x\t2024-02-29\tok\n"]
+    rows += [b"4\t2024-02-29\tok\n", b"99999999999\t\\N\t\\N\n", b"6\n"]
+    rejects: list[Reject] = []
+    columns = {"i": "int", "d": "date", "w": "varchar(3)"}
+    receiver = batch_receiver(bench, rejects, batch_rows=100, columns=columns)
+    transfer(IteratorProducer([rows]), receiver)
+    rejects.sort(key=lambda reject: reject.ordinal)
+    assert [(r.ordinal, r.refusal.sqlstate, r.refusal.column) for r in rejects] == [
+        (1, "22008", "d"), (2, "22001", "w"), (3, "22P02", "i"), (5, "22003", "i"),
+        (6, "22P04", None),
+    ]  # fmt: skip
+    assert {reject.refusal.line for reject in rejects[:-1]} == {None}
+    assert rejects[2].refusal.message == 'invalid input syntax for type integer: "x"'
+    assert (receiver.loaded, receiver.rejected) == (1, 5)
+
+
+@pytest.mark.parametrize(
+    "columns", [{"i": "no_such_type"}, {"i": "text"}, {"other": "int"}, {}], ids=str
+)
+def test_columns_that_explain_nothing_cost_time_and_no_rows(
+    plain_bench: Bench, columns: dict[str, str]
+) -> None:
+    plain_bench.execute("CREATE TABLE t (i int)")
+    rejects: list[Reject] = []
+    receiver = batch_receiver(plain_bench, rejects, columns=columns)
+    transfer(IteratorProducer([[b"1\n", b"two\n", b"3\n"]]), receiver)
+    assert [(reject.row, reject.refusal.sqlstate) for reject in rejects] == [(b"two\n", "22P02")]
+    assert receiver.loaded == 2
+
+
+def test_notices_that_the_session_does_not_get_are_not_needed(plain_bench: Bench) -> None:
+    plain_bench.execute("CREATE TABLE t (i int)")
+    connection = plain_bench.connect(autocommit=False)
+    connection.execute("SET client_min_messages = error")
+    rejects: list[Reject] = []
+    receiver = batch_receiver(plain_bench, rejects, columns={"i": "int"}, connection=connection)
+    transfer(IteratorProducer([[b"1\n", b"two\n", b"3\n"]]), receiver)
+    assert [(reject.row, reject.refusal.sqlstate) for reject in rejects] == [(b"two\n", "22P02")]
+
+
 # -- what it costs ------------------------------------------------------------------------------
 
 
@@ -451,3 +501,62 @@ def test_no_more_than_64_savepoints_are_left_behind(plain_bench: Bench, reason: 
     assert plain_bench.count("t") == 6_000 - len(bad)
     (writers,) = plain_bench.rows("SELECT count(DISTINCT xmin::text) FROM t")[0]
     assert writers <= 64
+
+
+BATCH_SIZE = 2_000_000
+
+
+def test_three_that_isolate_at_once_keep_a_small_multiple_of_a_batch(plain_bench: Bench) -> None:
+    receivers: list[BatchReceiver] = []
+    for name in ("t1", "t2", "t3"):
+        plain_bench.execute(f"CREATE TABLE {name} (i int CHECK (i % 1000 <> 0), x text)")
+        receivers.append(
+            batch_receiver(
+                plain_bench, [], f"COPY {name} FROM STDIN", batch_rows=10**6, batch_size=BATCH_SIZE
+            )
+        )
+    source = "COPY (SELECT i, repeat('x', 100) FROM generate_series(1, 80000) i) TO STDOUT"
+    producer = plain_bench.producer(source)
+    tracemalloc.start()
+    try:
+        transfer(producer, *receivers)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [receiver.rejected for receiver in receivers] == [80, 80, 80]
+    print(f"{peak / BATCH_SIZE:.1f} batches at most")
+    assert peak < 3 * 5 * BATCH_SIZE
+
+
+TOO_MUCH = """
+import resource, sys
+import psycopg
+from copyd.copyman import (
+    BatchReceiver, CopyManager, IteratorProducer, NullReceiver, ReceiverFault)
+
+chunks = [[b"%d\\t%s\\n" % (i, b"x" * 90) for i in range(n, n + 50)] for n in range(0, 40000, 50)]
+with psycopg.connect(sys.argv[1]) as connection:
+    connection.execute("CREATE TEMP TABLE t (i int, x text)")
+    receiver = BatchReceiver(
+        connection, "COPY t FROM STDIN", batch_size=10_000, on_reject=print)
+    neighbour = NullReceiver()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
+    with CopyManager(IteratorProducer(chunks), receiver, neighbour) as copy:
+        try:
+            list(copy)
+        except ReceiverFault as fault:
+            print(type(fault.faults[receiver]).__name__, fault.faults[receiver])
+        list(copy)
+    print(neighbour.progress == sum(len(row) for chunk in chunks for row in chunk))
+    print(connection.execute("SELECT count(*) FROM t").fetchone()[0])
+"""
+
+
+def test_a_disk_that_is_full_is_a_fault_that_says_so(plain_bench: Bench) -> None:
+    command = [sys.executable, "-W", "error", "-c", TOO_MUCH, plain_bench.conninfo()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stderr == ""
+    said, is_complete, rows = ran.stdout.splitlines()
+    assert said.startswith("CopydError rows that wait for their server cannot be kept in ")
+    assert "File too large" in said
+    assert (is_complete, rows) == ("True", "0")

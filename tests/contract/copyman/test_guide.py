@@ -24,6 +24,7 @@ SAID = {
     "Progress": "12913 bytes, 500 rows to 2 replicas\n",
     "When a replica fails": 'COPY orders, line 1: "1\tcustomer 1"\n500 rows completed\n',
     "When a replica is slow": "",
+    "Rows that are refused": "row 500: 23514 no_hundreds\n495 loaded, 5 rejected\n",
     "Without a server at one end": "500 lines\n",
 }
 
