@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Party = TypeVar("Party", bound=Pumped)
 
 
-LATE_CYCLE = 0.1
+LATE_CYCLE = 0.02
 """Seconds of a cycle in which those that are behind at the end are waited for."""
 
 
