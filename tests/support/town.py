@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from copyd.cluster import Cluster, Installation
+from copyd.cluster import Cluster, ClusterError, Installation
 from copyd.cluster.waiting import wait_for
 from tests.support.daemon import Daemon
 from tests.support.once import ask, content, execute
@@ -151,7 +151,7 @@ class Town:
 
         def write() -> None:
             while not over.wait(0.1):
-                with suppress(psycopg.Error):
+                with suppress(psycopg.Error, ClusterError):
                     self.write(chance.choice(self.ways), chance.randint(1, 20))
 
         thread = threading.Thread(target=write)
@@ -163,7 +163,7 @@ class Town:
             thread.join()
 
     def await_fresh(self) -> None:
-        """Wait until every transfer has begun anew and has succeeded everywhere, by itself."""
+        """Wait until every transfer with a schedule has begun anew and has succeeded everywhere."""
         (now,) = ask(self.shop.conninfo(), "SELECT extract(epoch FROM clock_timestamp())::float")
 
         def is_fresh(transfer: Line) -> bool:
@@ -176,7 +176,9 @@ class Town:
 
         def is_well() -> bool:
             transfers = self.daemon.ask("status")["transfers"]
-            behind[:] = [each for each in transfers if not is_fresh(each)]
+            names = {way.name for way in self.ways}
+            scheduled = [each for each in transfers if each["name"] in names]
+            behind[:] = [each for each in scheduled if not is_fresh(each)]
             return not behind
 
         assert wait_for(is_well, timeout=PATIENCE, delay=0.2), behind
