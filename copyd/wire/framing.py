@@ -190,6 +190,8 @@ def leap(block: bytearray, start: int, stop: int, row_start: bytes) -> tuple[int
     judged = stop - len(row_start) + 1  # a newline behind has too few bytes after it
     newlines = block.count(b"\n", start, judged)
     if newlines - false != rows:
+        if block.find(b"\0" + row_start, start, stop) >= 0:
+            return unsure  # it would count both as part of a length and as the end of a row
         newlines -= block.count(b"\0\n", start, judged)
         false = False
     return (rows, last + 1) if newlines - false == rows else unsure

@@ -81,6 +81,8 @@ cut_places = st.lists(st.integers(0, 4_000), max_size=12)
 @given(streams, cut_places)
 @example([text_row(6)] * 20, [])
 @example([text_row(2_656), text_row(2_660)], [3, 2_661])
+@example([text_row(1), message(b"N", b"\0\n"), text_row(1), text_row(1)], [])
+@example([text_row(1), message(b"S", b"DateStyle\0\nd\0"), text_row(1), text_row(1)], [])
 def test_text_cut_anywhere_scans_like_a_walk(parts: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(parts)
     assert scan(stream, cuts, is_text=True) == walk(stream)
