@@ -74,8 +74,8 @@ class Sieve:
             self.applied = outcome
             return
         rows = self._number()
-        if not rows:
-            raise outcome
+        if self._try([]) is not None:
+            raise outcome  # no row is to blame: none at all is refused as well
         # All that a foreign key refuses waits for the other tables.
         found = self._sift(Span(0, rows), Refusal.of(outcome), patience=0)
         self._take(found)

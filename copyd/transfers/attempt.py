@@ -58,7 +58,8 @@ class Attempt:
     """One try; made anew for each. Its steps are taken in the order in which they stand here.
 
     ``parts`` are the tables in the order of loading, parents before children. ``is_committing``:
-    COMMIT was sent, so that nobody but the ledger knows what became of it unless ``is_committed``.
+    COMMIT was sent and not refused, so that nobody but the ledger knows what became of it unless
+    ``is_committed``.
     ``marks``: the highest cursor of each reading, where the source was asked for it.
     """
 
@@ -235,9 +236,7 @@ class Attempt:
         self._run_own(self._loading.after, "after")  # whatever it commits, the ledger says so
         if self._aside is not None:
             self._aside.seal(self.parts)
-        self.is_committing = True
-        self.connection.commit()
-        self.is_committed = True
+        self._commit()
         self._publish()
 
     def inherit(self, lost: Attempt) -> None:
@@ -334,6 +333,15 @@ class Attempt:
             return
         for part in self.parts:
             part.apply(self.connection, mode)
+
+    def _commit(self) -> None:
+        self.is_committing = True
+        try:
+            self.connection.commit()
+        except psycopg.Error:
+            self.is_committing = self.is_lost  # a server that refuses has surely not committed
+            raise
+        self.is_committed = True
 
     def _publish(self) -> None:
         """Publish the rejects of what is committed; what fails here, the next start makes good."""

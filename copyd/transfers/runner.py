@@ -353,7 +353,7 @@ class Runner:
         attempt = destination.trying
         if error is None or attempt.is_committed:
             self._succeed(destination)
-        elif not attempt.is_committing or _is_refused(error, attempt):
+        elif not attempt.is_committing:
             self._fault(destination, error)
         elif self._transfer.ledger is None:
             self._end(destination, Verdict.UNKNOWN, error)
@@ -504,11 +504,3 @@ def _unfinished(destination: Destination) -> Verdict:
         destination.state is State.FINISHING and destination.trying.is_committing
     )
     return Verdict.UNKNOWN if is_in_doubt else Verdict.FAILED
-
-
-def _is_refused(error: Exception, attempt: Attempt) -> bool:
-    """Whether a COMMIT that raised `error` surely did not take place.
-
-    Who was cut off in the middle, by us or by the network, may have committed all the same.
-    """
-    return not attempt.is_lost and not isinstance(error, TimeoutError)

@@ -13,6 +13,7 @@ from copyd import events
 from copyd.transfers import (
     Loading,
     Outcome,
+    Reintroduce,
     RejectPolicy,
     Replica,
     Report,
@@ -258,3 +259,63 @@ def test_a_row_that_cannot_be_read_is_put_aside_in_one_pass(site: Site) -> None:
         assert [each["ordinal"] for each in found] == list(range(50, 1001, 50))
         assert {each["sqlstate"] for each in found} == {"22001"}
         assert {"(5)" in each["message"] for each in found} == {True}
+
+
+REFUSES_COMMIT = """
+    CREATE TABLE tries (i int);
+    CREATE SEQUENCE tried;
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('public.tried') <= {times} THEN RAISE EXCEPTION 'not yet' USING ERRCODE = '{state}'; END IF;
+        RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER late AFTER INSERT ON tries DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION refuse();
+    CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN INSERT INTO public.tries VALUES (1); RETURN NULL; END $$;
+    CREATE TRIGGER notes AFTER INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION note()
+"""
+
+
+@pytest.mark.parametrize("state", ["23514", "40001"])
+def test_a_commit_that_is_refused_takes_its_rejects_along(site: Site, state: str) -> None:
+    """And where that passes by itself, the next try of the same run has rejects of its own."""
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY)")
+    site.ask(site.source, "INSERT INTO t SELECT generate_series(1, 10)")
+    us = site.replicas["us"]
+    site.ask(us, "ALTER TABLE t ADD CHECK (i <> 3)")
+    site.ask(us, REFUSES_COMMIT.format(times=2, state=state))
+    reintroduce = Reintroduce(attempts=5, backoff=0.01, max_backoff=0.01)
+    report = site.run(site.transfer("t", reintroduce=reintroduce))
+    folders = [each.name for each in (site.state / "books").glob("us/*")]
+    if state == "40001":
+        assert report.verdict is Verdict.SUCCEEDED, report.outcomes
+        assert outcome(report, "us").faults > 0
+        assert [each["row"] for each in site.facts(report, "us")] == [b"3\n"]
+        assert folders == [report.run]
+    else:
+        assert outcome(report, "us").verdict is Verdict.FAILED
+        assert "23514" in str(outcome(report, "us").cause)
+        assert folders == []
+
+
+@pytest.mark.parametrize("mode", ["replace", "merge"])
+def test_a_statement_that_is_refused_whatever_its_rows_makes_no_rejects(
+    site: Site, mode: str
+) -> None:
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY)")
+    site.ask(site.source, "INSERT INTO t VALUES (1)")
+    transfer = site.transfer("t", mode=mode, key=("i",), policy={"max_rejects": 100_000})
+    assert site.run(transfer).verdict is Verdict.SUCCEEDED
+    site.ask(site.source, "INSERT INTO t SELECT generate_series(2, 500)")
+    site.ask(
+        site.replicas["eu"],
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'closed'; END $$",
+        "CREATE TRIGGER no BEFORE INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION no()",
+    )
+    report = site.run(transfer)
+    assert report.verdict is Verdict.PARTIAL
+    assert "P0001" in str(outcome(report, "eu").cause)
+    assert not list(site.state.glob("books/eu/*"))
+    assert site.ask(site.replicas["eu"], "SELECT i FROM t") == [(1,)]
