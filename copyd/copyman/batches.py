@@ -42,7 +42,7 @@ class BatchReceiver(StatementReceiver):
     What a row is to blame for makes it a `Reject`, which `on_reject` is called with once the rest of
     its batch is loaded; it stands when the copy completes. What `on_reject` raises ends the copy at
     this receiver, and so does any other error. All is one part of the caller's transaction, to which
-    nothing is added where the copy does not complete.
+    nothing is added unless the server has taken all of it (``tag``).
 
     ``batch_rows``, ``batch_size``: rows and bytes after which a batch is full; as many bytes are kept
     in memory, what is beyond them in a temporary file. ``columns``: the columns' types by their

@@ -52,7 +52,7 @@ PATIENCE = 64
 
 @dataclass(frozen=True)
 class Terms:
-    """What a course is to do. ``memory``: bytes that may be kept there, the rest is in a file.
+    """What a course is to do. A batch of ``batch_size`` bytes is kept in memory, more in a file.
 
     ``columns``: name and type of each column, in order, where the rows may be skipped in one pass.
     ``immediately``: statements that have constraints checked at the end of each COPY;

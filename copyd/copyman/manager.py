@@ -58,8 +58,9 @@ class CopyManager:
     ``verdict_timeout``: the same for a receiver that has all data and must only say that it is
     complete, which takes a server longer the more it checks at the end; see `OutcomeUnknown`.
     ``drops_at_start``: a receiver that cannot enter COPY is a ReceiverFault of the first cycle and
-    not the end of the copy, as long as another one can. ``max_wait``: seconds that one receiver may hold the others back in all, whether it stalls or
-    is merely slow; then it is at fault as if it had stalled. See `held_back`.
+    not the end of the copy, as long as another one can. ``max_wait``: seconds that one receiver may
+    hold the others back in all, whether it stalls or is merely slow; then it is at fault as if it
+    had stalled. See `held_back`.
     """
 
     realign_timeout = 2.0

@@ -91,7 +91,7 @@ def drive(
     """Pump each of `parties` until its step is done, and beside them those of `behind`.
 
     With `until` it ends at that moment at the latest. Those that are not done then are in `moved`,
-    with how far each had come and since when; to be given again.
+    with how far each had come and since when; given again with some in it, the others are done.
 
     Returns what went wrong, by party: what its pump raised, or a TimeoutError for one that
     reached one of `limits`. None of them waits for another's fault.
@@ -102,7 +102,7 @@ def drive(
     timesheet = Timesheet() if timesheet is None else timesheet
     members = frozenset(parties)
     moved = {} if moved is None else moved
-    pending = _pump_all(members, faults, timesheet)
+    pending = _pump_all(members & moved.keys() if moved else members, faults, timesheet)
     for party in moved.keys() - pending:
         del moved[party]
     for party in pending:

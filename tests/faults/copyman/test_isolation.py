@@ -230,7 +230,7 @@ def test_an_interrupt_at_any_step_leaves_the_transaction_as_it_was(bench_of_tria
         finally:
             trial.connection.close()
             trial.neighbour.connection.close()
-    assert moment > 10
+    assert moment > 5  # how often it is pumped is up to the machine
     assert len(closed) <= 2
 
 

@@ -1,4 +1,4 @@
-"""How long a party is waited for, decided without a clock."""
+"""How long a party is waited for, and who is pumped, decided without a clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from copyd.copyman.pumping import Limits
+from copyd.copyman.pumping import Limits, drive
 
 NEVER = -inf  # a lag that nobody waits for
 
@@ -37,3 +37,36 @@ def test_a_party_is_waited_for_until_the_first_of_its_limits(
 )
 def test_a_fault_says_which_limit_was_reached(idle: float, said: str) -> None:
     assert str(Limits(5.0, 60.0).fault(idle=idle)) == said
+
+
+class _Party:
+    """Is done when it was pumped so many times; it waits for nothing."""
+
+    progress = 0
+    events = 0
+    can_resume = True
+
+    def __init__(self, pumps: int) -> None:
+        self.left = pumps
+
+    def pump(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+    def fileno(self) -> None:
+        return None
+
+    def abort(self, reason: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def test_who_is_done_is_not_pumped_again_while_others_are_waited_for() -> None:
+    prompt, late = _Party(1), _Party(5)
+    moved: dict[_Party, tuple[int, float]] = {}
+    cycles = 0
+    while not cycles or moved:
+        assert drive([prompt, late], Limits(None), moved=moved, until=-inf) == {}
+        cycles += 1
+    assert (prompt.left, late.left) == (0, 0)
+    assert cycles == 5
