@@ -18,9 +18,9 @@ from copyd.transfers.stopping import RunStopped
 from copyd.transfers.wording import facts, name_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from copyd.copyman import Receiver
+    from copyd.copyman import Producer, Receiver
     from copyd.events import Observer
     from copyd.transfers.destination import Destination
     from copyd.transfers.reading import Scan
@@ -114,37 +114,49 @@ class Passes:
             has_rejects=transfer.on_error != "stop",
         )
         members: dict[Receiver, Destination] = {
-            destination.trying.receiver(scan, format_=format_.name): destination
-            for destination in fed
+            each.trying.receiver(scan, format_=format_.name): each for each in fed
         }
         statement = copy_out(scan, self.source.snapshot, format_=format_.name)
         producer = StatementProducer(
             connection, statement.as_string(connection), link=transfer.link
         )
+        copy = self._copy(producer, members)
+        for receiver, destination in members.items():
+            copy.charge(receiver, held_back[destination])
+
+        def complete(receiver: Receiver, size: int) -> None:
+            destination = members[receiver]
+            destination.link, destination.format = destination.trying.link, format_
+            self._note(scan, destination, receiver, sent=producer.rows, size=size)
+            if last is not None and copy.receivers:
+                self._let_go(destination, last)
+
+        self._relay(copy, members, partial(self._drop_from, scan), complete)
+        for receiver, destination in members.items():
+            if receiver not in copy.completed:
+                destination.link, destination.format = destination.trying.link, format_
+            held_back[destination] = copy.held_back(receiver)
+
+    def _copy(self, producer: Producer, receivers: Iterable[Receiver]) -> CopyManager:
+        transfer = self.source.transfer
         patience = min(transfer.answer_timeout, self.time_left())
-        copy = CopyManager(
+        return CopyManager(
             producer,
-            *members,
+            *receivers,
             stall_timeout=transfer.stall_timeout,
             producer_stall_timeout=patience,
             verdict_timeout=patience,
             max_wait=transfer.max_wait,
             drops_at_start=True,
         )
-        for receiver, destination in members.items():
-            copy.charge(receiver, held_back[destination])
-        drop = partial(self._drop_from, scan)
 
-        def complete(receiver: Receiver, size: int) -> None:
-            destination = members[receiver]
-            destination.link, destination.format = destination.trying.link, format_
-            # A batch receiver sees for itself that all it has read is loaded or rejected.
-            rows = receiver.read if isinstance(receiver, BatchReceiver) else receiver.rows
-            destination.trying.loaded(scan, rows=rows or 0, size=size)
-            self._require_all(scan, destination, sent=producer.rows, stored=rows)
-            if last is not None and copy.receivers:
-                self._let_go(destination, last)
-
+    def _relay(
+        self,
+        copy: CopyManager,
+        members: dict[Receiver, Destination],
+        drop: Callable[[Destination, BaseException], None],
+        complete: Callable[[Receiver, int], None],
+    ) -> None:
         relay = Relay(
             copy=copy,
             members=members,
@@ -157,10 +169,24 @@ class Passes:
             relay.run()
         except CopyFail as failure:
             self._blame(failure, members, drop)
-        for receiver, destination in members.items():
-            if receiver not in copy.completed:
-                destination.link, destination.format = destination.trying.link, format_
-            held_back[destination] = copy.held_back(receiver)
+
+    def _note(
+        self,
+        scan: Scan,
+        destination: Destination,
+        receiver: Receiver,
+        *,
+        sent: int | None,
+        size: int,
+    ) -> None:
+        """Note what a destination has; drop it where its server stored fewer rows than were sent."""
+        # A batch receiver sees for itself that all it has read is loaded, rejected or held.
+        stored = receiver.read if isinstance(receiver, BatchReceiver) else receiver.rows
+        destination.trying.loaded(scan, rows=stored or 0, size=size)
+        if sent != stored:
+            name = scan.reading.name
+            said = f"table {name}: {stored} of {sent} rows were stored, a trigger keeps rows out"
+            self.drop(destination, CopydError(f'{said}: use triggers = "skip" or change it'))
 
     def _let_go(self, destination: Destination, marks: dict[str, str | None]) -> None:
         """Let a destination finish that has all of the last scan, while others are late."""
@@ -168,15 +194,6 @@ class Passes:
         if destination.state is State.FED:
             destination.trying.marks = marks
             self.finish(destination)
-
-    def _require_all(
-        self, scan: Scan, destination: Destination, *, sent: int | None, stored: int | None
-    ) -> None:
-        """Drop a destination whose server stored fewer rows than were sent: a trigger's doing."""
-        if sent != stored:
-            name = scan.reading.name
-            said = f"table {name}: {stored} of {sent} rows were stored, a trigger keeps rows out"
-            self.drop(destination, CopydError(f'{said}: use triggers = "skip" or change it'))
 
     def _drop_from(self, scan: Scan, destination: Destination, cause: BaseException) -> None:
         self.drop(destination, name_table(cause, scan.reading.name))
