@@ -122,7 +122,7 @@ class DestinationEnded:
 
 @dataclass(frozen=True, slots=True)
 class RejectsPending:
-    """Nobody can say yet whether the rejects of an earlier ``run`` were committed, and why."""
+    """Nobody can say yet whether the rejects of a ``run``, this or an earlier one, were committed."""
 
     destination: str
     run: str

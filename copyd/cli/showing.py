@@ -43,7 +43,8 @@ def show(
     """Carry out the transfer `name`, which `make` makes, and show how it goes and how it ended.
 
     Where it cannot begin, a sentence on standard error says why. `is_titled`: it is one of
-    several. `allows_rejects`: rows that were put aside are no failure. With `as_json` nothing is written to standard output.
+    several. `allows_rejects`: rows that were put aside are no failure. With `as_json` nothing is
+    written to standard output.
     """
     from copyd.observe import report
 
@@ -66,7 +67,7 @@ def show(
     if code == 0 and not allows_rejects and any(each.rejected for each in ended.outcomes):
         code = exits.PARTLY
     for pending in ended.pending:
-        click.echo(f"copyd: rejects of an earlier run stay pending: {pending}", err=True)
+        click.echo(f"copyd: rejects stay pending: {pending}", err=True)
     return Showing(
         exits.NOT_COMPARED if code == 0 and likeness == "not compared" else code,
         report.document(ended, comparison),

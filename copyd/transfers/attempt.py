@@ -7,6 +7,7 @@ its own and may be cut off: nobody waits for one that was.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from copyd.transfers.fitting import claim, find_targets
 from copyd.transfers.horizon import decide
 from copyd.transfers.reading import Scan
 from copyd.transfers.retry import is_transient
+from copyd.transfers.settling import settle_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -109,6 +111,7 @@ class Attempt:
         connection = self._connect()
         if predecessor is not None:
             end(connection, predecessor)
+        self._settle_rejects()
         self.backend = self._begin(connection)
         if self._ledger is not None and self._ledger.prepare(connection):
             connection.commit()  # the ledger is new, and other runs wait for it
@@ -333,6 +336,13 @@ class Attempt:
             return
         for part in self.parts:
             part.apply(self.connection, mode)
+
+    def _settle_rejects(self) -> None:
+        """Settle what earlier runs left; what cannot be looked at stays, and is told at the end."""
+        policy = self._transfer.rejects
+        if policy is not None:
+            with suppress(CopydError):
+                settle_at(self._server, policy.directory, self._transfer.name)
 
     def _commit(self) -> None:
         self.is_committing = True

@@ -16,7 +16,7 @@ from copyd.transfers.kinds import SourceFailed
 from copyd.transfers.passes import SourceLost
 from copyd.transfers.retry import is_transient, pause
 from copyd.transfers.runner import Run, Runner
-from copyd.transfers.settling import settling
+from copyd.transfers.settling import prepare, wind_up
 from copyd.transfers.snapshot import hold
 from copyd.transfers.stopping import RunStopped, Stop
 from copyd.transfers.wording import facts
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 class Report:
     """How a run ended, and each of its destinations, in the transfer's order.
 
-    ``pending``: for rejects of earlier runs, why nobody knows yet whether they were committed.
+    ``pending``: for rejects of this run or an earlier one, why it is not known yet whether they were
+    committed.
     """
 
     transfer: str
@@ -67,11 +68,9 @@ def run(
     deadline = began + transfer.deadline
     whole = Run(transfer, identifier, observe, clock, deadline, is_full=is_full, stop=stop)
     destinations = [Destination(replica) for replica in transfer.replicas]
-    with settling(transfer) as settled:
-        _carry_out(whole, destinations)
-    for each in settled:
-        if each.reason is not None:
-            observe(events.RejectsPending(each.destination, each.run, each.reason))
+    prepare(transfer)
+    _carry_out(whole, destinations)
+    pending = _wind_up(whole)
     verdicts = [destination.verdict or Verdict.FAILED for destination in destinations]
     report = Report(
         transfer=transfer.name,
@@ -79,7 +78,7 @@ def run(
         verdict=judge(verdicts, minimum=transfer.minimum_destinations),
         seconds=clock() - began,
         outcomes=tuple(destination.outcome() for destination in destinations),
-        pending=tuple(f"{each.destination}: {each.reason}" for each in settled if each.reason),
+        pending=pending,
     )
     observe(events.RunEnded(report.verdict.value, report.seconds))
     return report
@@ -97,6 +96,18 @@ def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
         return Verdict.PARTIAL
     is_open = succeeded + verdicts.count(Verdict.UNKNOWN) >= minimum
     return Verdict.UNKNOWN if is_open else Verdict.FAILED
+
+
+def _wind_up(run: Run) -> tuple[str, ...]:
+    """Tell of rejects that are still pending; what is wrong with their folder is no failure now."""
+    try:
+        pending = wind_up(run.transfer)
+    except CopydError as error:
+        return (str(error),)
+    for each in pending:
+        told = events.RejectsPending(each.destination, each.run, each.reason or "")
+        run.observe(told)
+    return tuple(f"run {each.run}: {each.reason}" for each in pending)
 
 
 def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:

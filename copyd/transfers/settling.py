@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,76 +16,53 @@ from copyd.loading.session import begin, milliseconds
 from copyd.transfers.wording import facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from copyd.loading.rejects import Fate, Seal, Settled
     from copyd.transfers.server import Server
     from copyd.transfers.transfer import Transfer
 
-PATIENCE = 5.0
-"""Seconds that a run which is over waits until what was pending is settled."""
 LOCK_TIMEOUT = 1.0
-"""Seconds to wait for a ledger's row, which a run of today may hold."""
+"""Seconds to wait for a ledger's row, which another run may hold."""
 
 
-def settle_rejects(
-    directory: Path, transfer: str, servers: Mapping[str, Server], *, keep: float, now: float
-) -> tuple[Settled, ...]:
-    """Settle pending rejects of `transfer` below `directory`, then remove those that are too old.
+def prepare(transfer: Transfer) -> None:
+    """See before a run that its rejects can be kept.
 
-    `servers` are its destinations by name; `keep`: seconds, `now`: Unix time. What cannot be
-    settled yet says why, and stays. Servers are connected to only where something is pending.
+    Raises SetupError where they cannot.
+    """
+    if transfer.rejects is not None and transfer.on_error != "stop":
+        rejects.prepare_root(transfer.rejects.directory)
+
+
+def settle_at(server: Server, directory: Path, transfer: str) -> tuple[Settled, ...]:
+    """Settle what is pending of `transfer` at one destination, before it is loaded anew.
+
+    Its ledger knows of two runs, so nobody can tell any more once two others were committed. It is
+    connected to only where something is pending. What cannot be settled yet says why, and stays.
 
     Raises SetupError where the folder is not safe, CopydError where it cannot be read.
     """
-
-    def ask(seal: Seal) -> Fate:
-        server = servers.get(seal.destination)
-        if server is None:
-            text = f"transfer {transfer} has no destination {seal.destination} to ask any more"
-            raise CopydError(text)
-        return _ask(server, seal)
-
     try:
-        settled = rejects.settle(directory, transfer, ask)
-        rejects.prune(directory, transfer, keep=keep, now=now)
+        return rejects.settle(directory, transfer, partial(_ask, server), destination=server.name)
     except OSError as error:
-        text = f"rejects below {directory} cannot be looked at: {error.strerror}"
-        raise CopydError(text) from error
-    return settled
+        raise _unreadable(directory, error) from error
 
 
-@contextmanager
-def settling(transfer: Transfer) -> Iterator[list[Settled]]:
-    """Settle what earlier runs left while a run goes on; yields what came of it, when it is over.
+def wind_up(transfer: Transfer) -> tuple[Settled, ...]:
+    """Return after a run what is still pending, and remove rejects that are too old.
 
-    Nobody waits for a destination that does not answer: what it has pending stays so. Raises
-    SetupError where rejects are to be kept and the folder is not safe.
+    Nobody is asked. Raises as `settle_at`.
     """
-    found: list[Settled] = []
     policy = transfer.rejects
     if policy is None:
-        yield found
-        return
-    if transfer.on_error != "stop":
-        rejects.prepare_root(policy.directory)
-    servers = {replica.server.name: replica.server for replica in transfer.replicas}
-
-    def settle() -> None:
-        with suppress(CopydError, psycopg.Error):  # it stays, and is tried again by the next run
-            found.extend(
-                settle_rejects(
-                    policy.directory, transfer.name, servers, keep=policy.keep, now=time.time()
-                )
-            )
-
-    thread = threading.Thread(target=settle, name="copyd rejects", daemon=True)
-    thread.start()
+        return ()
     try:
-        yield found
-    finally:
-        thread.join(PATIENCE)
+        pending = rejects.settle(policy.directory, transfer.name, _not_asked)
+        rejects.prune(policy.directory, transfer.name, keep=policy.keep, now=time.time())
+    except OSError as error:
+        raise _unreadable(policy.directory, error) from error
+    return tuple(each for each in pending if each.reason is not None)
 
 
 def _ask(server: Server, seal: Seal) -> Fate:
@@ -102,3 +79,11 @@ def _ask(server: Server, seal: Seal) -> Fate:
             return seal.fate(table, ledger.last_runs(connection, table.schema, table.name))
         except psycopg.Error as error:
             raise CopydError(f"{server.name}: {facts(error)}") from error
+
+
+def _not_asked(seal: Seal) -> Fate:
+    raise CopydError(f"the ledger of {seal.destination} could not say whether it was committed")
+
+
+def _unreadable(directory: Path, error: OSError) -> CopydError:
+    return CopydError(f"rejects below {directory} cannot be looked at: {error.strerror}")

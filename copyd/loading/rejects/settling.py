@@ -31,8 +31,10 @@ class Settled:
     reason: str | None = None
 
 
-def settle(root: Path, transfer: str, ask: Callable[[Seal], Fate]) -> tuple[Settled, ...]:
-    """Settle what is pending of `transfer`; ``ask`` asks a destination's ledger.
+def settle(
+    root: Path, transfer: str, ask: Callable[[Seal], Fate], *, destination: str | None = None
+) -> tuple[Settled, ...]:
+    """Settle what is pending of `transfer`, or of one `destination`; ``ask`` asks its ledger.
 
     What is committed is published, what is rolled back, or was never sealed, is removed, and what
     is undecided, or for which ``ask`` raises CopydError, stays. What somebody was removing when he
@@ -40,7 +42,7 @@ def settle(root: Path, transfer: str, ask: Callable[[Seal], Fate]) -> tuple[Sett
     """
     return tuple(
         found
-        for home in _homes(root, transfer)
+        for home in _homes(root, transfer, destination)
         for name in home.names()
         for found in _settle_one(home, name, ask)
     )
@@ -61,14 +63,15 @@ def prune(root: Path, transfer: str, *, keep: float, now: float) -> int:
     return count
 
 
-def _homes(root: Path, transfer: str) -> Iterator[Folder]:
-    """Yield the folder of each destination of `transfer`."""
+def _homes(root: Path, transfer: str, destination: str | None = None) -> Iterator[Folder]:
+    """Yield the folder of each destination of `transfer`, or of the one."""
+    wanted = None if destination is None else encode(destination)
     opened = open_root(root, makes=False)
     if opened is None:
         return
     with opened, suppress(FileNotFoundError), opened.enter(encode(transfer)) as folder:
         for name in folder.names():
-            if not folder.has_file(name):
+            if wanted in (None, name) and not folder.has_file(name):
                 with folder.enter(name) as home:
                     yield home
 

@@ -261,6 +261,28 @@ def test_a_row_that_cannot_be_read_is_put_aside_in_one_pass(site: Site) -> None:
         assert {"(5)" in each["message"] for each in found} == {True}
 
 
+def test_what_is_pending_is_settled_where_its_destination_answers(site: Site) -> None:
+    """However long another one does not: a ledger knows of two runs only."""
+    site.everywhere("CREATE TABLE t (i int PRIMARY KEY)")
+    site.ask(site.source, "INSERT INTO t SELECT generate_series(1, 10)")
+    for replica in site.replicas.values():
+        site.ask(replica, "ALTER TABLE t ADD CHECK (i <> 3)")
+    first = site.run(site.transfer("t"))
+    for name in site.replicas:  # as if killed between COMMIT and that
+        published = site.state / "books" / name / first.run
+        published.rename(published.with_name(f"{first.run}.pending"))
+    site.replicas["eu"] = Server("eu", "host=127.0.0.1 port=1 dbname=x")
+    reintroduce = Reintroduce(attempts=0, backoff=0.01, max_backoff=0.01)
+    for _ in range(3):
+        report = site.run(site.transfer("t", reintroduce=reintroduce))
+        assert report.verdict is Verdict.PARTIAL
+        assert [each["row"] for each in site.facts(first, "us")] == [b"3\n"]
+        told = [each for each in site.happened if isinstance(each, events.RejectsPending)]
+        assert [(each.destination, each.run) for each in told] == [("eu", first.run)]
+        assert "eu" in "".join(report.pending)
+    assert [each.name for each in site.state.glob("books/eu/*")] == [f"{first.run}.pending"]
+
+
 REFUSES_COMMIT = """
     CREATE TABLE tries (i int);
     CREATE SEQUENCE tried;

@@ -11,10 +11,10 @@ import pytest
 
 from copyd.copyman.refusal import Refusal, Reject
 from copyd.loading.ledger import Entry, Ledger, Position
-from copyd.loading.rejects import Fate, LoadedTable, RejectFiles, kept
+from copyd.loading.rejects import Fate, LoadedTable, RejectFiles, kept, prune
 from copyd.names import TableName
 from copyd.transfers.server import Server as Place
-from copyd.transfers.settling import settle_rejects
+from copyd.transfers.settling import settle_at
 from tests.support.refused import NOW, pending, published, tree
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def record(eu: Place, *runs: str) -> None:
             LEDGER.record(connection, replace(ENTRY, run=run))
 
 
-def settle(root: Path, *places: Place) -> tuple[Settled, ...]:
-    servers = {each.name: each for each in places}
-    return settle_rejects(root, "orders", servers, keep=100.0, now=NOW)
+def settle(root: Path, place: Place) -> tuple[Settled, ...]:
+    return settle_at(place, root, "orders")
 
 
 @pytest.mark.parametrize(
@@ -94,12 +93,12 @@ def test_the_ledger_says_what_became_of_the_commit(
 def test_a_destination_that_is_away_leaves_its_rejects_pending(tmp_path: Path, eu: Place) -> None:
     pending(tmp_path).close()
     away = Place("eu", "host=127.0.0.1 port=1 dbname=x")
-    for places, reason in (
-        ([away], "cannot connect to eu"),
-        ([], "transfer orders has no destination eu to ask any more"),
-        ([eu], "eu has no ledger in schema copyd any more"),
+    assert settle(tmp_path, Place("us", "host=127.0.0.1 port=1 dbname=x")) == ()
+    for place, reason in (
+        (away, "cannot connect to eu"),
+        (eu, "eu has no ledger in schema copyd any more"),
     ):
-        (settled,) = settle(tmp_path, *places)
+        (settled,) = settle(tmp_path, place)
         assert settled.fate is Fate.UNDECIDED
         assert reason in str(settled.reason)
     record(eu, "before", "r1")
@@ -119,12 +118,13 @@ def test_a_row_of_the_ledger_that_is_held_decides_nothing_yet(tmp_path: Path, eu
     assert settled.fate is Fate.COMMITTED
 
 
-def test_old_rejects_go_when_others_are_settled(tmp_path: Path, eu: Place) -> None:
+def test_old_rejects_go(tmp_path: Path, eu: Place) -> None:
     record(eu, "before", "r1")
     pending(tmp_path).close()
-    settle_rejects(tmp_path, "orders", {"eu": eu}, keep=100.0, now=NOW)
+    settle(tmp_path, eu)
+    prune(tmp_path, "orders", keep=100.0, now=NOW)
     assert tree(tmp_path)
-    settle_rejects(tmp_path, "orders", {"eu": eu}, keep=100.0, now=NOW + 101.0)
+    prune(tmp_path, "orders", keep=100.0, now=NOW + 101.0)
     assert tree(tmp_path) == set()
 
 
