@@ -44,6 +44,9 @@ MOST_PIECES = 4
 it once more."""
 PIECES_IN_ALL = 8
 """Savepoints that all refused batches together may leave behind beside their own."""
+FEW_ROWS, FEW_BYTES, FEWEST_ROWS = 500, 32 * 1024, 64
+"""Rows that are looked at without inserting any. A server inserts what it has checked once that is
+1,000 rows or 64 KiB: MAX_BUFFERED_TUPLES and MAX_BUFFERED_BYTES in PostgreSQL's copyfrom.c."""
 LOOSE_ROWS, LOOSE_SIZE = 512, 256 * 1024
 """Rows, and bytes of them, that are held one by one before they are kept as a chunk."""
 PATIENCE = 64
@@ -409,17 +412,18 @@ class Course:
         self, plan: _Plan, rows: Rows, refusal: Refusal | None
     ) -> Steps[list[tuple[int, Refusal]]]:
         """Find rows that are surely bad without loading any."""
-        search = skim(len(rows), refusal)
+        few = max(min(FEW_ROWS, FEW_BYTES * len(rows) // self._batch.size), FEWEST_ROWS)
+        search = skim(len(rows), refusal, few)
         outcome: Refusal | None = None
         while True:
             try:
-                span = search.send(outcome)
+                span, inserts = search.send(outcome)
             except StopIteration as end:
                 self._bad = 0
                 suspects: list[tuple[int, Refusal]] = end.value
                 return suspects
             self._talk.say(b"SAVEPOINT " + ROWS)
-            tried = yield from self._load(rows, [span], skips=plan.skips)
+            tried = yield from self._load(rows, [span], skips=plan.skips, inserts=inserts)
             self._take_back()
             outcome = tried if isinstance(tried, Refusal) else None
             self._bad += outcome is not None
@@ -471,16 +475,13 @@ class Course:
         return None
 
     def _load(
-        self, rows: Rows | Selection, spans: list[Span], *, skips: bool
+        self, rows: Rows | Selection, spans: list[Span], *, skips: bool, inserts: bool = True
     ) -> Steps[int | Refusal]:
         statement = self._skips if skips and self._skips is not None else self._terms.statement
         # Not as one message a row: a server that has refused one throws the others away singly.
         pieces = (piece for span in spans for piece in rows.data(span.start, span.stop))
-        return (
-            yield from self._talk.attempt(
-                statement, (PayloadChunk([bytes(each)]) for each in pieces)
-            )
-        )
+        chunks = (PayloadChunk([bytes(each)]) for each in pieces)
+        return (yield from self._talk.attempt(statement, chunks, breaks_off=not inserts))
 
     def _check(self, span: Span, stored: int, *, skips: bool) -> None:
         """See that all rows of a span were stored or skipped; note the skipped ones."""

@@ -29,9 +29,16 @@ class Span(NamedTuple):
         return self.stop - self.start
 
 
+class Look(NamedTuple):
+    """Rows of which none is to be kept; ``inserts``: not only checked, also inserted."""
+
+    span: Span
+    inserts: bool
+
+
 REACH = 2
 """How much farther than the last bad row the next is looked for: what is sent behind it is lost."""
-NEAREST = 1024
+NEAREST = 128
 """Rows that are tried at once in any case."""
 
 
@@ -64,30 +71,33 @@ class Found:
 
 
 def skim(
-    rows: int, refusal: Refusal | None
-) -> Generator[Span, Refusal | None, list[tuple[int, Refusal]]]:
+    rows: int, refusal: Refusal | None, few: int
+) -> Generator[Look, Refusal | None, list[tuple[int, Refusal]]]:
     """Find rows that are bad as they stand: those that the server names, one after the other.
 
-    Yields the span to try next, of which nothing is to be kept, and is sent its outcome; `refusal`
-    is that of all `rows`, if they were tried. Ends where no row is named. What is found is to be
-    refused again behind all other rows; and what these do to each other is not found.
+    Yields what to try next and is sent its outcome; `refusal` is that of all `rows`, if they were
+    tried. Ends where no row is named. What is found is to be refused again behind all other rows.
+
+    Up to `few` rows are checked before any of them is inserted: where that is all that is tried,
+    nothing is left in the table that the rows would meet when they are loaded. Rows that are in
+    the way of others are only found by inserting, which is done from the first such refusal on.
     """
     found: list[tuple[int, Refusal]] = []
-    span, outcome = Span(0, rows), refusal
-    if outcome is None:
-        outcome = yield span
+    span, outcome, inserts = Span(0, rows if refusal else 0), refusal, False
     while True:
         if outcome is None:
             start, gap = span.stop, 2 * span.rows
         elif outcome.line is not None and 1 <= outcome.line <= span.rows:
             start, gap = span.start + outcome.line, outcome.line
             found.append((start - 1, outcome))
+            inserts = inserts or outcome.is_conflict
         else:
             return found
         if start == rows:
             return found
-        span = Span(start, min(start + max(REACH * gap, NEAREST), rows))
-        outcome = yield span
+        reach = min(max(REACH * gap, NEAREST), rows if inserts else few)
+        span = Span(start, min(start + reach, rows))
+        outcome = yield Look(span, inserts)
 
 
 def isolate(

@@ -17,6 +17,7 @@ ROW_CLASSES = frozenset({"22", "23", "38", "39", "54", "P0"})
 """SQLSTATE classes of errors that a row is to blame for: its data, a constraint, a limit, what a
 function of a trigger raised. PostgreSQL documentation, "Error Codes"."""
 FOREIGN_KEY = "23503"
+_CONFLICTS = ("23505", "23P01")  # unique, exclusion
 _RAISE = "exec_stmt_raise"
 _RAISED_CLASSES_THAT_PASS = frozenset({"08", "40", "53", "55", "57"})
 # "COPY t, line 7, column x: ..."; the table's name may hold commas, the words may be translated, and
@@ -51,6 +52,11 @@ class Refusal:
             column=diag.column_name,
             line=line_of(diag.context),
         )
+
+    @property
+    def is_conflict(self) -> bool:
+        """Whether the row is in the way of another one."""
+        return self.sqlstate in _CONFLICTS
 
     @property
     def may_pass(self) -> bool:

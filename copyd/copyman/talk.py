@@ -16,7 +16,7 @@ from psycopg import errors
 
 from copyd.copyman import skipping
 from copyd.copyman.links import open_copy_in
-from copyd.copyman.links.conversation import CANCEL_TIMEOUT, Conversation
+from copyd.copyman.links.conversation import CANCEL_TIMEOUT
 from copyd.copyman.links.question import Question
 from copyd.copyman.links.wire import WireCopyIn
 from copyd.copyman.refusal import Refusal, is_about_a_row
@@ -36,6 +36,8 @@ LARGEST_PADDING = 64 * 1024 * 1024
 """Bytes that are worth sending to end a row whose COPY was refused: the connection is needed."""
 SKIPPED_IN = "copyfromparse.c"
 """Where PostgreSQL says that ON_ERROR ignore has skipped a row."""
+BROKEN_OFF = "copyd has looked at the rows"
+"""Why a COPY that is not to insert any is failed by us; the server repeats it."""
 _NUMBER = re.compile(r"\d+")
 
 
@@ -159,15 +161,18 @@ class Talk:
         self.speaker = None
 
     def attempt(
-        self, statement: bytes, chunks: Iterable[Chunk | None]
+        self, statement: bytes, chunks: Iterable[Chunk | None], *, breaks_off: bool = False
     ) -> Generator[bool, None, int | Refusal]:
         """COPY `chunks`, where None is that there are none yet; returns how many rows were stored.
 
         Returns the refusal where a row is to blame; the transaction is to be rolled back to a
         savepoint then. Raises psycopg.Error for anything else.
+
+        With `breaks_off` the COPY is failed once all was sent, and the same is to be done then:
+        the server has looked at the rows, and what it had not inserted yet it never will.
         """
         try:
-            return (yield from self._copy(statement, chunks))
+            return (yield from self._copy(statement, chunks, breaks_off=breaks_off))
         except psycopg.Error as error:
             if not is_about_a_row(error):
                 raise
@@ -176,11 +181,12 @@ class Talk:
             self.error = error
             return Refusal.of(error)
 
-    def _copy(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Generator[bool, None, int]:
+    def _copy(
+        self, statement: bytes, chunks: Iterable[Chunk | None], *, breaks_off: bool
+    ) -> Generator[bool, None, int]:
         words, self._words = self._words, []
         copy = open_copy_in(self._link, self._connection, b"; ".join([*words, statement]))
-        if isinstance(copy, Conversation):
-            copy.preceding, copy.is_last = len(words), False
+        copy.preceding, copy.is_last = len(words), False
         if isinstance(copy, WireCopyIn):
             copy.largest_padding = LARGEST_PADDING
         with self._listening(copy):
@@ -193,8 +199,13 @@ class Talk:
                 else:
                     yield True
                     copy.pump()  # it may have been refused meanwhile
-            copy.finish()
+            if breaks_off:
+                copy.abort(BROKEN_OFF)
+            else:
+                copy.finish()
             yield from _until_done(copy)
+        if breaks_off:
+            _require_broken_off(copy.error)
         return (copy.tag.rows or 0) if copy.tag is not None else 0
 
     @contextmanager
@@ -237,6 +248,12 @@ def _in_the_end(words: Iterable[Diagnostic]) -> psycopg.Error | None:
                 kind = psycopg.OperationalError
             return kind(said.message_primary or "the server hung up")
     return None
+
+
+def _require_broken_off(error: psycopg.Error | None) -> None:
+    """Raise what a COPY ended with that we have broken off, unless it is just that."""
+    if error is not None and BROKEN_OFF not in (error.diag.message_primary or ""):
+        raise error
 
 
 def _until_done(copy: CopyIn) -> Iterator[bool]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from copyd.copyman.links.stream import Stream
-    from copyd.copyman.ports import CopyIn, CopyOut
+    from copyd.copyman.ports import CopyOut
 
     Connection = psycopg.Connection[Any]
 
@@ -29,7 +29,7 @@ def open_copy_out(link: Link, connection: Connection, statement: bytes) -> CopyO
     return WireCopyOut(connection, statement, _borrow(link, connection))
 
 
-def open_copy_in(link: Link, connection: Connection, statement: bytes) -> CopyIn:
+def open_copy_in(link: Link, connection: Connection, statement: bytes) -> LibpqCopyIn | WireCopyIn:
     """Prepare ``COPY ... FROM STDIN`` on the link that `choose` picked."""
     if link.name == "libpq":
         return LibpqCopyIn(connection, statement)

@@ -74,6 +74,11 @@ class Conversation(ABC):
         return self._state
 
     @property
+    def error(self) -> psycopg.Error | None:
+        """What the server said of the statement first, where it was not to its liking."""
+        return self._error
+
+    @property
     def can_resume(self) -> bool:
         """Whether it is in COPY, however slow the other side may be."""
         return self._state is State.COPYING

@@ -487,6 +487,24 @@ def test_notices_that_the_session_does_not_get_are_not_needed(plain_bench: Bench
 # -- what it costs ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("every", [7, 300, 990])
+def test_looking_for_rows_that_a_check_refuses_leaves_nothing_behind(
+    plain_bench: Bench, every: int
+) -> None:
+    for name in ("t", "plain"):
+        plain_bench.execute(f"CREATE TABLE {name} (i int PRIMARY KEY, CHECK (i > 0))")
+    rows = 20_000
+    bad = range(every, rows, every)
+    receiver = batch_receiver(plain_bench, [])
+    transfer(IteratorProducer(numbers(rows, *bad)), receiver)
+    receiver.connection.commit()
+    plain_bench.execute("INSERT INTO plain SELECT i FROM t ORDER BY i")
+    assert receiver.rejected == len(bad)
+    size = "pg_relation_size('{0}'), pg_relation_size('{0}_pkey')"
+    ours, theirs = (plain_bench.rows(f"SELECT {size.format(name)}") for name in ("t", "plain"))
+    assert ours == theirs
+
+
 @pytest.mark.parametrize("reason", ["checks", "foreign keys"])
 def test_no_more_than_64_savepoints_are_left_behind(plain_bench: Bench, reason: str) -> None:
     plain_bench.execute("CREATE TABLE parent (i int PRIMARY KEY)")

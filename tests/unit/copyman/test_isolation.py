@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copyd.copyman.isolation import Found, Span, isolate, narrow, skim
+from copyd.copyman.isolation import Found, Look, Span, isolate, narrow, skim
 from copyd.copyman.refusal import FOREIGN_KEY, Refusal
 
 if TYPE_CHECKING:
@@ -165,17 +165,24 @@ def test_one_bad_row_costs_three_tries_where_its_line_is_named() -> None:
     assert judge.asked == 4
 
 
-def skimmed(judge: Judge, rows: int, refusal: Refusal | None) -> list[tuple[int, Refusal]]:
-    """Let `skim` ask the judge until it knows."""
-    search = skim(rows, refusal)
+FEW = 100
+
+
+def skimmed(judge: Judge, refusal: Refusal | None) -> tuple[list[tuple[int, Refusal]], list[Look]]:
+    """Let `skim` ask the judge until it knows; also returns what it looked at."""
+    search = skim(len(judge.rows), refusal, FEW)
     outcome: Refusal | None = None
+    looks: list[Look] = []
     while True:
         try:
-            span = search.send(outcome)
+            look = search.send(outcome)
         except StopIteration as end:
             found: list[tuple[int, Refusal]] = end.value
-            return found
-        outcome = judge.load(span, keeps=False)
+            return found, looks
+        looks.append(look)
+        outcome = (judge if look.inserts else Judge(judge.rows, judge.hint)).load(
+            look.span, keeps=False
+        )
 
 
 @given(
@@ -188,9 +195,21 @@ def test_skimming_finds_every_row_that_is_bad_as_it_stands(
 ) -> None:
     judge = Judge([Row(key, is_bad=key in bad) for key in range(rows)])
     refusal = judge.load(Span(0, rows), keeps=False) if is_tried else None
-    found = skimmed(judge, rows, refusal)
+    found, looks = skimmed(judge, refusal)
     assert [row for row, _ in found] == sorted(row for row in bad if row < rows)
     assert {why.sqlstate for _, why in found} <= {CHECK}
+    assert not any(look.inserts for look in looks)
+    assert all(look.span.rows <= FEW for look in looks)
+
+
+@given(there=st.sets(st.integers(0, 999)), bad=st.sets(st.integers(0, 999)))
+def test_skimming_inserts_once_a_row_was_in_the_way(there: set[int], bad: set[int]) -> None:
+    judge = Judge([Row(key, is_bad=key in bad) for key in range(1_000)], keys=there)
+    refusal = judge.load(Span(0, 1_000), keeps=False)
+    found, looks = skimmed(judge, refusal)
+    inserts = refusal is not None and refusal.is_conflict
+    assert [row for row, _ in found] == sorted(bad | there if inserts else bad)
+    assert {look.inserts for look in looks} <= {inserts}
 
 
 @given(hint=st.sampled_from(["absent", "out of range"]), rows=plain_rows)
@@ -199,7 +218,7 @@ def test_skimming_gives_up_where_no_row_is_named(hint: str, rows: list[Row]) -> 
     refusal = judge.load(Span(0, len(rows)), keeps=False)
     if refusal is not None:
         with pytest.raises(StopIteration) as end:
-            next(skim(len(rows), refusal))
+            next(skim(len(rows), refusal, FEW))
         assert end.value.value == []
 
 
