@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from copyd.copyman import skipping
 from copyd.copyman.chunk import PayloadChunk, WireChunk
-from copyd.copyman.isolation import Found, Span, isolate, skim
+from copyd.copyman.isolation import Found, Look, Span, isolate, skim
 from copyd.copyman.keeping import Rows, Selection, Tape
 from copyd.copyman.refusal import Refusal, Reject
 from copyd.errors import CopydError
@@ -417,26 +417,30 @@ class Course:
         outcome: Refusal | None = None
         while True:
             try:
-                span, inserts = search.send(outcome)
+                look = search.send(outcome)
             except StopIteration as end:
                 self._bad = 0
                 suspects: list[tuple[int, Refusal]] = end.value
                 return suspects
-            self._talk.say(b"SAVEPOINT " + ROWS)
-            tried = yield from self._load(rows, [span], skips=plan.skips, inserts=inserts)
-            self._take_back()
-            outcome = tried if isinstance(tried, Refusal) else None
+            outcome = yield from self._look(plan, rows, look)
             self._bad += outcome is not None
             self._require_few(self.rejected + self._bad)
 
     def _confirm(self, plan: _Plan, rows: Rows, suspects: list[tuple[int, Refusal]]) -> Steps[None]:
         """See that each of `suspects` is refused alone, behind all rows that are good."""
         for row, why in suspects:
-            self._talk.say(b"SAVEPOINT " + ROWS)
-            outcome = yield from self._load(rows, [Span(row, row + 1)], skips=plan.skips)
-            if not isinstance(outcome, Refusal) or outcome.sqlstate != why.sqlstate:
+            outcome = yield from self._look(plan, rows, Look(Span(row, row + 1), inserts=True))
+            if outcome is None or outcome.sqlstate != why.sqlstate:
                 raise _SpoiledError
-            self._take_back()
+
+    def _look(self, plan: _Plan, rows: Rows, look: Look) -> Steps[Refusal | None]:
+        chunk = PayloadChunk([b"".join(rows.data(look.span.start, look.span.stop))])
+        self._talk.say(b"SAVEPOINT " + ROWS)
+        outcome = yield from self._talk.look(
+            self._statement(skips=plan.skips), chunk, inserts=look.inserts
+        )
+        self._take_back()
+        return outcome if isinstance(outcome, Refusal) else None
 
     def _take_back(self) -> None:
         self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
@@ -475,13 +479,15 @@ class Course:
         return None
 
     def _load(
-        self, rows: Rows | Selection, spans: list[Span], *, skips: bool, inserts: bool = True
+        self, rows: Rows | Selection, spans: list[Span], *, skips: bool
     ) -> Steps[int | Refusal]:
-        statement = self._skips if skips and self._skips is not None else self._terms.statement
         # Not as one message a row: a server that has refused one throws the others away singly.
         pieces = (piece for span in spans for piece in rows.data(span.start, span.stop))
         chunks = (PayloadChunk([bytes(each)]) for each in pieces)
-        return (yield from self._talk.attempt(statement, chunks, breaks_off=not inserts))
+        return (yield from self._talk.attempt(self._statement(skips=skips), chunks))
+
+    def _statement(self, *, skips: bool) -> bytes:
+        return self._skips if skips and self._skips is not None else self._terms.statement
 
     def _check(self, span: Span, stored: int, *, skips: bool) -> None:
         """See that all rows of a span were stored or skipped; note the skipped ones."""

@@ -40,6 +40,8 @@ REACH = 2
 """How much farther than the last bad row the next is looked for: what is sent behind it is lost."""
 NEAREST = 128
 """Rows that are tried at once in any case."""
+MORE = 16
+"""Times as many rows as are only checked at once may be inserted at once."""
 
 
 @dataclass
@@ -95,7 +97,7 @@ def skim(
             return found
         if start == rows:
             return found
-        reach = min(max(REACH * gap, NEAREST), rows if inserts else few)
+        reach = min(max(REACH * gap, NEAREST), MORE * few if inserts else few)
         span = Span(start, min(start + reach, rows))
         outcome = yield Look(span, inserts)
 

@@ -20,6 +20,7 @@ from copyd.copyman.links.conversation import CANCEL_TIMEOUT
 from copyd.copyman.links.question import Question
 from copyd.copyman.links.wire import WireCopyIn
 from copyd.copyman.refusal import Refusal, is_about_a_row
+from copyd.wire import COPY_DONE, copy_fail
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGresult
 
     from copyd.copyman.chunk import Chunk
+    from copyd.copyman.links.libpq import LibpqCopyIn
     from copyd.copyman.ports import CopyIn, Link
 
     Connection = psycopg.Connection[Any]
@@ -37,7 +39,8 @@ LARGEST_PADDING = 64 * 1024 * 1024
 SKIPPED_IN = "copyfromparse.c"
 """Where PostgreSQL says that ON_ERROR ignore has skipped a row."""
 BROKEN_OFF = "copyd has looked at the rows"
-"""Why a COPY that is not to insert any is failed by us; the server repeats it."""
+"""Why a COPY that is not to insert any is failed by us; the server repeats it, with a SQLSTATE."""
+BREAKING_OFF = "57014"
 _NUMBER = re.compile(r"\d+")
 
 
@@ -161,34 +164,50 @@ class Talk:
         self.speaker = None
 
     def attempt(
-        self, statement: bytes, chunks: Iterable[Chunk | None], *, breaks_off: bool = False
+        self, statement: bytes, chunks: Iterable[Chunk | None]
     ) -> Generator[bool, None, int | Refusal]:
         """COPY `chunks`, where None is that there are none yet; returns how many rows were stored.
 
         Returns the refusal where a row is to blame; the transaction is to be rolled back to a
         savepoint then. Raises psycopg.Error for anything else.
-
-        With `breaks_off` the COPY is failed once all was sent, and the same is to be done then:
-        the server has looked at the rows, and what it had not inserted yet it never will.
         """
+        return (yield from self._judged(self._copy(statement, chunks)))
+
+    def look(
+        self, statement: bytes, chunk: Chunk, *, inserts: bool
+    ) -> Generator[bool, None, int | Refusal]:
+        """COPY one chunk as `attempt` does, of which nothing is to be kept.
+
+        Unless it `inserts`, the COPY is failed once all was sent: the server has looked at the rows
+        then, and those that it has not inserted yet it never will. The transaction is to be rolled
+        back to a savepoint in any case.
+        """
+        return (yield from self._judged(self._copy_whole(statement, chunk, inserts=inserts)))
+
+    def _judged(self, copying: Generator[bool, None, int]) -> Generator[bool, None, int | Refusal]:
         try:
-            return (yield from self._copy(statement, chunks, breaks_off=breaks_off))
+            return (yield from copying)
         except psycopg.Error as error:
-            if not is_about_a_row(error):
+            is_broken_off = error.sqlstate == BREAKING_OFF and BROKEN_OFF in str(error)
+            if not is_broken_off and not is_about_a_row(error):
                 raise
             if self._connection.closed:  # no row is to blame for that
                 raise _loss(error) from error
+            if is_broken_off:
+                return 0
             self.error = error
             return Refusal.of(error)
 
-    def _copy(
-        self, statement: bytes, chunks: Iterable[Chunk | None], *, breaks_off: bool
-    ) -> Generator[bool, None, int]:
+    def _open(self, statement: bytes) -> LibpqCopyIn | WireCopyIn:
         words, self._words = self._words, []
         copy = open_copy_in(self._link, self._connection, b"; ".join([*words, statement]))
         copy.preceding, copy.is_last = len(words), False
         if isinstance(copy, WireCopyIn):
             copy.largest_padding = LARGEST_PADDING
+        return copy
+
+    def _copy(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Generator[bool, None, int]:
+        copy = self._open(statement)
         with self._listening(copy):
             copy.start()
             yield from _until_done(copy)
@@ -199,14 +218,27 @@ class Talk:
                 else:
                     yield True
                     copy.pump()  # it may have been refused meanwhile
-            if breaks_off:
-                copy.abort(BROKEN_OFF)
-            else:
-                copy.finish()
+            copy.finish()
             yield from _until_done(copy)
-        if breaks_off:
-            _require_broken_off(copy.error)
-        return (copy.tag.rows or 0) if copy.tag is not None else 0
+        return _stored(copy)
+
+    def _copy_whole(
+        self, statement: bytes, chunk: Chunk, *, inserts: bool
+    ) -> Generator[bool, None, int]:
+        copy = self._open(statement)
+        with self._listening(copy):
+            if isinstance(copy, WireCopyIn):
+                copy.start_with(chunk, COPY_DONE if inserts else copy_fail(BROKEN_OFF))
+            else:
+                copy.start()
+                yield from _until_done(copy)
+                copy.offer(chunk)
+                yield from _until_done(copy)
+                copy.finish() if inserts else copy.abort(BROKEN_OFF)
+            yield from _until_done(copy)
+        if copy.error is not None:
+            raise copy.error
+        return _stored(copy)
 
     @contextmanager
     def _listening(self, copy: CopyIn) -> Iterator[None]:
@@ -250,10 +282,8 @@ def _in_the_end(words: Iterable[Diagnostic]) -> psycopg.Error | None:
     return None
 
 
-def _require_broken_off(error: psycopg.Error | None) -> None:
-    """Raise what a COPY ended with that we have broken off, unless it is just that."""
-    if error is not None and BROKEN_OFF not in (error.diag.message_primary or ""):
-        raise error
+def _stored(copy: CopyIn) -> int:
+    return (copy.tag.rows or 0) if copy.tag is not None else 0
 
 
 def _until_done(copy: CopyIn) -> Iterator[bool]:

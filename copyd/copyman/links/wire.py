@@ -217,7 +217,23 @@ class WireCopyIn(_WireConversation):
         super().__init__(connection, statement, stream, block_size=INBOX_SIZE)
         self.largest_padding = LARGEST_PADDING
         self._chunk: Chunk | None = None
+        self._is_whole = False
         self._listened_at = 0
+
+    def start_with(self, chunk: Chunk, end: bytes) -> None:
+        """Send the statement, all of its data and the message that ends it, without waiting between.
+
+        A server that does not enter COPY ignores what is of it: PostgreSQL documentation, "COPY
+        Operations". `pump` is True once it has given its verdict, as after `finish`.
+        """
+        self.start()
+        self._outgoing += [*chunk.framed, memoryview(end)]
+        self._is_whole = True
+
+    def _enter_copy(self, message: Message) -> None:
+        super()._enter_copy(message)
+        if self._is_whole and self._state is State.COPYING:
+            self._move(State.ENDING)
 
     def offer(self, chunk: Chunk) -> None:
         """Begin to send `chunk`; its memory must stay as it is until `pump` returned True."""
