@@ -60,9 +60,11 @@ class Watch:
 
     def said(self) -> str:
         before, after = self.quarters()
-        mebi = 1024 * 1024
+        size = max(len(self.vitals) // 8, 1)
+        parts = [self.vitals[start : start + size] for start in range(0, 8 * size, size)]
+        memory = " ".join(f"{_median(part).memory / 2**20:.1f}" for part in parts if part)
         return (
-            f"memory {before.memory / mebi:.1f} -> {after.memory / mebi:.1f} MiB, "
+            f"memory {memory} MiB (medians of eighths), "
             f"threads {before.threads} -> {after.threads}, "
             f"descriptors {before.descriptors} -> {after.descriptors} "
             f"(medians of the second and the last quarter of {len(self.vitals)} samples); "
