@@ -48,6 +48,9 @@ def run(path: Path) -> int:
     directory, say), 2 wrong usage, 78 bad configuration, or a folder that others can write to, 130
     and 143 ended at once by a second SIGINT or SIGTERM.
     """
+    from copyd.daemon.arenas import limit_arenas
+
+    limit_arenas()
     config = open_config(path)
     with _folders(path, config), ExitStack() as stack:
         return _carry_out(path, config, stack)

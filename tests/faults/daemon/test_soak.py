@@ -222,6 +222,6 @@ def assert_told(town: Town, port: int) -> None:
 def assert_flat(watch: Watch, rest: Vitals) -> None:
     """Memory is what it was; of threads and descriptors, which come and go, none is left over."""
     before, after = watch.quarters()
-    assert after.memory < before.memory * 1.15 + 8 * MEBI
+    assert after.memory < before.memory * 1.1 + 4 * MEBI
     assert rest.threads <= min(each.threads for each in watch.vitals) + 2
     assert rest.descriptors <= min(each.descriptors for each in watch.vitals) + 4
