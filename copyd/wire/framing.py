@@ -3,10 +3,11 @@ r"""Where CopyData begins and ends in what a server sends; nothing here touches 
 A `Scanner` is fed blocks of the stream and says of each which parts are CopyData, to be sent on
 as they stand, and which other messages stood between them. It never guesses a boundary.
 
-In text format a whole block is scanned at memory speed. A row ends in a newline and holds no NUL
+In text format a whole block is scanned at memory speed, in one of two ways. A row ends in a newline and holds no NUL
 byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So where every newline of
-a block is followed by ``d\0``, nothing but CopyData can stand in it. A newline right after a
-NUL byte is part of a length, never of a row. Where that does not add up (an embedded newline in
+a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`); and the same is seen
+sooner where a block, reduced to these three bytes, is the same few over and over (`sift`). A newline
+right after a NUL byte is part of a length, never of a row. Where that does not add up (an embedded newline in
 CSV, a notice, a length byte that looks like a newline, the end), the block is walked message by
 message.
 """
@@ -26,6 +27,12 @@ ROW_STARTS = (b"\nd\0\0\0", b"\nd\0\0", b"\nd\0")
 
 A longer pattern is found faster: it lets the search skip more.
 """
+SIFTED = b"d\0\0\0\n"
+"""What is left of a row of less than 252 bytes with its header, without a letter d in it, once all
+other bytes are taken out."""
+_OTHERS = bytes(set(range(256)) - set(SIFTED))
+SIFT_AGAIN = 16
+"""Blocks after one that could not be sifted, until one is tried again."""
 BLOCK_LIMIT = 512 * 1024
 
 
@@ -77,6 +84,7 @@ class Scanner:
         self.is_text = False
         """True lets whole blocks be scanned at once: the format is text or CSV."""
         self._row_start = 0
+        self._unsifted = 0
         self._owed = 0
         self._other: tuple[int, bytearray] | None = None
 
@@ -121,19 +129,25 @@ class Scanner:
         return taken
 
     def _leap(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
-        """Pass over as many whole rows as are certain.
+        """Pass over as many whole rows as are certain."""
+        self._unsifted -= self._unsifted > 0
+        rows, end = (0, position) if self._unsifted else sift(block, position, stop)
+        if not rows:
+            self._unsifted = self._unsifted or SIFT_AGAIN
+            rows, end = self._leap_by_pattern(block, position, stop)
+        tally.messages += rows
+        tally.headers += rows
+        tally.add(position, end)
+        return end
 
-        A pattern that once did not do is not tried again: rows of one size tend to come back.
-        """
+    def _leap_by_pattern(self, block: bytearray, position: int, stop: int) -> tuple[int, int]:
+        """Leap by the longest pattern that has done so far: rows of one size tend to come back."""
         rows, end = leap(block, position, stop, ROW_STARTS[self._row_start])
         has_rows = rows or block.find(b"\n", position, stop - HEADER_SIZE) >= 0
         while has_rows and not rows and self._row_start < len(ROW_STARTS) - 1:
             self._row_start += 1
             rows, end = leap(block, position, stop, ROW_STARTS[self._row_start])
-        tally.messages += rows
-        tally.headers += rows
-        tally.add(position, end)
-        return end
+        return rows, end
 
     def _walk(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
         """Follow the chain of lengths to the block's end."""
@@ -166,6 +180,21 @@ class Scanner:
         else:
             self._other = None
             tally.others.append(Message(bytes(text[:1]), bytes(text[HEADER_SIZE:])))
+
+
+def sift(block: bytearray, start: int, stop: int) -> tuple[int, int]:
+    """Skip whole text rows as `leap` does, in less than half of its time where it succeeds.
+
+    What stands between a newline and the next one is a row and nothing else where of the three
+    bytes that are looked at only `SIFTED` is there: another message begins with another letter
+    and has, below 16 MiB, a NUL right behind it.
+    """
+    end = block.rfind(b"\n", start, stop) + 1
+    if not end or block[end - 2] == 0:  # a newline behind a NUL is part of a length
+        return 0, start
+    sifted = block[start:end].translate(None, _OTHERS)
+    rows = len(sifted) // len(SIFTED)
+    return (rows, end) if sifted == SIFTED * rows else (0, start)
 
 
 def leap(block: bytearray, start: int, stop: int, row_start: bytes) -> tuple[int, int]:

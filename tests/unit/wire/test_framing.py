@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from copyd.wire import BLOCK_LIMIT, Message, ProtocolError, Scanner, data_header
-from copyd.wire.framing import ROW_STARTS, leap
+from copyd.wire.framing import ROW_STARTS, leap, sift
 
 TRICKY_SIZES = [5, 6, 10, 251, 252, 262, 266, 2_556, 2_656, 2_660, 65_531, 65_532]
 
@@ -23,19 +23,24 @@ def row(body: bytes) -> bytes:
     return data_header(len(body)) + body
 
 
-def text_row(size: int) -> bytes:
-    return row((b"d" * (size - 1)) + b"\n")
+def text_row(size: int, letter: bytes = b"d") -> bytes:
+    return row(letter * (size - 1) + b"\n")
 
 
 texts = st.binary(max_size=12).map(
     lambda b: row(b.replace(b"\0", b"0").replace(b"\n", b"d") + b"\n")
 )
-sized = st.sampled_from(TRICKY_SIZES).map(text_row)
+sized = st.builds(text_row, st.sampled_from(TRICKY_SIZES), st.sampled_from([b"d", b"x"]))
+numbers = st.integers(0, 10**9).map(lambda number: row(b"%d\n" % number))
 csvs = st.lists(st.sampled_from([b"\n", b"d", b",", b'"', b"\nd"]), max_size=6).map(
     lambda parts: row(b"".join(parts) + b"\n")
 )
 asides = st.builds(message, st.sampled_from([b"N", b"A", b"S"]), st.binary(max_size=9))
-streams = st.lists(st.one_of(texts, sized, csvs, asides), max_size=30)
+streams = st.one_of(
+    st.lists(st.one_of(texts, sized, csvs, asides), max_size=30),
+    st.lists(st.one_of(numbers, numbers, asides), max_size=30),
+    st.lists(numbers, max_size=30),
+)
 binary_streams = st.lists(st.one_of(st.binary(max_size=20).map(row), asides), max_size=30)
 
 
@@ -123,6 +128,34 @@ def test_each_pattern_skips_rows_up_to_its_size_and_no_larger_ones() -> None:
         assert leap(fitting, 0, len(fitting), row_start) == (2, 2 * (size + 5))
     too_large = bytearray(text_row(252) * 3)
     assert leap(too_large, 0, len(too_large), ROW_STARTS[0]) == (0, 0)
+
+
+def test_rows_without_the_letter_of_a_header_are_sifted() -> None:
+    block = bytearray(b"".join(text_row(size, b"x") for size in (1, 2, 5, 7, 95, 97, 251)))
+    assert sift(block, 0, len(block)) == (7, len(block))
+    cut_short = block + text_row(8, b"x")[:-1]
+    assert sift(cut_short, 0, len(cut_short)) == (7, len(block))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        text_row(8, b"d"),
+        text_row(6, b"x"),  # its length is a newline
+        text_row(96, b"x"),  # and this one a d
+        text_row(253, b"x"),
+        row(b"x\nx\n"),
+        message(b"N", b"x"),
+        message(b"N", b"d\n"),
+        message(b"S", b"a\0b\0\0"),
+        message(b"A", b"d\0\0\0\n"),
+    ],
+)
+def test_anything_else_between_two_rows_is_not_sifted(odd: bytes) -> None:
+    block = bytearray(text_row(8, b"x") * 3 + odd + text_row(8, b"x") * 3)
+    assert sift(block, 0, len(block)) == (0, 0)
+    ends_in_a_length = bytearray(text_row(8, b"x") * 3 + text_row(6, b"x")[:5])
+    assert sift(ends_in_a_length, 0, len(ends_in_a_length)) == (0, 0)
 
 
 def test_a_notice_between_two_rows_stops_the_leap() -> None:
