@@ -8,8 +8,8 @@ byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So where 
 a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`); and the same is seen
 sooner where a block, reduced to these three bytes, is the same few over and over (`sift`). A newline
 right after a NUL byte is part of a length, never of a row. Where that does not add up (an embedded newline in
-CSV, a notice, a length byte that looks like a newline, the end), the block is walked message by
-message.
+CSV, a notice, a length byte that looks like a newline, the end), and in binary format, the chain of lengths is
+followed: message by message, or many at a time where they are of one length (`stride`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ other bytes are taken out."""
 _OTHERS = bytes(set(range(256)) - set(SIFTED))
 SIFT_AGAIN = 16
 """Blocks after one that could not be sifted, until one is tried again."""
+STRIDE_AGAIN = 512
+"""Messages that are followed one by one until it is seen again whether the next are of one length."""
+FIRST_STRIDE, LONGER = 16, 8
+"""Messages that are looked at together, and times as many where they were all alike."""
 BLOCK_LIMIT = 512 * 1024
 
 
@@ -151,8 +155,23 @@ class Scanner:
 
     def _walk(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
         """Follow the chain of lengths to the block's end."""
-        begin = position
         while stop - position >= HEADER_SIZE:
+            alike, end = stride(block, position, stop)
+            tally.messages += alike
+            tally.headers += alike
+            tally.add(position, end)
+            single = 1 if alike >= FIRST_STRIDE else STRIDE_AGAIN
+            position = self._step(block, end, stop, single, tally)
+        return position
+
+    def _step(
+        self, block: bytearray, position: int, stop: int, messages: int, tally: _Tally
+    ) -> int:
+        """Follow the chain of lengths one by one for so many messages."""
+        begin = position
+        for _ in range(messages):
+            if stop - position < HEADER_SIZE:
+                break
             kind, length = _HEADER.unpack_from(block, position)
             if length < 4:
                 raise ProtocolError(f"message {bytes([kind])!r} has impossible length {length}")
@@ -195,6 +214,32 @@ def sift(block: bytearray, start: int, stop: int) -> tuple[int, int]:
     sifted = block[start:end].translate(None, _OTHERS)
     rows = len(sifted) // len(SIFTED)
     return (rows, end) if sifted == SIFTED * rows else (0, start)
+
+
+def stride(block: bytearray, start: int, stop: int) -> tuple[int, int]:
+    """Skip CopyData messages of one length, as rows of numbers in binary format are.
+
+    Returns how many were skipped and where the next message begins. The lengths are followed all
+    the same, many at a time: each header is seen to be that of the first message.
+    """
+    header = block[start : start + HEADER_SIZE]
+    kind, length = _HEADER.unpack(header)
+    if kind != _COPY_DATA or length < 4:
+        return 0, start
+    size, end, window = 1 + length, start, FIRST_STRIDE
+    while True:
+        reach = end + min(window, (stop - end) // size) * size
+        columns = (block[end + index : reach : size] for index in range(HEADER_SIZE))
+        alike = min(map(_beginning_with, columns, header))
+        end += alike * size
+        if alike < window:
+            return (end - start) // size, end
+        window *= LONGER
+
+
+def _beginning_with(column: bytearray, byte: int) -> int:
+    """Say how many bytes at the start of `column` are `byte`."""
+    return len(column) - len(column.lstrip(bytes((byte,))))
 
 
 def leap(block: bytearray, start: int, stop: int, row_start: bytes) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from copyd.wire import BLOCK_LIMIT, Message, ProtocolError, Scanner, data_header
-from copyd.wire.framing import ROW_STARTS, leap, sift
+from copyd.wire.framing import ROW_STARTS, leap, sift, stride
 
 TRICKY_SIZES = [5, 6, 10, 251, 252, 262, 266, 2_556, 2_656, 2_660, 65_531, 65_532]
 
@@ -41,7 +41,8 @@ streams = st.one_of(
     st.lists(st.one_of(numbers, numbers, asides), max_size=30),
     st.lists(numbers, max_size=30),
 )
-binary_streams = st.lists(st.one_of(st.binary(max_size=20).map(row), asides), max_size=30)
+alike = st.builds(lambda body, count: row(body) * count, st.binary(max_size=9), st.integers(1, 300))
+binary_streams = st.lists(st.one_of(st.binary(max_size=20).map(row), alike, asides), max_size=30)
 
 
 def walk(stream: bytes) -> tuple[bytes, int, int, list[Message]]:
@@ -156,6 +157,22 @@ def test_anything_else_between_two_rows_is_not_sifted(odd: bytes) -> None:
     assert sift(block, 0, len(block)) == (0, 0)
     ends_in_a_length = bytearray(text_row(8, b"x") * 3 + text_row(6, b"x")[:5])
     assert sift(ends_in_a_length, 0, len(ends_in_a_length)) == (0, 0)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 143, 144, 145, 5_000])
+@pytest.mark.parametrize(
+    "behind", [b"", b"d\0\0", row(b"12345678"), message(b"N", b"1234567"), row(b"1234567")[:-1]]
+)
+def test_messages_of_one_length_are_skipped_and_nothing_else(count: int, behind: bytes) -> None:
+    alike = row(b"d\0\0\0\x0b12") * count
+    block = bytearray(alike + behind)
+    assert stride(block, 0, len(block)) == (count, len(alike))
+
+
+@pytest.mark.parametrize("start", [b"N\0\0\0\5x", b"d\0\0\0\3", b"d\x7f\xff\xff\xffx"])
+def test_what_is_no_whole_row_is_not_skipped(start: bytes) -> None:
+    block = bytearray(start * 3)
+    assert stride(block, 0, len(block)) == (0, 0)
 
 
 def test_a_notice_between_two_rows_stops_the_leap() -> None:
