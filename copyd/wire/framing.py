@@ -3,13 +3,14 @@ r"""Where CopyData begins and ends in what a server sends; nothing here touches 
 A `Scanner` is fed blocks of the stream and says of each which parts are CopyData, to be sent on
 as they stand, and which other messages stood between them. It never guesses a boundary.
 
-In text format a whole block is scanned at memory speed, in one of two ways. A row ends in a newline and holds no NUL
-byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So where every newline of
-a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`); and the same is seen
-sooner where a block, reduced to these three bytes, is the same few over and over (`sift`). A newline
-right after a NUL byte is part of a length, never of a row. Where that does not add up (an embedded newline in
-CSV, a notice, a length byte that looks like a newline, the end), and in binary format, the chain of lengths is
-followed: message by message, or many at a time where they are of one length (`stride`).
+In text format a whole block is scanned at memory speed, in one of two ways. A row ends in a newline
+and holds no NUL byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So where
+every newline of a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`); and
+the same is seen sooner where a block, reduced to these three bytes, is the same few over and over
+(`sift`). A newline right after a NUL byte is part of a length, never of a row. Where that does not
+add up (an embedded newline in CSV, a notice, a length byte that looks like a newline, the end), and
+in binary format, the chain of lengths is followed: message by message, or many at a time where they
+are of one length (`stride`).
 """
 
 from __future__ import annotations
