@@ -44,8 +44,8 @@ MOST_PIECES = 4
 it once more."""
 PIECES_IN_ALL = 8
 """Savepoints that all refused batches together may leave behind beside their own."""
-FEW_ROWS, FEW_BYTES, FEWEST_ROWS = 500, 32 * 1024, 64
-"""Rows that are looked at without inserting any. A server inserts what it has checked once that is
+FEW_ROWS, FEW_BYTES = 500, 32 * 1024
+"""Rows that are looked at without inserting any, at least one. A server inserts what it has checked once that is
 1,000 rows or 64 KiB: MAX_BUFFERED_TUPLES and MAX_BUFFERED_BYTES in PostgreSQL's copyfrom.c."""
 LOOSE_ROWS, LOOSE_SIZE = 512, 256 * 1024
 """Rows, and bytes of them, that are held one by one before they are kept as a chunk."""
@@ -412,7 +412,7 @@ class Course:
         self, plan: _Plan, rows: Rows, refusal: Refusal | None
     ) -> Steps[list[tuple[int, Refusal]]]:
         """Find rows that are surely bad without loading any."""
-        few = max(min(FEW_ROWS, FEW_BYTES * len(rows) // self._batch.size), FEWEST_ROWS)
+        few = max(min(FEW_ROWS, FEW_BYTES * len(rows) // self._batch.size), 1)
         search = skim(len(rows), refusal, few)
         outcome: Refusal | None = None
         while True:

@@ -522,6 +522,27 @@ def test_no_more_than_64_savepoints_are_left_behind(plain_bench: Bench, reason: 
     assert writers <= 64
 
 
+@pytest.mark.parametrize("why", ["check", "key"])
+def test_looking_at_large_rows_takes_few_at_a_time(plain_bench: Bench, why: str) -> None:
+    plain_bench.execute("CREATE TABLE t (i int PRIMARY KEY CHECK (i > 0), x text)")
+    plain_bench.execute("INSERT INTO t VALUES (100, '')")
+    size, rows = 200_000, 200
+    chunks = [
+        [b"%d\t%s\n" % (-i if why == "check" and i == 100 else i, b"x" * size)]
+        for i in range(1, rows)
+    ]
+    receiver = batch_receiver(plain_bench, [], batch_rows=rows, batch_size=size * rows)
+    producer = IteratorProducer(chunks)
+    tracemalloc.start()
+    try:
+        transfer(producer, receiver)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert receiver.rejected == 1
+    assert peak < 2.3 * size * rows, f"{peak / size:.0f} rows"
+
+
 BATCH_SIZE = 2_000_000
 
 
