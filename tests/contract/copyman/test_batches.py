@@ -484,6 +484,18 @@ def test_notices_that_the_session_does_not_get_are_not_needed(plain_bench: Bench
     assert [(reject.row, reject.refusal.sqlstate) for reject in rejects] == [(b"two\n", "22P02")]
 
 
+def test_a_row_is_no_reject_where_the_one_in_its_way_is_not_loaded(plain_bench: Bench) -> None:
+    plain_bench.execute("CREATE TABLE parent (i int PRIMARY KEY)")
+    plain_bench.execute("INSERT INTO parent VALUES (1)")
+    plain_bench.execute("CREATE TABLE t (i int PRIMARY KEY, p int REFERENCES parent)")
+    rejects: list[Reject] = []
+    receiver = batch_receiver(plain_bench, rejects)
+    transfer(IteratorProducer([[b"1\t99\n", b"1\t1\n"]]), receiver)
+    receiver.connection.commit()
+    assert [reject.row for reject in rejects] == [b"1\t99\n"]
+    assert plain_bench.rows("SELECT * FROM t") == [(1, 1)]
+
+
 # -- what it costs ------------------------------------------------------------------------------
 
 
