@@ -7,7 +7,7 @@ else is CopyFail. See docs/copyman.md.
 from __future__ import annotations
 
 from enum import Enum
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
 from copyd.copyman.faults import (
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 
 LATE_CYCLE = 0.02
 """Seconds of a cycle in which those that are behind at the end are waited for."""
+
+LITTLE, MOMENT = 64 * 1024, 0.0003
+"""After a chunk of fewer bytes a producer that is waited for is given so many seconds to have more.
+
+A server sends 8 kB at a time: woken for each, a client that is faster needs several times the CPU. In that
+time no server fills the buffer of a local socket, so that none waits for it."""
 
 
 class _Phase(Enum):
@@ -305,6 +311,8 @@ class CopyManager:
         """Wait for the producer's next chunk; None where it has completed."""
         faults: dict[Receiver, Exception] = {}
         try:
+            if self._brings_little():
+                sleep(MOMENT)
             while (chunk := self.producer.read()) is None and not self.producer.is_finished:
                 timeout = self.producer_stall_timeout
                 faults = attend(self.producer, self.receivers, stall_timeout=timeout)
@@ -316,6 +324,12 @@ class CopyManager:
             raise ProducerFault(self, f"{self.producer!r}: {error}") from error
         self._drop(faults)
         return chunk
+
+    def _brings_little(self) -> bool:
+        """Whether the producer, in COPY on a connection, had little the last time."""
+        producer, chunk = self.producer, self._chunk
+        is_little = chunk is not None and chunk.size < LITTLE
+        return is_little and producer.can_resume and producer.fileno() is not None
 
     def _offer(self) -> dict[Receiver, Exception]:
         """Offer the chunk to those that do not have it; one that raises may be offered it again."""

@@ -3,14 +3,15 @@ r"""Where CopyData begins and ends in what a server sends; nothing here touches 
 A `Scanner` is fed blocks of the stream and says of each which parts are CopyData, to be sent on
 as they stand, and which other messages stood between them. It never guesses a boundary.
 
-In text format a whole block is scanned at memory speed, in one of two ways. A row ends in a newline
+Messages of one length are followed many at a time (`stride`), whatever the format.
+
+In text format the rest of a block is scanned at memory speed, in one of two ways. A row ends in a newline
 and holds no NUL byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So where
 every newline of a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`); and
 the same is seen sooner where a block, reduced to these three bytes, is the same few over and over
 (`sift`). A newline right after a NUL byte is part of a length, never of a row. Where that does not
 add up (an embedded newline in CSV, a notice, a length byte that looks like a newline, the end), and
-in binary format, the chain of lengths is followed: message by message, or many at a time where they
-are of one length (`stride`).
+in binary format, the chain of lengths is followed message by message.
 """
 
 from __future__ import annotations
@@ -134,22 +135,29 @@ class Scanner:
         return taken
 
     def _leap(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
-        """Pass over as many whole rows as are certain."""
-        self._unsifted -= self._unsifted > 0
-        rows, end = (0, position) if self._unsifted else sift(block, position, stop)
-        if not rows:
-            self._unsifted = self._unsifted or SIFT_AGAIN
-            rows, end = self._leap_by_pattern(block, position, stop)
+        """Pass over as many whole rows as are certain: those of one length, then any others."""
+        rows, end = stride(block, position, stop)
+        if block.find(b"\n", end, stop - HEADER_SIZE) >= 0:
+            varied, end = self._leap_varied(block, end, stop)
+            rows += varied
         tally.messages += rows
         tally.headers += rows
         tally.add(position, end)
         return end
 
+    def _leap_varied(self, block: bytearray, position: int, stop: int) -> tuple[int, int]:
+        """Pass over rows of any length, in the fastest way that has done of late."""
+        self._unsifted -= self._unsifted > 0
+        rows, end = (0, position) if self._unsifted else sift(block, position, stop)
+        if not rows:
+            self._unsifted = self._unsifted or SIFT_AGAIN
+            rows, end = self._leap_by_pattern(block, position, stop)
+        return rows, end
+
     def _leap_by_pattern(self, block: bytearray, position: int, stop: int) -> tuple[int, int]:
         """Leap by the longest pattern that has done so far: rows of one size tend to come back."""
         rows, end = leap(block, position, stop, ROW_STARTS[self._row_start])
-        has_rows = rows or block.find(b"\n", position, stop - HEADER_SIZE) >= 0
-        while has_rows and not rows and self._row_start < len(ROW_STARTS) - 1:
+        while not rows and self._row_start < len(ROW_STARTS) - 1:
             self._row_start += 1
             rows, end = leap(block, position, stop, ROW_STARTS[self._row_start])
         return rows, end
@@ -240,7 +248,8 @@ def stride(block: bytearray, start: int, stop: int) -> tuple[int, int]:
 
 def _beginning_with(column: bytearray, byte: int) -> int:
     """Say how many bytes at the start of `column` are `byte`."""
-    return len(column) - len(column.lstrip(bytes((byte,))))
+    size, same = len(column), bytes((byte,))
+    return size if column == same * size else size - len(column.lstrip(same))
 
 
 def leap(block: bytearray, start: int, stop: int, row_start: bytes) -> tuple[int, int]:

@@ -135,18 +135,22 @@ class LibpqCopyOut(_LibpqConversation):
 
     def _pump_data(self) -> None:
         """Take messages from libpq until a chunk is full, none is there, or all have come."""
-        self._pgconn.consume_input()
-        size = 0
-        while size < CHUNK_SIZE:
-            count, data = self._pgconn.get_copy_data(1)
-            if count == 0:
-                break
-            if count < 0:
-                self._move(State.ENDING)
-                break
-            self._pieces.append(bytes(data))
-            size += count
+        size, found = 0, -1
+        while found < size < CHUNK_SIZE and self._state is State.COPYING:
+            found = size
+            self._pgconn.consume_input()  # libpq takes in 8 or 16 kB at a time
+            size += self._take_messages()
         self.progress += size
+
+    def _take_messages(self) -> int:
+        """Take the messages that libpq holds; returns their size."""
+        size = 0
+        while (message := self._pgconn.get_copy_data(1))[0] > 0:
+            self._pieces.append(bytes(message[1]))
+            size += message[0]
+        if message[0] < 0:
+            self._move(State.ENDING)
+        return size
 
 
 class LibpqCopyIn(_LibpqConversation):

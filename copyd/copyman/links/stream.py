@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _VIEWS_AT_ONCE = 64  # well below what one sendmsg takes
+_SEND_BUFFER = 2 * 1024 * 1024
+"""Bytes asked for a local socket, which the kernel caps (``net.core.wmem_max``); TCP finds its own.
+
+The default takes one block at most, and the source waits while the slowest destination takes it in."""
 
 
 class Stream(Protocol):
@@ -39,6 +43,8 @@ class PlainStream:
     def __init__(self, connection: Connection[Any]) -> None:
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         self._socket.settimeout(0)
+        if self._socket.family == socket.AF_UNIX:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
 
     def receive(self, target: memoryview) -> int:
         try:

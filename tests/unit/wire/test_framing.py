@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from copyd.wire import BLOCK_LIMIT, Message, ProtocolError, Scanner, data_header
+from copyd.wire import BLOCK_LIMIT, HEADER_SIZE, Message, ProtocolError, Scanner, data_header
 from copyd.wire.framing import ROW_STARTS, leap, sift, stride
 
 TRICKY_SIZES = [5, 6, 10, 251, 252, 262, 266, 2_556, 2_656, 2_660, 65_531, 65_532]
@@ -36,8 +36,12 @@ csvs = st.lists(st.sampled_from([b"\n", b"d", b",", b'"', b"\nd"]), max_size=6).
     lambda parts: row(b"".join(parts) + b"\n")
 )
 asides = st.builds(message, st.sampled_from([b"N", b"A", b"S"]), st.binary(max_size=9))
+alike_rows = st.builds(
+    lambda part, count: part * count, st.one_of(texts, sized), st.integers(1, 40)
+)
 streams = st.one_of(
     st.lists(st.one_of(texts, sized, csvs, asides), max_size=30),
+    st.lists(st.one_of(texts, alike_rows, asides), max_size=30),
     st.lists(st.one_of(numbers, numbers, asides), max_size=30),
     st.lists(numbers, max_size=30),
 )
@@ -61,12 +65,13 @@ def walk(stream: bytes) -> tuple[bytes, int, int, list[Message]]:
 
 
 def scan(stream: bytes, cuts: list[int], *, is_text: bool) -> tuple[bytes, int, int, list[Message]]:
-    """Feed `stream` in pieces that end at `cuts`."""
+    """Feed `stream` in pieces that end at `cuts`, and where a block must end."""
     scanner = Scanner()
     scanner.is_text = is_text
     data, count, size, rest = bytearray(), 0, 0, b""
     others: list[Message] = []
-    edges = sorted({min(cut, len(stream)) for cut in cuts} | {0, len(stream)})
+    whole_blocks = range(0, len(stream), BLOCK_LIMIT - HEADER_SIZE)
+    edges = sorted({min(cut, len(stream)) for cut in cuts} | {*whole_blocks, len(stream)})
     for start, stop in pairwise(edges):
         block = bytearray(rest + stream[start:stop])
         cut = scanner.feed(block, len(block))
@@ -86,6 +91,7 @@ cut_places = st.lists(st.integers(0, 4_000), max_size=12)
 
 @given(streams, cut_places)
 @example([text_row(6)] * 20, [])
+@example([text_row(8)] * 20 + [text_row(9), text_row(7)], [])
 @example([text_row(2_656), text_row(2_660)], [3, 2_661])
 @example([text_row(1), message(b"N", b"\0\n"), text_row(1), text_row(1)], [])
 @example([text_row(1), message(b"S", b"DateStyle\0\nd\0"), text_row(1), text_row(1)], [])
@@ -98,6 +104,11 @@ def test_text_cut_anywhere_scans_like_a_walk(parts: list[bytes], cuts: list[int]
 def test_binary_cut_anywhere_scans_like_a_walk(parts: list[bytes], cuts: list[int]) -> None:
     stream = b"".join(parts)
     assert scan(stream, cuts, is_text=False) == walk(stream)
+
+
+def test_text_of_many_blocks_scans_like_a_walk() -> None:
+    stream = text_row(65_532) * 20 + message(b"N", b"careful") + text_row(8) * 100_000
+    assert scan(stream, [], is_text=True) == walk(stream)
 
 
 def test_a_stream_fed_byte_by_byte_scans_like_a_walk() -> None:

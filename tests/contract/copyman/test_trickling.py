@@ -1,0 +1,78 @@
+"""What is done about a server that sends little at a time, and about small buffers."""
+
+from __future__ import annotations
+
+import socket
+from time import sleep
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from copyd.copyman import (
+    CopyManager,
+    IteratorProducer,
+    NullReceiver,
+    StatementProducer,
+    StatementReceiver,
+    manager,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.contract.copyman.conftest import Bench
+
+# A server hands on what it has when it has 8 kB.
+SLOWLY = """
+    COPY (SELECT repeat('x', 9000) || pg_sleep(0.1) FROM generate_series(1, 5)) TO STDOUT
+"""
+
+
+@pytest.fixture
+def moments(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The times that a manager gave a producer, as it gives them."""
+    given: list[float] = []
+    give: Callable[[float], None] = sleep
+
+    def note(seconds: float) -> None:
+        given.append(seconds)
+        give(seconds)
+
+    monkeypatch.setattr(manager, "sleep", note)
+    return given
+
+
+def test_a_server_that_sends_little_is_given_a_moment_before_it_is_read_again(
+    bench: Bench, moments: list[float]
+) -> None:
+    with CopyManager(bench.producer(SLOWLY), NullReceiver()) as copy:
+        cycles = [num_messages for num_messages, _ in copy]
+    assert sum(cycles) == 5
+    assert len(cycles) > 1
+    assert len(cycles) - 1 <= len(moments) <= len(cycles)
+
+
+def test_an_iterator_is_never_waited_for(moments: list[float]) -> None:
+    with CopyManager(IteratorProducer([[b"x\n"]] * 20), NullReceiver()) as copy:
+        assert len(list(copy)) == 20
+    assert moments == []
+
+
+@pytest.mark.parametrize("is_tcp", [False, True])
+def test_a_local_socket_gets_a_larger_buffer_and_tcp_finds_its_own(
+    plain_bench: Bench, *, is_tcp: bool
+) -> None:
+    plain_bench.execute("CREATE TABLE t (i int)")
+    with psycopg.connect(plain_bench.conninfo(is_tcp=is_tcp), autocommit=True) as connection:
+        before = _send_buffer(connection)
+        producer = StatementProducer(plain_bench.connect(), "COPY (SELECT 1) TO STDOUT")
+        with CopyManager(producer, StatementReceiver(connection, "COPY t FROM STDIN")) as copy:
+            assert (_send_buffer(connection) > before) is not is_tcp
+            list(copy)
+    assert plain_bench.count("t") == 1
+
+
+def _send_buffer(connection: psycopg.Connection) -> int:
+    with socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as same:
+        return same.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
