@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -145,8 +145,17 @@ def _shell(script: str) -> Cost:
 
 
 COPYD = python("copyd")
-RUN = python("run")
+
+
+def one_destination(site: Site, job: Job) -> Cost:
+    """Copyd with one destination instead of many."""
+    return COPYD(site, replace(job, destinations=1))
+
+
 METHODS: dict[str, Callable[[Site, Job], Cost]] = {
+    "copyd": COPYD,
+    "copyd, one destination": one_destination,
+    "run": python("run"),
     "psycopg loop": python("psycopg loop"),
     "psycopg pq, 64 KiB": python("psycopg pq"),
     "copyd, libpq link": python("copyd, libpq link"),
