@@ -5,13 +5,13 @@ as they stand, and which other messages stood between them. It never guesses a b
 
 Messages of one length are followed many at a time (`stride`), whatever the format.
 
-In text format the rest of a block is scanned at memory speed, in one of two ways. A row ends in a newline
-and holds no NUL byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So where
-every newline of a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`); and
-the same is seen sooner where a block, reduced to these three bytes, is the same few over and over
-(`sift`). A newline right after a NUL byte is part of a length, never of a row. Where that does not
-add up (an embedded newline in CSV, a notice, a length byte that looks like a newline, the end), and
-in binary format, the chain of lengths is followed message by message.
+In text format the rest of a block is scanned at memory speed, in one of two ways. A row ends in a
+newline and holds no NUL byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So
+where every newline of a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`);
+and the same is seen sooner where a block, reduced to these three bytes, is the same few over and
+over (`sift`). A newline right after a NUL byte is part of a length, never of a row. Where that does
+not add up (an embedded newline in CSV, a notice, a length byte that looks like a newline, the end),
+and in binary format, the chain of lengths is followed message by message.
 """
 
 from __future__ import annotations

@@ -135,9 +135,9 @@ class LibpqCopyOut(_LibpqConversation):
 
     def _pump_data(self) -> None:
         """Take messages from libpq until a chunk is full, none is there, or all have come."""
-        size, found = 0, -1
-        while found < size < CHUNK_SIZE and self._state is State.COPYING:
-            found = size
+        size, before = 0, -1
+        while before < size < CHUNK_SIZE and self._state is State.COPYING:
+            before = size
             self._pgconn.consume_input()  # libpq takes in 8 or 16 kB at a time
             size += self._take_messages()
         self.progress += size
@@ -145,10 +145,12 @@ class LibpqCopyOut(_LibpqConversation):
     def _take_messages(self) -> int:
         """Take the messages that libpq holds; returns their size."""
         size = 0
-        while (message := self._pgconn.get_copy_data(1))[0] > 0:
-            self._pieces.append(bytes(message[1]))
-            size += message[0]
-        if message[0] < 0:
+        count, data = self._pgconn.get_copy_data(1)
+        while count > 0:
+            self._pieces.append(bytes(data))
+            size += count
+            count, data = self._pgconn.get_copy_data(1)
+        if count < 0:
             self._move(State.ENDING)
         return size
 

@@ -15,7 +15,7 @@ _VIEWS_AT_ONCE = 64  # well below what one sendmsg takes
 _SEND_BUFFER = 2 * 1024 * 1024
 """Bytes asked for a local socket, which the kernel caps (``net.core.wmem_max``); TCP finds its own.
 
-The default takes one block at most, and the source waits while the slowest destination takes it in."""
+The default holds less than one block, and all wait while the slowest destination takes that in."""
 
 
 class Stream(Protocol):
