@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import IsolationLevel, sql
+from psycopg import IsolationLevel, errors, sql
 from psycopg.pq import TransactionStatus
 
 from copyd.errors import CopydError
@@ -45,6 +45,9 @@ SOURCE_SETTINGS = {
     "lock_timeout": LOCK_TIMEOUT,
     "row_security": "off",  # rows that a policy hides are an error, not a smaller copy
 }
+
+_ENDED = (errors.InvalidParameterValue, errors.UndefinedObject, errors.ObjectNotInPrerequisiteState)
+"""What servers say, each at its moment, of a snapshot whose session has ended."""
 
 # The LSN is asked for before the snapshot, as what the snapshot surely holds, and after it, as what
 # it may hold: a later run finds the one not below the other. Inserted, not written: asynchronous
@@ -201,9 +204,16 @@ class Source:
 
 
 def share(connection: Connection, identifier: str | None) -> None:
-    """Begin a reader's transaction; it sees the snapshot that was exported as `identifier`."""
+    """Begin a reader's transaction; it sees the snapshot that was exported as `identifier`.
+
+    Raises psycopg.OperationalError where the session that exported it has ended.
+    """
     if identifier is not None:
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(identifier))
+        try:
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(identifier))
+        except _ENDED as error:
+            said = f"the session that holds the snapshot has ended: {facts(error)}"
+            raise psycopg.OperationalError(said) from error
     set_local(connection, **SOURCE_SETTINGS)
 
 

@@ -992,6 +992,25 @@ def test_a_source_whose_locks_are_lost_is_read_again(fanout: Fanout) -> None:
     assert fanout.ask("eu", "SELECT count(*) FROM b") == [(10,)]
 
 
+def test_a_source_whose_snapshot_is_lost_between_two_passes_is_read_again(fanout: Fanout) -> None:
+    fanout.create(KEYED, replicas=2)
+    fanout.do("source", TEN)
+    ended: list[object] = []
+
+    def end(event: Event) -> None:
+        if isinstance(event, events.DataRelayed) and not ended:
+            ended.extend(fanout.ask("us", OTHERS))
+        if isinstance(event, events.PassStarted) and event.number == 2:
+            ended.extend(fanout.ask("source", OTHERS))
+
+    two = Reintroduce(attempts=2, backoff=0.05, max_backoff=0.1)
+    fanout.succeed(observe=end, reintroduce=two)
+    assert len(ended) == 2
+    lost = [event for event in fanout.seen if isinstance(event, events.SourceDropped)]
+    assert [event.will_return for event in lost] == [True]
+    fanout.assert_equal()
+
+
 def test_one_that_cannot_start_its_next_table_is_dropped_and_the_rest_go_on(fanout: Fanout) -> None:
     fanout.create("CREATE TABLE a (i int)", "CREATE TABLE b (i int)", replicas=2)
     fanout.do("source", "INSERT INTO a VALUES (1)", "INSERT INTO b VALUES (2)")
