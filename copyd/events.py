@@ -217,6 +217,13 @@ class ClusterReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterStopped:
+    """The daemon stopped a managed cluster, because it ends itself."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigReloaded:
     """A new configuration holds; ``changes`` are sentences, one for each."""
 
@@ -282,6 +289,7 @@ Event = (
     | ClusterRestarted
     | ClusterConfigured
     | ClusterReleased
+    | ClusterStopped
     | ConfigReloaded
     | ConfigRefused
     | DaemonReady

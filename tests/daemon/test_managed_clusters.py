@@ -94,6 +94,8 @@ def test_a_cluster_is_stopped_with_the_daemon(daemon: Daemon) -> None:
     begin(daemon)
     assert daemon.end() == 0
     assert cluster(daemon).pid() is None
+    assert len(daemon.events("cluster.stopped", cluster="mine")) == 1
+    assert daemon.events("cluster.down") == []
 
 
 def test_a_cluster_that_is_killed_is_started_again_and_runs_go_on(

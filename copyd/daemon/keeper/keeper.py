@@ -36,6 +36,7 @@ from copyd.events import (
     ClusterDown,
     ClusterReleased,
     ClusterRestarted,
+    ClusterStopped,
     ClusterUp,
 )
 from copyd.status import ClusterStatus
@@ -366,6 +367,7 @@ class Keeper:
         except ClusterTimeoutError:
             return  # it was asked, and goes on stopping by itself
         self._publish(Word.DOWN, cause="it was stopped with the daemon")
+        self._say(ClusterStopped(self.name))
 
     # Saying
 
@@ -418,7 +420,7 @@ class Keeper:
             self._is_up.clear()
         if is_up and not was_up:
             self._say(ClusterUp(self.name, is_adopted))
-        elif is_told or (was_up and not is_up and word is not Word.RELEASED):
+        elif is_told or (was_up and not is_up and not self._is_over):
             self._say(ClusterDown(self.name, cause or word.value, retry_in))
 
 

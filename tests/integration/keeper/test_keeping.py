@@ -16,6 +16,7 @@ from copyd.events import (
     ClusterDown,
     ClusterReleased,
     ClusterRestarted,
+    ClusterStopped,
     ClusterUp,
 )
 from tests.support.kept import TIMEOUT
@@ -207,8 +208,9 @@ def test_a_cluster_that_is_released_goes_on_running(home: Home) -> None:
 def test_clusters_are_stopped_in_the_opposite_order(home: Home) -> None:
     home.bring_up(a=home.section("a"), b=home.section("b"))
     assert home.keepers.stop_all(TIMEOUT) == ()
-    stopped = [event.cluster for event in home.told.of(ClusterDown)]
+    stopped = [event.cluster for event in home.told.of(ClusterStopped)]
     assert stopped == ["b", "a"]
+    assert home.told.of(ClusterDown) == []
 
 
 def test_a_cluster_that_is_refused_hurts_no_other(home: Home) -> None:
