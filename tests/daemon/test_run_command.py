@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
 import socket
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from tests.support import program
 from tests.support.daemon import PATIENCE, QUICK, Daemon
 from tests.support.fanout import empty
 from tests.support.once import ask, content, execute
+from tests.support.vitals import thread_arenas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +103,18 @@ def test_a_transfer_runs_again_and_again(daemon: Daemon) -> None:
     assert is_equal(daemon, "eu")
     assert is_equal(daemon, "us")
     assert daemon.end() == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+@pytest.mark.parametrize("environ", [{}, {"MALLOC_ARENA_MAX": "16"}], ids=["as it is", "told 16"])
+def test_its_threads_share_one_arena_beside_the_main_one(
+    daemon: Daemon, environ: dict[str, str]
+) -> None:
+    daemon.transfers["books"]["every"] = "200ms"
+    daemon.start(env=environ)
+    daemon.await_event("run.ended", number=3, verdict="succeeded")
+    assert daemon.process is not None
+    assert (thread_arenas(daemon.process.pid) == 1) is not bool(environ)
 
 
 def test_one_transfer_never_overlaps_itself_and_what_is_missed_is_told(daemon: Daemon) -> None:

@@ -45,6 +45,19 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def thread_arenas(pid: int) -> int:
+    """How many arenas glibc's allocator has made for threads beside the main one.
+
+    Each begins at a multiple of 64 MiB, which it reserves: HEAP_MAX_SIZE in glibc's arena.c.
+    """
+    reserved = 64 * 1024 * 1024
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    unnamed = [line.split()[0].split("-") for line in lines if len(line.split()) == 5]
+    ends = {int(start, 16): int(end, 16) for start, end in unnamed}
+    begins = [start for start in ends if start % reserved == 0]
+    return sum(ends.get(ends[start], 0) >= start + reserved for start in begins)
+
+
 @dataclass
 class Watch:
     """What was seen while a daemon worked: its vitals, and how long ``/livez`` took to answer."""
