@@ -215,10 +215,11 @@ def sift(block: bytearray, start: int, stop: int) -> tuple[int, int]:
 
     What stands between a newline and the next one is a row and nothing else where of the three
     bytes that are looked at only `SIFTED` is there: another message begins with another letter
-    and has, below 16 MiB, a NUL right behind it.
+    and has, below 16 MiB, a NUL right behind it. The last row is the last one behind which the
+    next is seen to begin: a newline at the block's end may stand in the middle of a line of CSV.
     """
-    end = block.rfind(b"\n", start, stop) + 1
-    if not end or block[end - 2] == 0:  # a newline behind a NUL is part of a length
+    end = block.rfind(ROW_STARTS[-1], start, stop) + 1
+    if not end:
         return 0, start
     sifted = block[start:end].translate(None, _OTHERS)
     rows = len(sifted) // len(SIFTED)

@@ -35,6 +35,9 @@ numbers = st.integers(0, 10**9).map(lambda number: row(b"%d\n" % number))
 csvs = st.lists(st.sampled_from([b"\n", b"d", b",", b'"', b"\nd"]), max_size=6).map(
     lambda parts: row(b"".join(parts) + b"\n")
 )
+quoted = st.lists(st.sampled_from([b"\n", b"x", b",", b'"']), max_size=6).map(
+    lambda parts: row(b"".join(parts) + b"\n")
+)
 asides = st.builds(message, st.sampled_from([b"N", b"A", b"S"]), st.binary(max_size=9))
 alike_rows = st.builds(
     lambda part, count: part * count, st.one_of(texts, sized), st.integers(1, 40)
@@ -44,6 +47,7 @@ streams = st.one_of(
     st.lists(st.one_of(texts, alike_rows, asides), max_size=30),
     st.lists(st.one_of(numbers, numbers, asides), max_size=30),
     st.lists(numbers, max_size=30),
+    st.lists(st.one_of(numbers, numbers, quoted), max_size=30),
 )
 alike = st.builds(lambda body, count: row(body) * count, st.binary(max_size=9), st.integers(1, 300))
 binary_streams = st.lists(st.one_of(st.binary(max_size=20).map(row), alike, asides), max_size=30)
@@ -86,7 +90,7 @@ def scan(stream: bytes, cuts: list[int], *, is_text: bool) -> tuple[bytes, int, 
     return bytes(data), count, size, others
 
 
-cut_places = st.lists(st.integers(0, 4_000), max_size=12)
+cut_places = st.lists(st.one_of(st.integers(0, 400), st.integers(0, 4_000)), max_size=12)
 
 
 @given(streams, cut_places)
@@ -144,9 +148,24 @@ def test_each_pattern_skips_rows_up_to_its_size_and_no_larger_ones() -> None:
 
 def test_rows_without_the_letter_of_a_header_are_sifted() -> None:
     block = bytearray(b"".join(text_row(size, b"x") for size in (1, 2, 5, 7, 95, 97, 251)))
-    assert sift(block, 0, len(block)) == (7, len(block))
+    last = len(text_row(251, b"x"))
+    assert sift(block, 0, len(block)) == (6, len(block) - last)
     cut_short = block + text_row(8, b"x")[:-1]
     assert sift(cut_short, 0, len(cut_short)) == (7, len(block))
+
+
+@pytest.mark.parametrize("end", range(1, 14))
+@pytest.mark.parametrize("size", [6, 8])
+def test_a_block_that_ends_inside_a_quoted_line_is_not_taken_for_its_end(
+    size: int, end: int
+) -> None:
+    line = row(b'1,"x\n\nx"\n')
+    block = bytearray(text_row(size, b"x") * 20 + text_row(9, b"x") * 2 + line[:end])
+    scanner = Scanner()
+    scanner.is_text = True
+    cut = scanner.feed(block, len(block))
+    assert cut.messages == 22
+    assert (cut.rest, cut.owed) == ((end, 0) if end < HEADER_SIZE else (0, len(line) - end))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +185,7 @@ def test_rows_without_the_letter_of_a_header_are_sifted() -> None:
 def test_anything_else_between_two_rows_is_not_sifted(odd: bytes) -> None:
     block = bytearray(text_row(8, b"x") * 3 + odd + text_row(8, b"x") * 3)
     assert sift(block, 0, len(block)) == (0, 0)
-    ends_in_a_length = bytearray(text_row(8, b"x") * 3 + text_row(6, b"x")[:5])
+    ends_in_a_length = bytearray(text_row(8, b"x") * 3 + data_header(680_956))
     assert sift(ends_in_a_length, 0, len(ends_in_a_length)) == (0, 0)
 
 
