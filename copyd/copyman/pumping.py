@@ -137,8 +137,8 @@ def drive(
 def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
     """Bring up to date how far each has come, and since when it is there."""
     for party, (progress, _) in moved.items():
-        if party.progress != progress:
-            moved[party] = party.progress, now
+        if (come := party.progress) != progress:
+            moved[party] = come, now
 
 
 def _pump_all(

@@ -171,4 +171,4 @@ class Statement(ABC, Generic[Copy]):
             return self.tag.text
         if self._part is None:
             return "not started"
-        return f"{self._part.progress} bytes"
+        return f"{max(self._part.progress, 0)} bytes"

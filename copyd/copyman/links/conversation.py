@@ -66,7 +66,12 @@ class Conversation(ABC):
         self._question: Question | None = None
         self._outgoing: list[memoryview] = []
         self.tag: CommandTag | None = None
-        self.progress = 0
+        self._moved = 0
+
+    @property
+    def progress(self) -> int:
+        """Bytes of the COPY that were sent or received."""
+        return self._moved
 
     @property
     def state(self) -> State:

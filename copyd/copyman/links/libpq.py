@@ -100,7 +100,7 @@ class _LibpqConversation(Conversation):
         while self._is_discarding and count > 0:
             count, _ = self._pgconn.get_copy_data(1)
             self._is_discarding = count >= 0
-            self.progress += max(count, 0)
+            self._moved += max(count, 0)
         return not self._is_discarding
 
 
@@ -140,7 +140,7 @@ class LibpqCopyOut(_LibpqConversation):
             before = size
             self._pgconn.consume_input()  # libpq takes in 8 or 16 kB at a time
             size += self._take_messages()
-        self.progress += size
+        self._moved += size
 
     def _take_messages(self) -> int:
         """Take the messages that libpq holds; returns their size."""
@@ -211,9 +211,9 @@ class LibpqCopyIn(_LibpqConversation):
         while self._pgconn.flush() == 0 and self._outgoing:
             piece = self._outgoing.pop(0)
             self._pgconn.put_copy_data(piece)
-            self.progress += len(piece)
-        if is_idle or self._outgoing or self.progress - self._listened_at >= LISTEN_EVERY:
-            self._listened_at = self.progress
+            self._moved += len(piece)
+        if is_idle or self._outgoing or self._moved - self._listened_at >= LISTEN_EVERY:
+            self._listened_at = self._moved
             self._listen()
 
     def _listen(self) -> None:

@@ -73,6 +73,8 @@ def _session(library: _Library, connection: Connection[Any]) -> int | None:
 class TlsStream:
     """Whole records through libpq's session; the socket under it stays libpq's."""
 
+    unsent = 0
+
     def __init__(self, connection: Connection[Any]) -> None:
         """Borrow the session of `connection`, about which `why_not` had nothing to say."""
         library = _library()

@@ -92,7 +92,7 @@ class _WireConversation(Conversation):
             sent = stream.send(self._outgoing)
             if not sent:
                 return
-            self.progress += sent
+            self._moved += sent
             while self._outgoing and sent >= len(self._outgoing[0]):
                 sent -= len(self._outgoing.pop(0))
             if sent:
@@ -202,7 +202,7 @@ class WireCopyOut(_WireConversation):
             cut = self._receive(stream)
             if cut is None:
                 return
-            self.progress += cut.size
+            self._moved += cut.size
             if cut.spans and not self._is_aborting:
                 self._received = WireChunk(self._view, cut, resumed=resumed)
 
@@ -219,6 +219,15 @@ class WireCopyIn(_WireConversation):
         self._chunk: Chunk | None = None
         self._is_whole = False
         self._listened_at = 0
+
+    @property
+    def progress(self) -> int:
+        """Bytes sent; less about those that a local server has not taken from the socket's buffer.
+
+        One that is slow takes long until there is so much room in it that a poll tells of it, and
+        does not stall in that time.
+        """
+        return self._moved - (self._stream.unsent if self._stream is not None else 0)
 
     def start_with(self, chunk: Chunk, end: bytes) -> None:
         """Send the statement, all of its data and the message that ends it, without waiting between.
@@ -262,9 +271,9 @@ class WireCopyIn(_WireConversation):
         except psycopg.OperationalError:
             self._hear_last_words(stream)
             raise
-        is_due = self.progress - self._listened_at >= LISTEN_EVERY
+        is_due = self._moved - self._listened_at >= LISTEN_EVERY
         if is_idle or self._outgoing or is_due or self._state is not State.COPYING:
-            self._listened_at = self.progress
+            self._listened_at = self._moved
             while self._receive(stream) is not None:
                 pass
 

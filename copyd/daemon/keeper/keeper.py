@@ -365,7 +365,9 @@ class Keeper:
         try:
             cluster.wait_until_stopped(max(0.0, deadline - self._clock()))
         except ClusterTimeoutError:
-            return  # it was asked, and goes on stopping by itself
+            cause = "it was asked to stop with the daemon, and did not in time"
+            self._say(ClusterDown(self.name, cause, None))
+            return
         self._publish(Word.DOWN, cause="it was stopped with the daemon")
         self._say(ClusterStopped(self.name))
 

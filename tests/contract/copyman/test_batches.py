@@ -13,6 +13,7 @@ import pytest
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
+from copyd.cluster.waiting import wait_for
 from copyd.copyman import (
     BatchReceiver,
     CopyFail,
@@ -174,7 +175,8 @@ def test_the_others_go_on_while_one_isolates(wiretap: Wiretap, plain_bench: Benc
         assert wiretap.struck.wait(10)
         assert receiver.is_behind
         assert receiver.read == 0
-        assert neighbour.progress > sum(len(row) for chunk in chunks for row in chunk)
+        size = sum(len(row) for chunk in chunks for row in chunk)
+        assert wait_for(lambda: neighbour.progress > size, timeout=10)
         wiretap.release()
         list(copy)
         assert copy.completed == {receiver, neighbour}

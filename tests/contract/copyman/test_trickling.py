@@ -1,4 +1,4 @@
-"""What is done about a server that sends little at a time, and about small buffers."""
+"""A server that sends little at a time, buffers that hold much, and one that takes little of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from copyd.copyman import (
+    CopyFail,
     CopyManager,
     IteratorProducer,
     NullReceiver,
@@ -17,6 +18,7 @@ from copyd.copyman import (
     StatementReceiver,
     manager,
 )
+from tests.contract.copyman.conftest import is_usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +73,42 @@ def test_a_local_socket_gets_a_larger_buffer_and_tcp_finds_its_own(
             assert (_send_buffer(connection) > before) is not is_tcp
             list(copy)
     assert plain_bench.count("t") == 1
+
+
+@pytest.fixture
+def slow(plain_bench: Bench) -> Bench:
+    """With a table t that takes a megabyte and a half a second at most, without ever stopping."""
+    plain_bench.execute("""
+        CREATE TABLE t (x text);
+        CREATE FUNCTION nap() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_sleep(0.0005); RETURN NEW; END';
+        CREATE TRIGGER nap BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION nap()
+    """)
+    return plain_bench
+
+
+MUCH = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 7000)) TO STDOUT"
+
+
+def test_one_that_is_slow_and_never_stops_does_not_stall_though_its_buffer_hides_it(
+    slow: Bench,
+) -> None:
+    """It takes seconds to make so much room in it that a poll tells of it."""
+    receiver = slow.receiver("COPY t FROM STDIN")
+    with CopyManager(slow.producer(MUCH), receiver, stall_timeout=0.5, verdict_timeout=0.5) as copy:
+        list(copy)
+    assert receiver.rows == slow.count("t") == 7_000
+
+
+def test_one_that_is_slow_and_never_stops_is_waited_for_when_its_copy_is_left(slow: Bench) -> None:
+    receiver = slow.receiver("COPY t FROM STDIN")
+    manager = CopyManager(slow.producer(MUCH), receiver)
+    manager.realign_timeout = 0.5
+    with pytest.raises(CopyFail), manager as copy:
+        while receiver.progress < 500_000:
+            next(copy)
+    assert is_usable(receiver.connection)
+    assert slow.count("t") == 0
 
 
 def _send_buffer(connection: psycopg.Connection) -> int:

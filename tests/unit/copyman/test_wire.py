@@ -29,6 +29,8 @@ STEPS: dict[str, tuple[Callable[[WireCopyIn], None], bytes]] = {
 class BegunStream:
     """Takes all it is given, and lets it go while ``is_open``; the server says ``said``."""
 
+    unsent = 0
+
     def __init__(self, said: bytes) -> None:
         self.said = said
         self.sent = b""
