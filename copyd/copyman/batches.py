@@ -230,8 +230,11 @@ class _BatchedCopyIn:
         return accepted
 
     def abort(self, reason: str) -> None:
+        """Begin to take back all; where the savepoint is gone already, the connection is closed."""
         self._is_aborting = True
-        if self._steps is not None and not self._is_leaving:
+        if self._steps is None and self.tag is not None:
+            self.close()
+        elif self._steps is not None and not self._is_leaving:
             self._leave(reason)
 
     def close(self) -> None:

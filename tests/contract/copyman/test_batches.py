@@ -185,6 +185,17 @@ def test_the_others_go_on_while_one_isolates(wiretap: Wiretap, plain_bench: Benc
     assert not receiver.is_behind
 
 
+def test_one_that_is_done_and_has_to_leave_all_the_same_is_closed(plain_bench: Bench) -> None:
+    """So it is where an interrupt comes between its verdict and the manager's note of it."""
+    plain_bench.execute(CHECKED)
+    receiver = batch_receiver(plain_bench, [], batch_rows=20)
+    transfer(IteratorProducer(numbers(100)), receiver)
+    assert (receiver.loaded, receiver.connection.closed) == (100, False)
+    receiver.abort("the copy was given up")
+    assert receiver.connection.closed
+    assert plain_bench.count("t") == 0
+
+
 def test_one_that_is_too_far_behind_is_waited_for(wiretap: Wiretap, plain_bench: Bench) -> None:
     plain_bench.execute(f"{CHECKED}; CREATE TABLE u (i int)")
     chunks = numbers(1_000, 5)

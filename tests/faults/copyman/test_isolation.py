@@ -231,7 +231,7 @@ def test_an_interrupt_at_any_step_leaves_the_transaction_as_it_was(bench_of_tria
             trial.connection.close()
             trial.neighbour.connection.close()
     assert moment > 5  # how often it is pumped is up to the machine
-    assert len(closed) <= 2
+    assert len(closed) <= 3
 
 
 def assert_nothing_was_added(connection: psycopg.Connection[Any]) -> None:
