@@ -39,7 +39,7 @@ class Pumped(Protocol):
 
     @property
     def progress(self) -> int:
-        """Bytes moved so far; it stands still while the other side stalls."""
+        """Bytes moved so far, about; it stands still while the other side stalls."""
 
     @property
     def can_resume(self) -> bool:

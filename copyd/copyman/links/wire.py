@@ -225,9 +225,11 @@ class WireCopyIn(_WireConversation):
         """Bytes sent; less about those that a local server has not taken from the socket's buffer.
 
         One that is slow takes long until there is so much room in it that a poll tells of it, and
-        does not stall in that time.
+        does not stall in that time. One that has to leave is not waited for so long: others may be
+        waiting for its end.
         """
-        return self._moved - (self._stream.unsent if self._stream is not None else 0)
+        is_held = self._stream is not None and not self._is_aborting
+        return self._moved - (self._stream.unsent if is_held else 0)  # type: ignore[union-attr]
 
     def start_with(self, chunk: Chunk, end: bytes) -> None:
         """Send the statement, all of its data and the message that ends it, without waiting between.

@@ -18,7 +18,6 @@ from copyd.copyman import (
     StatementReceiver,
     manager,
 )
-from tests.contract.copyman.conftest import is_usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 SLOWLY = """
     COPY (SELECT repeat('x', 9000) || pg_sleep(0.1) FROM generate_series(1, 5)) TO STDOUT
 """
+MUCH = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 7000)) TO STDOUT"
 
 
 @pytest.fixture
@@ -87,9 +87,6 @@ def slow(plain_bench: Bench) -> Bench:
     return plain_bench
 
 
-MUCH = "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 7000)) TO STDOUT"
-
-
 def test_one_that_is_slow_and_never_stops_does_not_stall_though_its_buffer_hides_it(
     slow: Bench,
 ) -> None:
@@ -100,14 +97,17 @@ def test_one_that_is_slow_and_never_stops_does_not_stall_though_its_buffer_hides
     assert receiver.rows == slow.count("t") == 7_000
 
 
-def test_one_that_is_slow_and_never_stops_is_waited_for_when_its_copy_is_left(slow: Bench) -> None:
+def test_one_that_is_slow_is_not_waited_for_when_its_copy_is_left(slow: Bench) -> None:
+    """It would take seconds to take in what its buffer holds, and others may wait for its end."""
     receiver = slow.receiver("COPY t FROM STDIN")
-    manager = CopyManager(slow.producer(MUCH), receiver)
-    manager.realign_timeout = 0.5
-    with pytest.raises(CopyFail), manager as copy:
+    copy = CopyManager(slow.producer(MUCH), receiver)
+    copy.realign_timeout = 0.2
+    with pytest.raises(CopyFail), copy:
         while receiver.progress < 500_000:
             next(copy)
-    assert is_usable(receiver.connection)
+        if _send_buffer(receiver.connection) < 2 * 1024 * 1024:
+            pytest.skip("the kernel gives no large buffer: net.core.wmem_max")
+    assert receiver.connection.closed
     assert slow.count("t") == 0
 
 
