@@ -23,7 +23,7 @@ from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
 
 BATCH = 64 * 1024
 TABLE = "public.pgbench_accounts"

@@ -1,6 +1,6 @@
 """``python -m copyd``."""
 
-from copyd.cli.main import main
+from copyd.cli import main
 
 if __name__ == "__main__":
     main()

@@ -52,7 +52,7 @@ class DataRelayed:
 class DestinationDropped:
     """A destination faulted and is out of the pass; ``will_return`` says if it gets another.
 
-    ``kind``: a word for counting, such as "stall" or "connection"; transfers/kinds.py has them all.
+    ``kind``: a word for counting, such as "stall" or "connection"; transfers/faults.py has them all.
     """
 
     destination: str

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
     from copyd.config import Config
     from copyd.config import Transfer as Section
-    from copyd.transfers.server import Server
-    from copyd.transfers.transfer import Loading, Query, RejectPolicy, Tables, Transfer
+    from copyd.transfers import Loading, Query, RejectPolicy, Server, Tables, Transfer
 
 DEFAULT_CONFIG = Path("/etc/copyd/config.toml")
 
@@ -55,7 +54,7 @@ def choose(config: Config, name: str, only: Sequence[str] = ()) -> tuple[str, ..
 
     Raises click.UsageError where there is no such transfer or destination.
     """
-    from copyd.config.problems import suggestion
+    from copyd.config import suggestion
 
     section = config.transfers.get(name)
     if section is None:
@@ -83,7 +82,7 @@ def build(
     Raises click.UsageError as `choose` does; for the source ConfigError where its password file
     cannot be used, ClusterNotRunningError where a cluster's server has no address yet.
     """
-    from copyd.transfers.transfer import Reintroduce, Replica, Transfer
+    from copyd.transfers import Reintroduce, Replica, Transfer
 
     chosen = choose(config, name, only)
     section = config.transfers[name]
@@ -122,8 +121,8 @@ def build_server(config: Config, name: str) -> Server:
     """Make the server called `name` of `config`, with its password; raises as `build` does."""
     from psycopg.conninfo import make_conninfo
 
-    from copyd.config.passwords import read_password
-    from copyd.transfers.server import Server
+    from copyd.config import read_password
+    from copyd.transfers import Server
 
     section = config.servers[name]
     if section.conninfo is not None:
@@ -141,7 +140,7 @@ def build_server(config: Config, name: str) -> Server:
 
 def try_server(config: Config, name: str) -> Server:
     """Make the server called `name`; where it cannot be made, one that has this as its problem."""
-    from copyd.transfers.server import Server
+    from copyd.transfers import Server
 
     try:
         return build_server(config, name)
@@ -167,7 +166,7 @@ def _cluster_conninfo(config: Config, name: str, dbname: str) -> str:
 
 def _what(section: Section) -> Tables | Query:
     from copyd.names import parse_table_name
-    from copyd.transfers.transfer import Query, TableOptions, Tables
+    from copyd.transfers import Query, TableOptions, Tables
 
     if section.query is not None:
         return Query(section.query.strip().rstrip(";"), str(section.into))
@@ -181,7 +180,7 @@ def _what(section: Section) -> Tables | Query:
 
 
 def _rejects(config: Config, name: str) -> RejectPolicy:
-    from copyd.transfers.transfer import RejectPolicy
+    from copyd.transfers import RejectPolicy
 
     section = config.transfers[name]
     return RejectPolicy(
@@ -197,7 +196,7 @@ def _rejects(config: Config, name: str) -> RejectPolicy:
 def _loading(section: Section, name: str) -> Loading:
     """Return how tables are loaded at the destination `name`: its own keys, else the transfer's."""
     from copyd.names import parse_table_name
-    from copyd.transfers.transfer import Loading
+    from copyd.transfers import Loading
 
     own = section.at(name)
     return Loading(

@@ -38,7 +38,7 @@ def check(path: Path, is_connected: bool, as_json: bool) -> int:
     config = open_config(path)
     if is_connected:
         return _connect(config, as_json=as_json)
-    from copyd.transfers.wording import counted
+    from copyd.transfers import counted
 
     servers = counted(len(config.servers), "server")
     transfers = counted(len(config.transfers), "transfer")
@@ -59,8 +59,8 @@ def _warnings(config: Config) -> Iterator[str]:
 
 
 def _connect(config: Config, *, as_json: bool) -> int:
-    from copyd.observe import findings
-    from copyd.transfers.inspection import inspect
+    from copyd.cli.views import findings
+    from copyd.transfers.check import inspect
 
     servers = {name: try_server(config, name) for name in config.servers}
     transfers = [build(config, name, servers=servers) for name in config.transfers]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from copyd.cli.console import say
-from copyd.cli.seconds import Seconds
+from copyd.cli.options import Seconds
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from copyd.cli.console import say
-from copyd.cli.seconds import Seconds
-from copyd.cli.showing import show
+from copyd.cli.options import Seconds
+from copyd.cli.run_view import show
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from copyd.copyman import LinkName
-    from copyd.transfers import Query, Server, Tables, Transfer
-    from copyd.transfers.transfer import Format
+    from copyd.transfers import Format, Query, Server, Tables, Transfer
 
 
 @click.command(short_help="Copy a table or a query's rows to many servers at once.")
@@ -110,7 +109,7 @@ def copy(
     transfer = replace(transfer, format=format_, link=link, stall_timeout=stall_timeout)
     shown = show(transfer.name, lambda: transfer, as_json=as_json)
     if as_json:
-        from copyd.observe import report
+        from copyd.cli.views import report
 
         say(report.as_json(shown.document))
     return shown.exit_code

@@ -178,9 +178,8 @@ def _fill(console: Console, servers: dict[str, Cluster], rows: int) -> None:
 
 
 def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_fault: bool) -> Report:
-    from copyd.observe import report
-    from copyd.observe.progress import RunProgress
-    from copyd.observe.tee import Tee
+    from copyd.cli.views import RunProgress, report
+    from copyd.observe import Tee
     from copyd.transfers import Server, Tables, run
 
     transfer = one_off(

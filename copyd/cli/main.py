@@ -18,9 +18,9 @@ from copyd.cli import exits
 from copyd.cli.check import check
 from copyd.cli.cluster import cluster
 from copyd.cli.copy import copy
+from copyd.cli.daemon_commands import pause, reload, resume, trigger
 from copyd.cli.demo import demo
 from copyd.cli.once import once
-from copyd.cli.orders import pause, reload, resume, trigger
 from copyd.cli.plan import plan
 from copyd.cli.rejects import rejects
 from copyd.cli.run import run

@@ -10,7 +10,7 @@ import click
 from copyd.cli import exits
 from copyd.cli.building import build, choose, config_option, destination_option, open_config
 from copyd.cli.console import say
-from copyd.cli.showing import show
+from copyd.cli.run_view import show
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def once(
         for name in transfers
     ]
     if as_json:
-        from copyd.observe import report
+        from copyd.cli.views import report
 
         documents = [each.document for each in shown]
         say(report.as_json(documents if is_titled else documents[0]))

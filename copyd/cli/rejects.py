@@ -46,14 +46,14 @@ def list_(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json
     Exit codes: 0 also where there are none, 1 the files cannot be read, 2 wrong usage, 78 bad
     configuration, 130 interrupted, 143 ended by SIGTERM.
     """
-    from copyd.observe import rejected
+    from copyd.cli.views import rejects
 
     _, found = _find(name, path, only, run)
     if as_json:
-        say(rejected.as_json(map(rejected.table_document, found)))
+        say(rejects.as_json(map(rejects.table_document, found)))
     elif found:
         console = make_console()
-        deliver(lambda: console.print(rejected.table(found)))
+        deliver(lambda: console.print(rejects.table(found)))
     else:
         say(f"transfer {name} has no rejects")
 
@@ -67,18 +67,18 @@ def show(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json:
 
     Exit codes: as those of list.
     """
+    from copyd.cli.views import rejects
     from copyd.loading.rejects import rows
-    from copyd.observe import rejected
 
     root, found = _find(name, path, only, run)
     try:
         if as_json:
             documents = [
-                rejected.row_document(each, row) for each in found for row in rows(root, each)
+                rejects.row_document(each, row) for each in found for row in rows(root, each)
             ]
-            say(rejected.as_json(documents))
+            say(rejects.as_json(documents))
             return
-        told = (line for each in found for line in rejected.lines(each, rows(root, each)))
+        told = (line for each in found for line in rejects.lines(each, rows(root, each)))
         first = next(told, None)
         if first is None:
             say(f"transfer {name} has no rejects")

@@ -19,15 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from copyd.config import Config
-    from copyd.daemon.answers import Answers
-    from copyd.daemon.schedule import Moment
-    from copyd.daemon.supervisor import Supervisor, Surroundings
-    from copyd.daemon.task import Remembered
+    from copyd.daemon import Answers, Moment, Remembered, Supervisor, Surroundings
     from copyd.events import Event, Observer
-    from copyd.observe.history import History
-    from copyd.observe.live import Live
-    from copyd.observe.logs import Log
-    from copyd.observe.metrics import Metrics
+    from copyd.observe import History, Live, Log, Metrics
     from copyd.status import Status
     from copyd.transfers import Transfer
 
@@ -48,7 +42,7 @@ def run(path: Path) -> int:
     directory, say), 2 wrong usage, 78 bad configuration, or a folder that others can write to, 130
     and 143 ended at once by a second SIGINT or SIGTERM.
     """
-    from copyd.daemon.arenas import limit_arenas
+    from copyd.daemon import limit_arenas
 
     limit_arenas()
     config = open_config(path)
@@ -60,7 +54,7 @@ def run(path: Path) -> int:
 def _folders(path: Path, config: Config) -> Iterator[None]:
     """Prepare the daemon's folders and hold its lock; raises CopydError."""
     from copyd.config import ConfigError
-    from copyd.daemon.folders import UnsafeFolderError, locked, prepare
+    from copyd.daemon import UnsafeFolderError, locked, prepare
 
     state, runtime = config.daemon.state_directory, config.daemon.runtime_directory
     # Root's servers run as another account, which has to pass through, and cannot look.
@@ -85,23 +79,20 @@ class _Observers:
 
     def watch(self, transfer: str) -> Observer:
         """Return the observer of one run."""
-        from copyd.observe.tee import Tee
+        from copyd.observe import Tee
 
         seers = (self.live, self.metrics, self.log, self.history)
         return Tee(*(each.watch(transfer) for each in seers))
 
     def observe(self, event: Event) -> None:
         """Pass on what the daemon says of itself."""
-        from copyd.observe.tee import Tee
+        from copyd.observe import Tee
 
         Tee(self.metrics, self.log, self.history)(event)
 
 
 def _carry_out(path: Path, config: Config, stack: ExitStack) -> int:
-    from copyd.daemon.control import NAME, Control
-    from copyd.daemon.signals import handling
-    from copyd.daemon.supervisor import Supervisor
-    from copyd.daemon.systemd import Notifier
+    from copyd.daemon import NAME, Control, Notifier, Supervisor, handling
 
     notifier = Notifier.take(os.environ)
     supervisors: list[Supervisor] = []
@@ -122,10 +113,7 @@ def _carry_out(path: Path, config: Config, stack: ExitStack) -> int:
 
 def _observers(config: Config, status: Callable[[], Status], stack: ExitStack) -> _Observers:
     from copyd import __version__
-    from copyd.observe.history import History
-    from copyd.observe.live import Live
-    from copyd.observe.logs import Log
-    from copyd.observe.metrics import Metrics
+    from copyd.observe import History, Live, Log, Metrics
 
     _configure_log(config, config)
     log = Log()
@@ -146,9 +134,8 @@ def _configure_log(first: Config, config: Config) -> None:
 
 
 def _surroundings(path: Path, config: Config, observers: _Observers, notifier: Any) -> Surroundings:
+    from copyd.daemon import Pauses, Surroundings
     from copyd.daemon.keeper import Folders, Keepers
-    from copyd.daemon.pauses import Pauses
-    from copyd.daemon.supervisor import Surroundings
 
     folders = Folders(config.daemon.state_directory, config.daemon.runtime_directory)
 
@@ -178,21 +165,21 @@ def _build(config: Config, name: str, destinations: tuple[str, ...]) -> Transfer
 
 def _recall(config: Config, server: str, transfers: tuple[str, ...]) -> Mapping[str, float]:
     """Ask the ledgers at `server` when each of `transfers` last succeeded there."""
-    from copyd.transfers.remembering import last_successes
+    from copyd.transfers.destination import last_successes
 
     wanted = {name: config.transfers[name].ledger_schema for name in transfers}
     return last_successes(build_server(config, server), wanted)
 
 
 def _now() -> Moment:
-    from copyd.daemon.schedule import Moment
+    from copyd.daemon import Moment
 
     return Moment(time.monotonic(), time.time())
 
 
 def _remember(config: Config, history: History) -> Remembered:
     """Take from the history what an earlier daemon knew; nothing where it is lost."""
-    from copyd.daemon.task import Known, Remembered
+    from copyd.daemon import Known, Remembered
     from copyd.errors import CopydError
 
     known = {place: Known(**asdict(each)) for place, each in history.last_known().items()}
@@ -210,7 +197,7 @@ def _serve_http(
 ) -> None:
     if not config.http.listen:
         return
-    from copyd.observe.http import Server
+    from copyd.observe import Server
 
     server = Server(
         config.http.listen,
@@ -223,13 +210,13 @@ def _serve_http(
 
 
 def _document(supervisor: Supervisor, observers: _Observers) -> dict[str, Any]:
-    from copyd.observe.document import document
+    from copyd.observe import document
 
     return document(supervisor.status(), observers.live.progress(), now=time.monotonic())
 
 
 def _answers(supervisor: Supervisor, observers: _Observers) -> Answers:
-    from copyd.daemon.answers import Answers
+    from copyd.daemon import Answers
 
     def status(request: Mapping[str, Any]) -> dict[str, Any]:
         del request

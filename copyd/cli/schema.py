@@ -17,7 +17,7 @@ def schema(is_page: bool) -> None:
     Editors that know TOML use it to complete keys and to check values as one types.
     """
     if is_page:
-        from copyd.config.reference import markdown
+        from copyd.config import markdown
 
         say(markdown().rstrip("\n"))
         return

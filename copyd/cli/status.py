@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copyd.cli.asking import ask
 from copyd.cli.building import config_option
 from copyd.cli.console import deliver, make_console, say
+from copyd.cli.control_client import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def status(path: Path, as_json: bool, is_watched: bool) -> None:
     elif is_watched:
         _watch(path, found)
     else:
-        from copyd.observe.screen import screen
+        from copyd.cli.views import screen
 
         console = make_console()
         deliver(lambda: console.print(screen(found, now=time.time())))
@@ -45,7 +45,7 @@ def status(path: Path, as_json: bool, is_watched: bool) -> None:
 def _watch(path: Path, found: dict[str, Any]) -> None:
     from rich.live import Live
 
-    from copyd.observe.screen import screen
+    from copyd.cli.views import screen
 
     with Live(console=make_console(), auto_refresh=False) as shown:
         while True:
@@ -70,7 +70,7 @@ def history(transfer: str | None, path: Path, as_json: bool, limit: int) -> None
     if as_json:
         say(json.dumps(found, ensure_ascii=False, indent=2))
         return
-    from copyd.observe.screen import runs_table
+    from copyd.cli.views import runs_table
 
     console = make_console()
     deliver(lambda: console.print(runs_table(found)))

@@ -54,7 +54,7 @@ def _compare(config: Config, name: str, only: Sequence[str]) -> Comparison:
 
 
 def _show(comparison: Comparison, *, as_json: bool) -> None:
-    from copyd.observe import report
+    from copyd.cli.views import report
 
     if as_json:
         say(report.as_json(report.comparison_document(comparison)))

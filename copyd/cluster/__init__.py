@@ -4,6 +4,7 @@ Seed page: "Cluster Management". Nothing here logs or counts; it returns or rais
 """
 
 from copyd.cluster.cluster import Cluster
+from copyd.cluster.configfile import as_text
 from copyd.cluster.errors import (
     ClusterError,
     ClusterInitializationError,
@@ -13,9 +14,19 @@ from copyd.cluster.errors import (
     InitDBError,
     InstallationNotFoundError,
 )
+from copyd.cluster.initdb import superuser_of
 from copyd.cluster.installation import Installation, VersionInfo, pg_config_dictionary
-from copyd.cluster.lifecycle import State
-from copyd.cluster.settings import Entry, OverriddenSettingWarning, Settings
+from copyd.cluster.lifecycle import Holder, PidFile, State
+from copyd.cluster.postmaster import Postmaster
+from copyd.cluster.settings import (
+    Entry,
+    OverriddenSettingWarning,
+    Settings,
+    read_file,
+    replace_file,
+)
+from copyd.cluster.sockets import SocketDirectory
+from copyd.cluster.waiting import wait_for
 
 __all__ = [
     "Cluster",
@@ -25,12 +36,21 @@ __all__ = [
     "ClusterStartupError",
     "ClusterTimeoutError",
     "Entry",
+    "Holder",
     "InitDBError",
     "Installation",
     "InstallationNotFoundError",
     "OverriddenSettingWarning",
+    "PidFile",
+    "Postmaster",
     "Settings",
+    "SocketDirectory",
     "State",
     "VersionInfo",
+    "as_text",
     "pg_config_dictionary",
+    "read_file",
+    "replace_file",
+    "superuser_of",
+    "wait_for",
 ]

@@ -3,7 +3,7 @@
 Nothing here knows a server or a copy; the command line makes transfers' own types from it.
 """
 
-from copyd.config.load import load
+from copyd.config.load import load, runtime_directory
 from copyd.config.model import (
     Breaker,
     Cluster,
@@ -13,12 +13,16 @@ from copyd.config.model import (
     Http,
     Log,
     Reintroduce,
+    Section,
     Server,
     TableOptions,
     Transfer,
 )
-from copyd.config.problems import ConfigError
+from copyd.config.passwords import read_password
+from copyd.config.problems import ConfigError, suggestion
+from copyd.config.reference import markdown
 from copyd.config.schema import json_schema
+from copyd.config.values import zone_of
 
 __all__ = [
     "Breaker",
@@ -30,9 +34,15 @@ __all__ = [
     "Http",
     "Log",
     "Reintroduce",
+    "Section",
     "Server",
     "TableOptions",
     "Transfer",
     "json_schema",
     "load",
+    "markdown",
+    "read_password",
+    "runtime_directory",
+    "suggestion",
+    "zone_of",
 ]

@@ -11,8 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from copyd.config import sizes
-from copyd.config.durations import parse
+from copyd.config.units import parse_duration, parse_size
 from copyd.config.values import (
     AbsolutePath,
     Conninfo,
@@ -66,9 +65,9 @@ class Daemon(Section):
     """Sockets and locks. An ordinary user's default: the XDG runtime folder."""
     workers: int = Field(default=4, ge=1, le=1000)
     """How many runs are carried out at once."""
-    shutdown_grace: Patience = parse("30s")
+    shutdown_grace: Patience = parse_duration("30s")
     """How long runs may go on when the daemon is told to stop; then they are cut off."""
-    keep_history: Interval = parse("30d")
+    keep_history: Interval = parse_duration("30d")
     """How long a run is remembered."""
 
 
@@ -145,9 +144,9 @@ class Reintroduce(Section):
 
     attempts: int = Field(default=5, ge=0)
     """How often."""
-    backoff: Patience = parse("1s")
+    backoff: Patience = parse_duration("1s")
     """How long to wait before the first time; twice as long before each next one."""
-    max_backoff: Patience = parse("30s")
+    max_backoff: Patience = parse_duration("30s")
     """The longest such wait."""
 
 
@@ -156,9 +155,9 @@ class Breaker(Section):
 
     failures: int = Field(default=3, ge=1)
     """After how many runs in a row in which it failed."""
-    backoff: Wait = parse("30s")
+    backoff: Wait = parse_duration("30s")
     """For how long the first time; twice as long after each further failure."""
-    max_backoff: Wait = parse("15m")
+    max_backoff: Wait = parse_duration("15m")
     """The longest that it is left alone."""
 
 
@@ -221,7 +220,7 @@ class Transfer(Section):
     """append, merge: a column that grows with every change; an index on it narrows the scan."""
     overlap: Overlap = "all"
     """How far behind the cursor's mark to look: "all", a duration, or a number."""
-    full_every: Interval = parse("24h")
+    full_every: Interval = parse_duration("24h")
     """With another overlap than "all": how often to look everywhere."""
     key: Identifiers | None = None
     """append, merge: the columns that tell rows apart; by default the primary key."""
@@ -241,17 +240,17 @@ class Transfer(Section):
     """What becomes of runs that were missed: one is made up for, or none."""
     breaker: Breaker = Field(default_factory=Breaker)
     """When a destination that fails is left alone."""
-    deadline: Wait = parse("30m")
+    deadline: Wait = parse_duration("30m")
     """How long a run may take."""
-    prepare_timeout: Wait = parse("10s")
+    prepare_timeout: Wait = parse_duration("10s")
     """How long the first pass waits for destinations to be ready."""
-    stall_timeout: Wait = parse("5s")
+    stall_timeout: Wait = parse_duration("5s")
     """How long a destination may take nothing."""
-    answer_timeout: Wait = parse("15m")
+    answer_timeout: Wait = parse_duration("15m")
     """How long a server may think: the source before it sends more, a destination its verdict."""
-    max_wait: Patience = parse("60s")
+    max_wait: Patience = parse_duration("60s")
     """How long, per pass, the others may be held back by one destination."""
-    lock_timeout: Wait = parse("1s")
+    lock_timeout: Wait = parse_duration("1s")
     """How long to wait for a lock at a destination."""
     reintroduce: Reintroduce = Field(default_factory=Reintroduce)
     """How a dropped destination comes back within a run."""
@@ -275,7 +274,7 @@ class Transfer(Section):
     """A refused row: fails its destination; or is put aside (resume_next), and the rest is loaded."""
     batch_rows: int = Field(default=250_000, ge=1)
     """resume_next: a batch is this many rows at most."""
-    batch_size: Size = sizes.parse("20MB")
+    batch_size: Size = parse_size("20MB")
     """resume_next: a batch is about this many bytes at most."""
     max_rejects: int = Field(default=1_000, ge=0)
     """resume_next: with more rejects than this in a run a destination fails."""
@@ -283,7 +282,7 @@ class Transfer(Section):
     """resume_next: with a larger share of rejects in a run a destination fails."""
     reject_directory: StatePath = Path("rejects")
     """The folder of the files of rejects, below the state directory."""
-    keep_rejects: Interval = parse("30d")
+    keep_rejects: Interval = parse_duration("30d")
     """How long the files of rejects are kept."""
     table: Mapping[TableText, TableOptions] = Field(default_factory=dict)
     """Options of single tables."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from copyd.config.durations import PATTERN
 from copyd.config.problems import KeyPath, spelled
 from copyd.config.reading import ANY_NAME, sections
 from copyd.config.schema import json_schema
+from copyd.config.units import DURATION_PATTERN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +86,7 @@ def _taken(described: Schema, definitions: Schema) -> str:
             taken = f"a table: {_taken(values, definitions)}"
         case {"type": [*types]}:
             taken = " or ".join(_PLAIN[each] for each in types)
-        case _ if described.get("pattern") == PATTERN:
+        case _ if described.get("pattern") == DURATION_PATTERN:
             taken = "a duration"
         case _:
             taken = _PLAIN[described["type"]] + _bounds(described)

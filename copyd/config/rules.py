@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from copyd.config.collisions import collisions, identity
-from copyd.config.durations import spell
 from copyd.config.problems import KeyPath, Problem, shown, spelled, suggestion
+from copyd.config.units import spell_duration
 from copyd.names import TableName, parse_table_name
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
             text = "expected it only with every or cron, got it without"
             yield subject.problem((key,), text, "every", "cron")
     if transfer.every is not None and transfer.jitter > transfer.every:
-        text = f"expected at most every, {spell(transfer.every)}, got {spell(transfer.jitter)}"
+        text = f"expected at most every, {spell_duration(transfer.every)}, got {spell_duration(transfer.jitter)}"
         yield subject.problem(("jitter",), text, "every")
 
 
@@ -268,7 +268,7 @@ def _bounds(subject: Subject) -> Iterator[Problem]:
     for key, section in (("reintroduce", transfer.reintroduce), ("breaker", transfer.breaker)):
         backoff, longest = section.backoff, section.max_backoff
         if longest < backoff:
-            text = f"expected at least backoff, {spell(backoff)}, got {spell(longest)}"
+            text = f"expected at least backoff, {spell_duration(backoff)}, got {spell_duration(longest)}"
             yield subject.problem((key, "max_backoff"), text, key)
 
 

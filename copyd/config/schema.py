@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from copyd.config import durations, sizes
+from copyd.config import units
 from copyd.config.model import Config
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class _TomlSchema(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         generated = super().default_schema(schema)
         spell = schema["schema"].get("serialization", {}).get("function")
-        if spell in {durations.spell, sizes.spell}:
+        if spell in {units.spell_duration, units.spell_size}:
             generated["default"] = spell(schema["default"])
         if generated.get("default", ...) is None:
             del generated["default"]

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from copyd import conninfo
-from copyd.config import durations, sizes
+from copyd.config import units
 from copyd.config.problems import kind, shown
 from copyd.errors import CopydError
 from copyd.names import Pattern as TablePattern
@@ -76,13 +76,13 @@ _read_table_name = _from_text(parse_table_name, "a table written as SCHEMA.TABLE
 def _duration(*, longest: float, may_be_zero: bool = False) -> Callable[[object], float]:
     def read(value: object) -> float:
         try:
-            seconds = durations.parse(value) if isinstance(value, str) else None
+            seconds = units.parse_duration(value) if isinstance(value, str) else None
         except ValueError:
             seconds = None
         if seconds is None:
-            raise _refused(durations.EXPECTED, value)
+            raise _refused(units.EXPECTED_DURATION, value)
         if seconds > longest:
-            raise _refused(f"at most {durations.spell(longest)}", value)
+            raise _refused(f"at most {units.spell_duration(longest)}", value)
         if not (seconds or may_be_zero):
             raise _refused("a duration above zero", value)
         return seconds
@@ -92,11 +92,11 @@ def _duration(*, longest: float, may_be_zero: bool = False) -> Callable[[object]
 
 def _size(value: object) -> int:
     try:
-        size = sizes.parse(value) if isinstance(value, str) else None
+        size = units.parse_size(value) if isinstance(value, str) else None
     except ValueError:
         size = None
     if size is None:
-        raise _refused(sizes.EXPECTED, value)
+        raise _refused(units.EXPECTED_SIZE, value)
     if not size:
         raise _refused("a size above zero", value)
     return size
@@ -109,7 +109,7 @@ def _overlap(value: object) -> Literal["all"] | timedelta | int:
         return value
     try:
         if isinstance(value, str):
-            return timedelta(seconds=durations.parse(value))
+            return timedelta(seconds=units.parse_duration(value))
     except (ValueError, OverflowError):
         pass
     raise _refused(OVERLAP_EXPECTED, value)
@@ -235,9 +235,9 @@ def _conninfo(text: SecretStr) -> SecretStr:
     return text
 
 
-_DurationSchema = WithJsonSchema({"type": "string", "pattern": durations.PATTERN})
+_DurationSchema = WithJsonSchema({"type": "string", "pattern": units.DURATION_PATTERN})
 _TextSchema = WithJsonSchema({"type": "string"})
-_Spelled = PlainSerializer(durations.spell)
+_Spelled = PlainSerializer(units.spell_duration)
 
 Interval = Annotated[
     float, PlainValidator(_duration(longest=LONGEST_INTERVAL)), _Spelled, _DurationSchema
@@ -255,8 +255,8 @@ Patience = Annotated[
 Size = Annotated[
     int,
     PlainValidator(_size),
-    PlainSerializer(sizes.spell),
-    WithJsonSchema({"type": "string", "pattern": sizes.PATTERN}),
+    PlainSerializer(units.spell_size),
+    WithJsonSchema({"type": "string", "pattern": units.SIZE_PATTERN}),
 ]
 """Bytes, more than none."""
 Overlap = Annotated[
@@ -266,7 +266,7 @@ Overlap = Annotated[
         {
             "anyOf": [
                 {"const": "all"},
-                {"type": "string", "pattern": durations.PATTERN},
+                {"type": "string", "pattern": units.DURATION_PATTERN},
                 {"type": "integer", "minimum": 0},
             ]
         }

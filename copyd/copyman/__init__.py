@@ -8,7 +8,9 @@ Usable from a script with two connections and no configuration::
         total_messages, total_bytes = transfer(producer, receiver)
 """
 
-from copyd.copyman.batches import BatchReceiver
+from copyd.copyman.batching import BatchReceiver, Refusal, Reject
+from copyd.copyman.batching.isolation import Found, Span, isolate
+from copyd.copyman.batching.refusal import is_about_a_row
 from copyd.copyman.faults import (
     CannotReconcile,
     CopyFail,
@@ -22,7 +24,6 @@ from copyd.copyman.manager import CopyManager, transfer
 from copyd.copyman.ports import Link, Producer, Receiver
 from copyd.copyman.producers import IteratorProducer, NullProducer, StatementProducer
 from copyd.copyman.receivers import CallReceiver, NullReceiver, StatementReceiver
-from copyd.copyman.refusal import Refusal, Reject
 
 __all__ = [
     "BatchReceiver",
@@ -31,6 +32,7 @@ __all__ = [
     "CopyFail",
     "CopyManager",
     "Fault",
+    "Found",
     "IteratorProducer",
     "Link",
     "LinkName",
@@ -43,7 +45,10 @@ __all__ = [
     "ReceiverFault",
     "Refusal",
     "Reject",
+    "Span",
     "StatementProducer",
     "StatementReceiver",
+    "is_about_a_row",
+    "isolate",
     "transfer",
 ]

@@ -10,6 +10,7 @@ from enum import Enum
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
+from copyd.copyman.fairness import Pace, Timesheet
 from copyd.copyman.faults import (
     CannotReconcile,
     CopyFail,
@@ -18,7 +19,6 @@ from copyd.copyman.faults import (
     ReceiverFault,
 )
 from copyd.copyman.pumping import Limits, attend, drive
-from copyd.copyman.timesheet import Pace, Timesheet
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:

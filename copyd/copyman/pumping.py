@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from copyd.copyman.timesheet import Timesheet
+from copyd.copyman.fairness import Timesheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

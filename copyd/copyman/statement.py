@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from psycopg import Connection, sql
 
-from copyd.copyman.links import choose
-from copyd.copyman.links.loans import give_back, lend
-from copyd.copyman.links.opening import Opening
+from copyd.copyman.links import Opening, choose, give_back, lend
 
 if TYPE_CHECKING:
     from copyd.copyman.links import LinkName

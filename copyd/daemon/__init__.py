@@ -1,1 +1,33 @@
-"""The daemon: one loop owns all that changes; runs, clusters and callers send it messages."""
+"""The daemon: supervises runs and managed clusters, on schedule, until it is told to end."""
+
+from copyd.daemon import control
+from copyd.daemon.arenas import limit_arenas
+from copyd.daemon.control import NAME, Control
+from copyd.daemon.control_requests import Answers
+from copyd.daemon.environment import Surroundings
+from copyd.daemon.folders import UnsafeFolderError, locked, prepare
+from copyd.daemon.pauses import Pauses
+from copyd.daemon.schedule import Moment
+from copyd.daemon.signals import handling
+from copyd.daemon.supervisor import Supervisor
+from copyd.daemon.systemd import Notifier
+from copyd.daemon.task import Known, Remembered
+
+__all__ = [
+    "NAME",
+    "Answers",
+    "Control",
+    "Known",
+    "Moment",
+    "Notifier",
+    "Pauses",
+    "Remembered",
+    "Supervisor",
+    "Surroundings",
+    "UnsafeFolderError",
+    "control",
+    "handling",
+    "limit_arenas",
+    "locked",
+    "prepare",
+]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from copyd.backoff import backoff
+
 if TYPE_CHECKING:
     from copyd.config import Breaker
     from copyd.daemon.schedule import Dice
-
-MOST_DOUBLINGS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +28,13 @@ class Circuit:
         return self.until is None or ticks >= self.until
 
     def failed(self, policy: Breaker, ticks: float, dice: Dice) -> Circuit:
-        """Return what holds after a failure at `ticks`.
-
-        Between half the backoff and all of it, so that destinations that fell together do not come
-        together.
-        """
+        """Return what holds after a failure at `ticks`."""
         failures = self.failures + 1
         beyond = failures - policy.failures
         if beyond < 0:
             return Circuit(failures)
-        longest = min(policy.backoff * 2.0 ** min(beyond, MOST_DOUBLINGS), policy.max_backoff)
-        return Circuit(failures, ticks + longest * (0.5 + 0.5 * dice()))
+        wait = backoff(beyond + 1, first=policy.backoff, longest=policy.max_backoff, jitter=dice())
+        return Circuit(failures, ticks + wait)
 
 
 CLOSED = Circuit()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from copyd.daemon.commands import Answer
+    from copyd.daemon.messages import Answer
 
 NAME = "control.sock"
 LARGEST_REQUEST = 64 * 1024

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from copyd.config import Config
-    from copyd.config.model import Section
+    from copyd.config import Config, Section
 
 NAMED = ("servers", "clusters", "transfers")
 """Tables of sections with names of the author's own."""

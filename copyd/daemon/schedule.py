@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cronsim import CronSim
 
-from copyd.config.values import zone_of
+from copyd.config import zone_of
 
 if TYPE_CHECKING:
     from copyd.config import Transfer

@@ -6,13 +6,13 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from copyd.daemon.commands import Halt, Reload
+from copyd.daemon.messages import Halt, Reload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from copyd.daemon.commands import Post
+    from copyd.daemon.messages import Post
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 

@@ -7,19 +7,18 @@ loop waits for nothing else, so its heartbeat says that the daemon lives.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from copyd import events
-from copyd.daemon import agenda, reload, schedule
-from copyd.daemon.commands import (
+from copyd.daemon import admission, reload, schedule
+from copyd.daemon.messages import (
     Halt,
     Landed,
     Loaded,
@@ -31,23 +30,20 @@ from copyd.daemon.commands import (
     Told,
     Trigger,
 )
-from copyd.daemon.flight import Flight
+from copyd.daemon.run_thread import Flight
 from copyd.daemon.systemd import MICRO
-from copyd.daemon.task import NOTHING, Remembered, Task, Wish
+from copyd.daemon.task import Task, Wish
 from copyd.errors import CopydError
 from copyd.status import ReloadStatus, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from copyd.config import Cluster, Config
-    from copyd.daemon.commands import Answer, Message
-    from copyd.daemon.pauses import Pauses
-    from copyd.daemon.schedule import Dice, Moment
-    from copyd.daemon.systemd import Notifier
-    from copyd.events import Observer
-    from copyd.status import ClusterStatus, TransferStatus
-    from copyd.transfers import Transfer
+    from copyd.config import Config
+    from copyd.daemon.environment import Surroundings
+    from copyd.daemon.messages import Answer, Message
+    from copyd.daemon.schedule import Moment
+    from copyd.status import TransferStatus
 
 BEAT = 5.0
 """Seconds after which the loop goes round at the latest."""
@@ -83,56 +79,6 @@ MOVES = {
     Phase.OVER: frozenset[Phase](),
 }
 """From where to where; anything else is a defect."""
-
-
-class Keepers(Protocol):
-    """What keeps the managed clusters; nothing here waits but `stop_all`."""
-
-    def apply(self, sections: Mapping[str, Cluster]) -> None:
-        """Keep these clusters and no others."""
-
-    def stop_all(self, within: float) -> tuple[str, ...]:
-        """Stop or leave all; return those that did not end within so many seconds."""
-
-    def status(self) -> tuple[ClusterStatus, ...]:
-        """Say how each is."""
-
-    def is_up(self, name: str) -> bool:
-        """Whether it accepts connections."""
-
-    def borrow(self, name: str) -> Callable[[], None] | None:
-        """Keep it from being restarted until what is returned is called; None where it is not up."""
-
-
-Build = Callable[["Config", str, tuple[str, ...]], "Transfer"]
-"""Makes a transfer, feeding these destinations; called in the run's own thread."""
-
-
-Recall = Callable[["Config", str, tuple[str, ...]], Mapping[str, float]]
-"""Asks a server when these transfers last succeeded there; called in a thread of its own."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What the supervisor works with; all of it comes in from outside.
-
-    ``load`` reads the configuration again; ``take`` is told which one holds, whenever it changes;
-    ``watch`` makes the observer of one run, ``observe`` gets the daemon's own events. ``remembered``
-    is what the history knows, ``recall`` asks ledgers for the rest.
-    """
-
-    load: Callable[[], Config]
-    build: Build
-    observe: Observer
-    watch: Callable[[str], Observer]
-    keepers: Callable[[Observer], Keepers]
-    notifier: Notifier
-    pauses: Pauses
-    clock: Callable[[], Moment]
-    dice: Dice
-    take: Callable[[Config], None] = lambda _: None
-    recall: Recall = lambda _config, _server, _transfers: {}
-    remembered: Remembered = NOTHING
 
 
 class Supervisor:
@@ -346,7 +292,7 @@ class Supervisor:
         """Begin as many of those that are due as may begin."""
         if self._phase is not Phase.READY:
             return
-        waiting: list[agenda.Waiting] = []
+        waiting: list[admission.Waiting] = []
         chosen: dict[str, tuple[str, ...]] = {}
         for task in self._tasks.values():
             if task.wish is None or not task.is_ready or task.name in self._flights:
@@ -354,9 +300,9 @@ class Supervisor:
             chosen[task.name] = task.chosen(self._moment.ticks)
             task.obstacle = self._obstacle(task, chosen[task.name])
             if task.obstacle is None:
-                needs = agenda.needs(task.section.source, chosen[task.name])
-                waiting.append(agenda.Waiting(task.name, task.wish.since, needs))
-        choice = agenda.choose(
+                needs = admission.needs(task.section.source, chosen[task.name])
+                waiting.append(admission.Waiting(task.name, task.wish.since, needs))
+        choice = admission.choose(
             waiting,
             [flight.needs for flight in self._flights.values()],
             workers=self._config.daemon.workers,
@@ -367,7 +313,7 @@ class Supervisor:
         for name in choice.starting:
             self._take_off(self._tasks[name], chosen[name])
 
-    def _limits(self) -> agenda.Connections:
+    def _limits(self) -> admission.Connections:
         return {
             name: server.max_connections
             for name, server in self._config.servers.items()
@@ -408,7 +354,7 @@ class Supervisor:
         flight = Flight(
             transfer=task.name,
             destinations=chosen,
-            needs=agenda.needs(task.section.source, chosen),
+            needs=admission.needs(task.section.source, chosen),
             is_full=task.wish is not None and task.wish.is_full,
             build=partial(self._around.build, self._config, task.name, chosen),
             give_back=tuple(loan for loan in loans if loan is not None),

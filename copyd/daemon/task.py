@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from copyd.daemon.breaker import CLOSED, Circuit
 from copyd.daemon.schedule import Due, Schedule
 from copyd.status import DestinationStatus, TransferStatus
-from copyd.transfers.kinds import NOBODYS
+from copyd.transfers import NOBODYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

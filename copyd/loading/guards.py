@@ -7,23 +7,22 @@ one: LOCK TABLE in a mode that keeps writers out takes UPDATE, DELETE or TRUNCAT
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from copyd.catalog import foreign_keys
 from copyd.errors import CopydError
-from copyd.loading.relations import foreign_keys
 from copyd.names import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from copyd.loading.relations import Relation
+    from copyd.catalog import Relation
+    from copyd.connection import Connection
     from copyd.loading.target import Target
-
-    Connection = psycopg.Connection[Any]
 
 _UNFIT = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 _EFFECTS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}

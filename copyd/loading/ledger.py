@@ -7,7 +7,7 @@ that another run holds as long as that transaction's ``lock_timeout`` allows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 from psycopg.rows import dict_row, tuple_row
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import psycopg
     from psycopg.rows import DictRow
 
-    Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
 
 _READ = [name for name in ledger_table.COLUMNS if name != "previous_run"]
 _MAY_BE_NULL = {"horizon", "full_horizon", "mark", "filenode", "full_at"}

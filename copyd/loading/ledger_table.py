@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg import sql
 from psycopg.rows import class_row
@@ -20,9 +20,7 @@ from copyd.names import TableName, quote
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import psycopg
-
-    Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
 
 NAME = "ledger"
 VERSION = 1

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
+from copyd.catalog import foreign_keys
+from copyd.connection import one_row
 from copyd.errors import CopydError
 from copyd.loading import staging
-from copyd.loading.relations import foreign_keys
 from copyd.loading.staging import copy_into_stage, copy_keys, stage, stage_keys
 from copyd.loading.target import Target, copy_rows, delete, lock, select_count, truncate
 
 if TYPE_CHECKING:
     from psycopg import sql
 
-    Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
 
 __all__ = [
     "Applied",
@@ -161,12 +162,10 @@ def _rewrite(connection: Connection, target: Target, *, removes: bool) -> Applie
 
 
 def _applied(connection: Connection, statement: sql.Composed) -> Applied:
-    row = connection.execute(statement).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
+    row = one_row(connection, statement)
     return Applied(*row)
 
 
 def _count(connection: Connection, statement: sql.Composed) -> int:
-    row = connection.execute(statement).fetchone()
-    assert row is not None  # noqa: S101 - an aggregate has one row
+    row = one_row(connection, statement)
     return int(row[0])

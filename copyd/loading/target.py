@@ -12,7 +12,7 @@ from copyd.errors import CopydError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from copyd.loading.relations import Column, Key, Relation
+    from copyd.catalog import Column, Key, Relation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from copyd import events
 from copyd.errors import CopydError
+from copyd.observe.history_file import Shelf
 from copyd.observe.records import Known, Record, Recorded, RunRecorder
-from copyd.observe.shelf import Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,20 +1,24 @@
 """From connect to verdict: one run of a transfer from one source to many destinations."""
 
-from copyd.transfers.destination import Outcome, Verdict
-from copyd.transfers.run import Report, run
+from copyd.transfers.faults import NOBODYS, counted, facts
+from copyd.transfers.running import Outcome, Report, Verdict, run
 from copyd.transfers.server import Server
 from copyd.transfers.stopping import RunStopped, Stop
 from copyd.transfers.transfer import (
+    Format,
     Loading,
     Query,
     Reintroduce,
     RejectPolicy,
     Replica,
+    TableOptions,
     Tables,
     Transfer,
 )
 
 __all__ = [
+    "NOBODYS",
+    "Format",
     "Loading",
     "Outcome",
     "Query",
@@ -25,8 +29,11 @@ __all__ = [
     "RunStopped",
     "Server",
     "Stop",
+    "TableOptions",
     "Tables",
     "Transfer",
     "Verdict",
+    "counted",
+    "facts",
     "run",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tenacity import RetryCallState
 
-    Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
 
 GONE_WITHIN = 5.0
 """Seconds that an old backend of ours gets to end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import IsolationLevel
@@ -12,9 +12,10 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from copyd.conninfo import parse
 from copyd.errors import CopydError
-from copyd.transfers.wording import one_line
+from copyd.transfers.faults import one_line
 
-Connection = psycopg.Connection[Any]
+if TYPE_CHECKING:
+    from copyd.connection import Connection
 
 NEVER = 1_000_000_000
 """How often a statement must be sent before psycopg prepares it by itself."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from copyd.backoff import backoff
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
@@ -89,6 +91,10 @@ class Reintroduce:
     attempts: int = 5
     backoff: float = 1.0
     max_backoff: float = 30.0
+
+    def wait(self, faults: int, jitter: float) -> float:
+        """Return the seconds before the next try; `jitter` is a random number from 0 to 1."""
+        return backoff(faults, first=self.backoff, longest=self.max_backoff, jitter=jitter)
 
 
 OnError = Literal["stop", "resume_next"]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
+
 Options = dict[str, object]
 
 DEADLINE = 60.0

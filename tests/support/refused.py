@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from copyd.copyman.refusal import Refusal, Reject
+from copyd.copyman.batching.refusal import Refusal, Reject
 from copyd.loading.rejects import LoadedTable, RejectFiles
 from copyd.names import TableName
 

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import trustme
@@ -22,6 +22,8 @@ from copyd.cluster import Cluster, Installation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from copyd.connection import Connection
+
 PASSWORD = "correct horse battery"
 CHEAP = {
     "fsync": "off",
@@ -30,8 +32,6 @@ CHEAP = {
     "shared_buffers": "64MB",
     "password_encryption": "scram-sha-256",  # not the default before 14
 }
-
-Connection = psycopg.Connection[Any]
 
 
 @contextmanager

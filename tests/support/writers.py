@@ -11,14 +11,15 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
+
 
 TABLES = ("public.debits", "public.credits")
 MANY = 70

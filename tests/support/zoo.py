@@ -7,7 +7,7 @@ import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from copyd.cluster import Installation
+    from copyd.connection import Connection
     from tests.support.servers import Server
 
-Connection = psycopg.Connection[Any]
 Values = dict[str, list[str]]
 
 FIXED = {

@@ -1,68 +1,23 @@
 """How COPY data travels on a connection: on its own byte stream, or through libpq."""
 
-from __future__ import annotations
+from copyd.copyman.links.borrowed import give_back, lend
+from copyd.copyman.links.choice import LinkName, choose, open_copy_in, open_copy_out
+from copyd.copyman.links.conversation import CANCEL_TIMEOUT
+from copyd.copyman.links.libpq import LibpqCopyIn
+from copyd.copyman.links.opening import Opening
+from copyd.copyman.links.query import Question
+from copyd.copyman.links.wire import WireCopyIn
 
-from typing import TYPE_CHECKING, Any, Literal
-
-from copyd.copyman.links.libpq import LibpqCopyIn, LibpqCopyOut
-from copyd.copyman.links.stream import PlainStream
-from copyd.copyman.links.tls import TlsStream, why_not
-from copyd.copyman.links.wire import WireCopyIn, WireCopyOut
-from copyd.copyman.ports import Link
-
-if TYPE_CHECKING:
-    import psycopg
-
-    from copyd.copyman.links.stream import Stream
-    from copyd.copyman.ports import CopyOut
-
-    Connection = psycopg.Connection[Any]
-
-LinkName = Literal["auto", "wire", "libpq"]
-"""What may be asked for; ``wire`` is the connection's own byte stream, plain or TLS."""
-
-
-def open_copy_out(link: Link, connection: Connection, statement: bytes) -> CopyOut:
-    """Prepare ``COPY ... TO STDOUT`` on the link that `choose` picked."""
-    if link.name == "libpq":
-        return LibpqCopyOut(connection, statement)
-    return WireCopyOut(connection, statement, _borrow(link, connection))
-
-
-def open_copy_in(link: Link, connection: Connection, statement: bytes) -> LibpqCopyIn | WireCopyIn:
-    """Prepare ``COPY ... FROM STDIN`` on the link that `choose` picked."""
-    if link.name == "libpq":
-        return LibpqCopyIn(connection, statement)
-    return WireCopyIn(connection, statement, _borrow(link, connection))
-
-
-def _borrow(link: Link, connection: Connection) -> Stream:
-    return PlainStream(connection) if link.name == "plain" else TlsStream(connection)
-
-
-def choose(
-    connection: Connection,
-    wanted: LinkName,
-    *,
-    is_listening: bool,
-    has_gssapi_encryption: bool,
-) -> Link:
-    """Say which link serves `connection`, and why: ``plain``, ``tls`` or ``libpq``.
-
-    Raises ValueError where ``wire`` is wanted and cannot serve it.
-    """
-    if wanted == "libpq":
-        return Link("libpq", "asked for")
-    has_tls = connection.pgconn.ssl_in_use
-    if is_listening:
-        obstacle: str | None = "the connection LISTENs, and only libpq keeps its notifications"
-    elif has_gssapi_encryption:
-        obstacle = "the connection has GSSAPI encryption"
-    else:
-        obstacle = why_not(connection) if has_tls else None
-    if obstacle is None:
-        reason = "TLS through libpq's own session" if has_tls else "no encryption"
-        return Link("tls" if has_tls else "plain", reason)
-    if wanted == "wire":
-        raise ValueError(f'link "wire" cannot serve this connection: {obstacle}')
-    return Link("libpq", obstacle)
+__all__ = [
+    "CANCEL_TIMEOUT",
+    "LibpqCopyIn",
+    "LinkName",
+    "Opening",
+    "Question",
+    "WireCopyIn",
+    "choose",
+    "give_back",
+    "lend",
+    "open_copy_in",
+    "open_copy_out",
+]

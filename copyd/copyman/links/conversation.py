@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
 if TYPE_CHECKING:
-    from copyd.copyman.links.question import Question
+    from copyd.connection import Connection
+    from copyd.copyman.links.query import Question
     from copyd.wire import CommandTag
-
-    Connection = psycopg.Connection[Any]
 
 CANCEL_TIMEOUT = 5.0
 """Seconds to wait for a server to take a cancel request.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus
@@ -14,13 +14,11 @@ from copyd.copyman.links.conversation import LISTEN_EVERY, RESTING, Conversation
 from copyd.wire import CommandTag
 
 if TYPE_CHECKING:
-    import psycopg
     from psycopg.errors import Diagnostic
     from psycopg.pq.abc import PGresult
 
+    from copyd.connection import Connection
     from copyd.copyman.chunk import Chunk
-
-    Connection = psycopg.Connection[Any]
 
 CHUNK_SIZE = 64 * 1024
 PIECE_SIZE = 16 * 1024

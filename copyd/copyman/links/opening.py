@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from copyd.copyman.links.question import Question, begin_statement, require_usable
+from copyd.copyman.links.query import Question, begin_statement, require_usable
 
 if TYPE_CHECKING:
-    import psycopg
-
-    Connection = psycopg.Connection[Any]
+    from copyd.connection import Connection
 
 # libpq itself tells of GSSAPI only from version 16 on, and then not whether it encrypts.
 _FACTS = b"""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import select
 from abc import abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from copyd.copyman.chunk import WireChunk
 from copyd.copyman.links.conversation import LISTEN_EVERY, Conversation, State
-from copyd.copyman.links.question import Question, hand_on_notice, server_error
+from copyd.copyman.links.query import Question, hand_on_notice, server_error
 from copyd.wire import (
     COPY_DONE,
     CommandTag,
@@ -29,11 +29,10 @@ from copyd.wire import (
 )
 
 if TYPE_CHECKING:
+    from copyd.connection import Connection
     from copyd.copyman.chunk import Chunk
     from copyd.copyman.links.stream import Stream
     from copyd.wire import Cut
-
-    Connection = psycopg.Connection[Any]
 
 BLOCK_SIZE = 256 * 1024
 INBOX_SIZE = 8 * 1024

@@ -3,7 +3,7 @@
 Each has a keeper with a thread of its own; `Keepers` is all of them.
 """
 
-from copyd.daemon.keeper.deciding import Pace
+from copyd.daemon.keeper.decision import Pace
 from copyd.daemon.keeper.keeper import Keeper
 from copyd.daemon.keeper.keepers import Keepers
 from copyd.daemon.keeper.records import Files, Folders

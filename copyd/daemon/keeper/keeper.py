@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from copyd.cluster import ClusterError, ClusterTimeoutError, State
-from copyd.daemon.keeper.configuring import Configured, conninfo
-from copyd.daemon.keeper.deciding import (
+from copyd.daemon.keeper.configuration import Configured, conninfo
+from copyd.daemon.keeper.decision import (
     Await,
     Initialize,
     Pace,
@@ -29,8 +29,8 @@ from copyd.daemon.keeper.deciding import (
     is_stopped_at_exit,
     may_restart,
 )
-from copyd.daemon.keeper.looking import look
-from copyd.daemon.keeper.ward import Ward, sentence
+from copyd.daemon.keeper.managed_cluster import Ward, sentence
+from copyd.daemon.keeper.observation import look
 from copyd.events import (
     ClusterConfigured,
     ClusterDown,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from copyd.cluster import Cluster
     from copyd.config import Cluster as Section
-    from copyd.daemon.keeper.deciding import Decision
+    from copyd.daemon.keeper.decision import Decision
     from copyd.daemon.keeper.records import Folders
     from copyd.events import Event
 

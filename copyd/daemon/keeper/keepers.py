@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from copyd.config import Cluster as Section
-    from copyd.daemon.keeper.deciding import Pace
+    from copyd.daemon.keeper.decision import Pace
     from copyd.daemon.keeper.records import Folders
     from copyd.events import Event
     from copyd.status import ClusterStatus

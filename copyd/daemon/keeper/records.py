@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from copyd.cluster.lifecycle import PidFile
+    from copyd.cluster import PidFile
 
 MAX_SOCKET_FOLDER = 91
 """The bytes of a folder that has room for a socket's name: see `copyd.cluster.sockets`."""

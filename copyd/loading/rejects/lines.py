@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from copyd.copyman.refusal import Reject
+    from copyd.copyman import Reject
     from copyd.names import TableName
 
 

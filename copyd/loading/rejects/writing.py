@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from copyd.copyman.refusal import Reject
+    from copyd.copyman import Reject
     from copyd.names import TableName
 
 _BUFFER = 64 * 1024

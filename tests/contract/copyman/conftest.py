@@ -18,9 +18,9 @@ from copyd.copyman import LinkName, StatementProducer, StatementReceiver
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from copyd.connection import Connection
     from tests.support.servers import Server
 
-Connection = psycopg.Connection[Any]
 
 KINDS = {
     "plain": ["plain"],

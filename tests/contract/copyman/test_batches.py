@@ -25,7 +25,7 @@ from copyd.copyman import (
     Reject,
     transfer,
 )
-from copyd.copyman.batches import MOST_WAITING
+from copyd.copyman.batching.receiver import MOST_WAITING
 from copyd.errors import CopydError
 from tests.contract.copyman.conftest import is_usable
 from tests.contract.copyman.test_refused_rows import batch_receiver

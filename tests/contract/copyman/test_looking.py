@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from psycopg import errors
 
+from copyd.copyman.batching.refusal import Refusal
+from copyd.copyman.batching.session import BROKEN_OFF, Talk
 from copyd.copyman.chunk import PayloadChunk
 from copyd.copyman.links import choose
-from copyd.copyman.refusal import Refusal
-from copyd.copyman.talk import BROKEN_OFF, Talk
-from tests.contract.copyman.conftest import Connection, eventually, is_usable
+from tests.contract.copyman.conftest import eventually, is_usable
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from copyd.connection import Connection
     from tests.contract.copyman.conftest import Bench
 
 T = TypeVar("T")

@@ -9,8 +9,9 @@ import pytest
 from copyd import copyman
 
 if TYPE_CHECKING:
+    from copyd.connection import Connection
     from copyd.copyman import StatementProducer, StatementReceiver
-    from tests.contract.copyman.conftest import Bench, Connection
+    from tests.contract.copyman.conftest import Bench
 
 SEND = "COPY (SELECT i FROM generate_series(1, 200000) AS g(i)) TO STDOUT"
 RECEIVE = "COPY loading_table FROM STDIN"

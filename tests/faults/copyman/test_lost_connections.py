@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from copyd.copyman import (
@@ -25,9 +24,9 @@ from tests.support.servers import running_server
 
 if TYPE_CHECKING:
     from copyd.cluster import Installation
+    from copyd.connection import Connection
     from tests.contract.copyman.conftest import Bench
 
-Connection = psycopg.Connection[Any]
 LINES = [[b"1\n"], [b"2\n"], [b"3\n"]]
 INTO_T, INTO_U = "COPY t FROM STDIN", "COPY u FROM STDIN"
 ROWS = "COPY (SELECT i FROM generate_series(1, 3) i) TO STDOUT"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -39,9 +39,9 @@ from tests.support.scripted import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from copyd.connection import Connection
     from copyd.copyman import LinkName
 
-Connection = psycopg.Connection[Any]
 NOISE = notice("n\nd") + parameter("TimeZone", "Mars") + notification("c", "\nd") + notice("")
 LINES = [b"one\n", b"two\n", b"d\n", b"x" * 300 + b"\n"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, contextmanager
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import psycopg
 import pytest
@@ -18,9 +18,9 @@ from tests.support.writers import TABLES, fill_books
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from copyd.connection import Connection
     from tests.faults.transfers.conftest import Town
 
-Connection = psycopg.Connection[Any]
 Way = Literal["delete", "truncate"]
 
 ROWS = 30_000

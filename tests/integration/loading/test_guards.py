@@ -9,9 +9,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from copyd.catalog.columns import copied
+from copyd.catalog.relations import look_up_all
 from copyd.errors import CopydError
 from copyd.loading import strategies
-from copyd.loading.columns import copied
 from copyd.loading.guards import (
     Use,
     delete_triggers,
@@ -20,13 +21,13 @@ from copyd.loading.guards import (
     require_fit,
     warnings,
 )
-from copyd.loading.relations import look_up_all
 from copyd.loading.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.support.servers import Connection, Server
+    from copyd.connection import Connection
+    from tests.support.servers import Server
 
 INSERT, DELETE, TRUNCATE = Use("insert"), Use("replace"), Use("replace", replace_with="truncate")
 APPEND, MERGE, MERGE_ALL = Use("append"), Use("merge"), Use("merge", deletes=True)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from copyd.connection import Connection
     from tests.support.servers import Server
 
-Connection = psycopg.Connection[Any]
 
 DEADLINE = 20.0
 ORDERS, LINES = TableName("public", "orders"), TableName("public", "lines")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -12,20 +12,21 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.errors import LockNotAvailable, UniqueViolation
 
+from copyd.catalog.columns import copied
+from copyd.catalog.relations import look_up
+from copyd.catalog.session import OUR_PATH, set_local
 from copyd.errors import CopydError
 from copyd.loading import strategies
-from copyd.loading.columns import copied
-from copyd.loading.relations import look_up
-from copyd.loading.session import OUR_PATH, set_local
-from copyd.loading.strategies import Applied, Target
+from copyd.loading.strategies import Applied
+from copyd.loading.target import Target
 from copyd.names import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from copyd.connection import Connection
     from tests.support.servers import Server
 
-Connection = psycopg.Connection[Any]
 FORMATS = ("text", "binary")
 HERE = "FROM here"
 

@@ -13,13 +13,13 @@ from psycopg.conninfo import make_conninfo
 
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Query, Replica, Server, Tables, Transfer, Verdict, run
-from copyd.transfers.inspection import inspect
+from copyd.transfers.check.check import inspect
 from copyd.transfers.transfer import TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from copyd.transfers.findings import Finding
+    from copyd.transfers.check.findings import Finding
     from tests.support import servers
 
 READER, LOADER = "check_reader", "check_loader"

@@ -15,7 +15,7 @@ import pytest
 from copyd.cluster.waiting import wait_for
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict, run
-from copyd.transfers.plan import Section, plan
+from copyd.transfers.plan.plan import Section, plan
 from tests.support.servers import running_server
 
 if TYPE_CHECKING:

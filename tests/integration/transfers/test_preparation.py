@@ -9,8 +9,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from copyd.transfers import Loading
-from copyd.transfers.attempt import Attempt
-from copyd.transfers.snapshot import hold
+from copyd.transfers.destination.attempt import Attempt
+from copyd.transfers.source.source import hold
 from tests.support.wiretap import Wiretap
 
 if TYPE_CHECKING:

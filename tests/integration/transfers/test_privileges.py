@@ -16,8 +16,9 @@ from psycopg.conninfo import make_conninfo
 
 from copyd.errors import CopydError
 from copyd.transfers import Loading
-from copyd.transfers.snapshot import hold
-from copyd.transfers.verify import Likeness, verify
+from copyd.transfers.source.source import hold
+from copyd.transfers.verify.comparison import Likeness
+from copyd.transfers.verify.verify import verify
 from tests.support.fanout import SOURCE, Fanout
 from tests.support.once import ask, execute
 from tests.support.servers import PASSWORD, Server

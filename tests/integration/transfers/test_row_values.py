@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from copyd.cli.console import make_console
+from copyd.cli.views.report import as_json, document, table
 from copyd.errors import CopydError
-from copyd.observe.report import as_json, document, table
 from copyd.transfers import Loading, Query, Reintroduce
 
 if TYPE_CHECKING:

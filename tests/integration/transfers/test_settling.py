@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from copyd.copyman.refusal import Refusal, Reject
+from copyd.copyman.batching.refusal import Refusal, Reject
 from copyd.loading.ledger import Entry, Ledger, Position
 from copyd.loading.rejects import Fate, LoadedTable, RejectFiles, kept, prune
 from copyd.names import TableName
+from copyd.transfers.destination.pending_rejects import settle_at
 from copyd.transfers.server import Server as Place
-from copyd.transfers.settling import settle_at
 from tests.support.refused import NOW, pending, published, tree
 
 if TYPE_CHECKING:

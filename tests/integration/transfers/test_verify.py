@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from copyd.loading.digest import Digest, Form, compute, digest_of
-from copyd.loading.session import begin
+from copyd.catalog.digest import Digest, Form, compute, digest_of
+from copyd.catalog.session import begin
 from copyd.transfers import Loading, Query, Replica, Server, Tables, Transfer, Verdict, run
 from copyd.transfers.transfer import TableOptions
-from copyd.transfers.verify import Comparison, Likeness, verify
+from copyd.transfers.verify.comparison import Comparison, Likeness
+from copyd.transfers.verify.verify import verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from copyd.connection import Connection
     from tests.support import servers
-
-    Connection = psycopg.Connection[Any]
 
 EQUAL, DIFFERS, UNKNOWN = Likeness.EQUAL, Likeness.DIFFERS, Likeness.UNKNOWN
 IS_IDLE = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'copyd'"

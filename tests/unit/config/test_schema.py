@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from copyd.config import Config, json_schema
-from copyd.config.durations import parse
+from copyd.config.units import parse_duration
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_a_duration_is_a_string_with_a_pattern_and_a_default_as_one_writes_it(
     deadline = schema["$defs"]["Transfer"]["properties"]["deadline"]
     assert deadline["type"] == "string"
     assert re.search(deadline["pattern"], deadline["default"])
-    assert parse(deadline["default"]) == 1_800
+    assert parse_duration(deadline["default"]) == 1_800
 
 
 def test_a_size_is_a_string_with_a_pattern_and_a_default_as_one_writes_it(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from copyd.daemon.answers import Answers
-from copyd.daemon.commands import Message, Pause, Reload, Trigger
 from copyd.daemon.control import Control, ask
+from copyd.daemon.control_requests import Answers
+from copyd.daemon.messages import Message, Pause, Reload, Trigger
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from copyd.catalog.relations import Column, Key, Relation
 from copyd.errors import CopydError
 from copyd.loading import staging, strategies
-from copyd.loading.relations import Column, Key, Relation
-from copyd.loading.strategies import Target, shrink_refusal
+from copyd.loading.strategies import shrink_refusal
+from copyd.loading.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

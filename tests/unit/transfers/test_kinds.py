@@ -8,7 +8,7 @@ from psycopg import errors
 
 from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
-from copyd.transfers.kinds import NOBODYS, OF_CLASSES, OTHERS, SourceFailed, kind
+from copyd.transfers.faults import NOBODYS, OF_CLASSES, OTHERS, SourceFailed, kind
 from copyd.transfers.stopping import RunStopped
 
 

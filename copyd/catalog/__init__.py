@@ -1,0 +1,52 @@
+"""What a server's catalogs say of tables and queries; digests of rows; what a session is told first.
+
+It serves both ends, source and destination, and changes nothing.
+"""
+
+from copyd.catalog import read_access
+from copyd.catalog.columns import binary_refusal, copied, require_key, require_match, selected
+from copyd.catalog.digest import Digest, Form, compute, digest_of, forms
+from copyd.catalog.order import Order, load_order
+from copyd.catalog.relations import (
+    Column,
+    Key,
+    Relation,
+    deferrable_constraints,
+    foreign_keys,
+    look_up,
+    look_up_all,
+    query_columns,
+    resolve,
+)
+from copyd.catalog.session import OUR_PATH, begin, look_in, looking_in, milliseconds, set_local
+
+__all__ = [
+    "OUR_PATH",
+    "Column",
+    "Digest",
+    "Form",
+    "Key",
+    "Order",
+    "Relation",
+    "begin",
+    "binary_refusal",
+    "compute",
+    "copied",
+    "deferrable_constraints",
+    "digest_of",
+    "foreign_keys",
+    "forms",
+    "load_order",
+    "look_in",
+    "look_up",
+    "look_up_all",
+    "looking_in",
+    "milliseconds",
+    "query_columns",
+    "read_access",
+    "require_key",
+    "require_match",
+    "resolve",
+    "selected",
+    "set_local",
+]

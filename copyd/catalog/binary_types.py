@@ -1,0 +1,167 @@
+"""What values of a type look like in binary, spelled out from the catalog.
+
+Two columns whose signatures are equal can exchange binary values, whatever their types are called
+and numbered on either server. Source: the send and receive functions of PostgreSQL 13 to 18.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+from psycopg.rows import class_row
+
+from copyd.names import TableName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from copyd.connection import Connection
+
+_FIRST_UNSTABLE = 10_000  # FirstGenbkiObjectId: lower numbers mean the same on every server
+_SYSTEM = "pg_catalog"
+_UNREAD = ("tsquery", "int2vector", "oidvector")
+"""Their receive functions refuse what their send functions make of an empty value."""
+
+_TYPES = """
+WITH RECURSIVE inside(oid) AS (
+    SELECT o FROM pg_catalog.unnest(%(oids)s::oid[]) AS o
+    UNION
+    SELECT part.oid
+      FROM inside JOIN pg_catalog.pg_type t ON t.oid = inside.oid
+      LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid OR {multirange} = t.oid
+     CROSS JOIN LATERAL (
+           SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL SELECT r.rngsubtype
+           UNION ALL
+           SELECT a.atttypid FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+     ) AS part(oid)
+)
+SELECT t.oid::bigint, n.nspname AS schema, t.typname AS name, t.typtype::text AS kind,
+       t.typcategory::text AS category, pg_catalog.format_type(t.oid, NULL) AS written,
+       t.typsend::oid <> '0' AND t.typreceive::oid <> '0' AS has_binary,
+       e.oid::bigint AS element, t.typbasetype::bigint AS base, r.rngsubtype::bigint AS subtype,
+       f.names AS field_names, f.types AS field_types,
+       ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum l
+              WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder) AS labels
+  FROM inside
+  JOIN pg_catalog.pg_type t ON t.oid = inside.oid
+  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+  LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid OR {multirange} = t.oid
+ CROSS JOIN LATERAL (
+       SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum) AS names,
+              pg_catalog.array_agg(a.atttypid::bigint ORDER BY a.attnum) AS types
+         FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+ ) AS f
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """A row of pg_type and what it is made of; ``element`` only for a true array."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    category: str
+    written: str
+    has_binary: bool
+    element: int | None
+    base: int
+    subtype: int | None
+    field_names: Sequence[str] | None
+    field_types: Sequence[int] | None
+    labels: Sequence[str]
+
+
+class Types:
+    """Types of one database, with all that they are made of."""
+
+    def __init__(self, types: Iterable[Type]) -> None:
+        self._types: Mapping[int, Type] = {each.oid: each for each in types}
+
+    @classmethod
+    def read(cls, connection: Connection, oids: Iterable[int]) -> Types:
+        """Read the types `oids` and what is inside them, in one query."""
+        has_multiranges = connection.info.server_version >= 140_000
+        multirange = sql.SQL("r.rngmultitypid" if has_multiranges else "NULL::oid")
+        query = sql.SQL(_TYPES).format(multirange=multirange)
+        with connection.cursor(row_factory=class_row(Type)) as cursor:
+            return cls(cursor.execute(query, {"oids": sorted(set(oids))}).fetchall())
+
+    def category(self, oid: int) -> str:
+        """Return pg_type.typcategory; a domain has its base type's."""
+        return self._types[oid].category
+
+    def name(self, oid: int, written: str) -> str:
+        """Return `written`, what format_type made of the type, in a form for any search path."""
+        whole = self._types[oid]
+        item = whole if whole.element is None else self._types[whole.element]
+        if item.schema == _SYSTEM:
+            return written
+        modifier = written.removesuffix("[]").removeprefix(item.written)
+        brackets = "[]" if whole.element is not None else ""
+        return f"{TableName(item.schema, item.name)}{modifier}{brackets}"
+
+    def signature(self, oid: int) -> str:
+        """Spell out the binary form.
+
+        ``*.NAME`` is a base type of an extension, in whichever schema that is.
+        """
+        it = self._types[oid]
+        if it.element is not None:
+            return f"{self.signature(it.element)}[]"
+        if it.kind == "d":
+            return self.signature(it.base)
+        if it.kind == "c":
+            fields = zip(it.field_names or (), it.field_types or (), strict=True)
+            return f"({', '.join(f'{_quoted(name)} {self.signature(f)}' for name, f in fields)})"
+        if it.kind == "e":
+            return f"enum({', '.join(_quoted(label) for label in it.labels)})"
+        if it.kind in ("r", "m") and it.subtype is not None:
+            return f"{'multi' if it.kind == 'm' else ''}range({self.signature(it.subtype)})"
+        return it.name if it.schema == _SYSTEM else f"*.{_quoted(it.name)}"
+
+    def refusal(self, oid: int) -> str | None:
+        """Say why values never travel in binary, as what follows "column c"; None where they do."""
+        for it in self._inside(oid):
+            if it.schema == _SYSTEM and it.name.startswith("reg"):
+                return f"holds {it.name}, in binary a number that names something else elsewhere"
+            if it.schema == _SYSTEM and it.name == "money":
+                return "holds money, in binary an amount that depends on the server's locale"
+            if it.schema == _SYSTEM and it.name in _UNREAD:
+                return f"holds {it.name}, whose empty value no server reads in binary"
+            if not it.has_binary:
+                return f"holds {self.name(it.oid, it.written)}, which has no binary form"
+        return None
+
+    def carries_numbers(self, oid: int) -> bool:
+        """Whether binary values hold the number that a user's type has in this database only.
+
+        Arrays and composites name the types that they hold; ranges do not.
+        """
+        return any(
+            part >= _FIRST_UNSTABLE
+            for it in self._inside(oid)
+            for part in ([] if it.element is None else [it.element]) + list(it.field_types or ())
+        )
+
+    def _inside(self, oid: int) -> Iterable[Type]:
+        """Yield the type and, however deep, what it is made of."""
+        it = self._types[oid]
+        yield it
+        parts = [it.element, it.subtype, *(it.field_types or ())]
+        if it.kind == "d":
+            parts.append(it.base)
+        for part in parts:
+            if part is not None:
+                yield from self._inside(part)
+
+
+def _quoted(name: str) -> str:
+    doubled = name.replace('"', '""')
+    return f'"{doubled}"'

@@ -1,0 +1,80 @@
+"""What keeps a role from reading a relation of the source as a run does; nothing is locked.
+
+A run locks what it reads (ACCESS SHARE), which takes a privilege on the whole table, even where
+those on all its columns are there. PostgreSQL documentation, "LOCK".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from psycopg.rows import class_row
+
+from copyd.names import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from copyd.catalog.relations import Relation
+    from copyd.connection import Connection
+
+_ACCESS = """
+SELECT current_user::text AS role,
+       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
+       pg_catalog.has_table_privilege(c.oid, %(lock)s) AS may_lock,
+       pg_catalog.row_security_active(c.oid) AS has_row_security,
+       ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+              WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+                AND NOT pg_catalog.has_column_privilege(c.oid, attnum, 'SELECT')) AS unreadable
+  FROM pg_catalog.pg_class c WHERE c.oid = %(oid)s::oid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    role: str
+    may_enter: bool
+    may_lock: bool
+    has_row_security: bool
+    unreadable: Sequence[str]
+
+
+def refusals(connection: Connection, relation: Relation, columns: Iterable[str]) -> tuple[str, ...]:
+    """Say, a sentence each, why the current role cannot read `columns` of `relation`; all of them.
+
+    A relation that is gone by now is not spoken of.
+    """
+    lock = "SELECT"
+    if connection.info.server_version >= 160_000:
+        lock += ", UPDATE, DELETE, TRUNCATE"
+    with connection.cursor(row_factory=class_row(_Access)) as cursor:
+        access = cursor.execute(_ACCESS, {"oid": relation.oid, "lock": lock}).fetchone()
+    if access is None:
+        return ()
+    return tuple(_refusals(relation, tuple(columns), access))
+
+
+def _refusals(relation: Relation, columns: Sequence[str], access: _Access) -> Iterator[str]:
+    label, role = relation.label, quote(access.role)
+    if not access.may_enter:
+        yield (
+            f"role {role} may not use the schema of table {label}: "
+            f"GRANT USAGE ON SCHEMA {quote(relation.schema)} TO {role}"
+        )
+    lacking = [name for name in columns if name in access.unreadable]
+    if lacking:
+        names = ", ".join(map(quote, lacking))
+        yield (
+            f"role {role} may not read {names} of table {label}: GRANT SELECT ON {label} TO {role}"
+        )
+    elif relation.is_lockable and not access.may_lock:
+        yield (
+            f"role {role} may not lock table {label}, for which privileges on columns do not do: "
+            f"GRANT SELECT ON {label} TO {role}"
+        )
+    if access.has_row_security:
+        yield (
+            f"row security of table {label} applies to role {role} and would hide rows: connect as "
+            "a role that has BYPASSRLS or owns the table"
+        )

@@ -1,0 +1,461 @@
+"""A table, or what stands for one: looked up once, then a frozen fact.
+
+Only `look_up` and `query_columns` depend on the search path, and only for the names given to them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from copyd.catalog.binary_types import Types
+from copyd.errors import CopydError
+from copyd.names import TableName, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from copyd.connection import Connection
+    from copyd.names import Pattern
+
+_KINDS = ("r", "p", "v", "m", "f")  # pg_class.relkind: what holds rows, foreign tables last
+_TABLES = ("r", "p")
+_LOCKABLE = ("r", "p", "v")
+
+# Operators have the exact types of pg_catalog's own, so that no search path offers a better match.
+_RELATIONS = """
+SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+       c.relpersistence::text AS persistence,
+       CASE WHEN c.relkind = 'p'
+            THEN (SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat(
+                           p.relid::oid, '/', pg_catalog.pg_relation_filenode(p.relid)),
+                           ',' ORDER BY p.relid::oid), 0::bigint)
+                    FROM pg_catalog.pg_partition_tree(c.oid) AS p WHERE p.isleaf)
+            ELSE pg_catalog.pg_relation_filenode(c.oid)::bigint
+       END AS filenode,
+       CASE WHEN c.reltuples > 0::real AND c.relpages > 0
+            THEN (c.reltuples::float8 / c.relpages::float8
+                  * (pg_catalog.pg_relation_size(c.oid)
+                     / pg_catalog.current_setting('block_size')::bigint)::float8)::bigint
+       END AS estimated_rows
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.oid = ANY (%s::oid[])
+"""
+_OIDS = """
+SELECT name, COALESCE(pg_catalog.to_regclass(name)::oid, '0'::oid)::bigint
+  FROM pg_catalog.unnest(%s::text[]) AS name
+"""
+_PART = r'\s*(?:"(?:[^"]|"")*"|[^\s".][^\s.]*)\s*'
+_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
+"""What the server takes for a name, qualified or not."""
+_NAMES = """
+SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
+       (SELECT i.inhparent FROM pg_catalog.pg_inherits i
+         WHERE c.relispartition AND i.inhrelid = c.oid)::bigint
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = ANY (%s::"char"[])
+ ORDER BY n.nspname, c.relname
+"""
+_COLUMNS = """
+SELECT a.attrelid::bigint AS relation, a.attname AS name, a.atttypid::bigint AS type,
+       pg_catalog.format_type(a.atttypid, a.atttypmod) AS written, a.attnum::integer AS number,
+       a.attgenerated <> '' AS is_generated, a.attidentity::text AS identity,
+       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
+         AS is_required
+  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+ WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
+ ORDER BY a.attrelid, a.attnum
+"""
+# Strategy 3 of a B-tree is =. An index whose collation is not the column's finds other values equal
+# than the column's = does.
+# NOT NULL may be NOT VALID from PostgreSQL 18 on: NULLs may be there.
+_KEYS = """
+SELECT i.indrelid::bigint, k.columns, k.schemas, k.operators, i.indisprimary
+  FROM pg_catalog.pg_index i
+  JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+  JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree'
+ CROSS JOIN LATERAL (
+       SELECT pg_catalog.array_agg(a.attname::text ORDER BY p) AS columns,
+              pg_catalog.array_agg(n.nspname::text ORDER BY p) AS schemas,
+              pg_catalog.array_agg(o.oprname::text ORDER BY p) AS operators,
+              pg_catalog.bool_and(a.attnotnull AND a.attcollation = i.indcollation[p]
+                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint v
+                                   WHERE v.conrelid = a.attrelid AND v.contype = 'n'
+                                     AND a.attnum = ANY (v.conkey) AND NOT v.convalidated)
+              ) AS is_usable
+         FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS p
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[p]
+         JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[p]
+         JOIN pg_catalog.pg_amop s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3
+              AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
+         JOIN pg_catalog.pg_operator o ON o.oid = s.amopopr
+         JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+ ) AS k
+ WHERE i.indrelid = ANY (%s::oid[]) AND i.indisunique AND i.indisvalid AND i.indimmediate
+   AND NOT i.indisexclusion AND i.indpred IS NULL AND i.indexprs IS NULL AND k.is_usable
+ ORDER BY i.indrelid, NOT i.indisprimary, pg_catalog.cardinality(k.columns), x.relname
+"""
+# A partition's foreign keys count as its root's where the root is asked for. Those that a key of
+# the root has brought to its partitions say nothing new.
+_DEFERRABLE = """
+SELECT DISTINCT n.nspname, k.conname
+  FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n
+    ON n.oid OPERATOR(pg_catalog.=) k.connamespace
+ WHERE k.conrelid OPERATOR(pg_catalog.=) %(oid)s AND k.condeferrable
+   AND (%(foreign_keys)s OR k.contype OPERATOR(pg_catalog.<>) 'f')
+"""
+_FOREIGN_KEYS = """
+WITH asked AS (SELECT o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o),
+     member AS (
+       SELECT oid, oid AS root FROM asked
+       UNION
+       SELECT p.relid::oid, asked.oid FROM asked, pg_catalog.pg_partition_tree(asked.oid) AS p
+     ),
+     found AS (
+       SELECT k.oid, k.conparentid, k.conname, k.confdeltype, k.condeferrable,
+              COALESCE(f.root, k.conrelid) AS referencing,
+              COALESCE(t.root, k.confrelid) AS referenced
+         FROM pg_catalog.pg_constraint k
+         LEFT JOIN member f ON f.oid = k.conrelid
+         LEFT JOIN member t ON t.oid = k.confrelid
+        WHERE k.contype = 'f' AND (f.oid IS NOT NULL OR t.oid IS NOT NULL) AND {is_enforced}
+     )
+SELECT k.referencing::bigint, k.referenced::bigint, k.confdeltype::text, k.condeferrable,
+       k.conname, ARRAY[fn.nspname, fc.relname]::text[]
+  FROM found k
+  JOIN pg_catalog.pg_class fc ON fc.oid = k.referencing
+  JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
+ WHERE NOT EXISTS (SELECT FROM found u WHERE u.oid = k.conparentid
+                      AND u.referencing = k.referencing AND u.referenced = k.referenced)
+ ORDER BY fn.nspname, fc.relname, k.conname
+"""
+_WRITTEN = """
+SELECT pg_catalog.format_type(t.oid, t.modifier)
+  FROM ROWS FROM (pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::integer[]))
+       WITH ORDINALITY AS t(oid, modifier, position)
+ ORDER BY t.position
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; ``type`` as ``format_type`` spells it, users' types with their schema.
+
+    ``identity``: '', or 'a' (always) or 'd' (by default). ``is_required``: NOT NULL, and nothing
+    fills it. ``category``: pg_type.typcategory. ``signature``: the binary form spelled out, see
+    `copyd.catalog.binary_types`. ``binary_refusal``: why it never travels in binary, as what follows
+    "column c". ``is_user_compound``: binary values hold numbers of users' types, which
+    PostgreSQL 13 compares with its own. ``number``: pg_attribute.attnum, another one for a column
+    that was dropped and added again; 0 in a query.
+    """
+
+    name: str
+    type: str
+    is_generated: bool = False
+    identity: str = ""
+    is_required: bool = False
+    category: str = ""
+    signature: str = ""
+    binary_refusal: str | None = None
+    is_user_compound: bool = False
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What tells two rows of a table apart: columns that are NOT NULL and together unique.
+
+    ``operators``: for each column the SQL of the = that its unique index goes by.
+    """
+
+    columns: tuple[str, ...]
+    operators: tuple[str, ...]
+    is_primary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A relation of one database; ``estimated_rows`` is None where it was never analyzed.
+
+    ``persistence``: 'p', 'u' (unlogged) or 't' (temporary). ``filenode``: of a partitioned table a
+    digest of its partitions', None for what stores nothing. ``keys``: those that a merge can go by;
+    the primary key is the first.
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    filenode: int | None
+    estimated_rows: int | None
+    columns: tuple[Column, ...] = ()
+    keys: tuple[Key, ...] = ()
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """The qualified, quoted name."""
+        return sql.Identifier(self.schema, self.name)
+
+    @property
+    def label(self) -> str:
+        """The qualified name for people and for SQL, quoted where it must be."""
+        return str(TableName(self.schema, self.name))
+
+    @property
+    def is_table(self) -> bool:
+        """Whether COPY reads its rows without a SELECT; children of the table are not read."""
+        return self.kind == "r"
+
+    @property
+    def is_lockable(self) -> bool:
+        """Whether LOCK TABLE takes it."""
+        return self.kind in _LOCKABLE
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """One table references another, or itself; ``action`` is pg_constraint.confdeltype."""
+
+    referencing: int
+    referenced: int
+    action: str
+    is_deferrable: bool
+    name: str
+    referencing_table: str = ""
+
+
+def look_up(connection: Connection, name: str) -> Relation:
+    """Find what `name`, written as in SQL, stands for.
+
+    Raises CopydError where there is no such relation, or it is none that holds rows.
+    """
+    return look_up_all(connection, [name])[0]
+
+
+def look_up_all(connection: Connection, names: Sequence[str]) -> tuple[Relation, ...]:
+    """Find what `names` stand for, in their order and in as few queries as for one.
+
+    Raises CopydError where one of them is no relation that holds rows.
+    """
+    oids = _oids(connection, names)
+    found = {relation.oid: relation for relation in _describe(connection, list(oids.values()))}
+    for name, oid in oids.items():
+        if oid not in found or found[oid].kind not in _KINDS:
+            raise CopydError(f"there is no table {name}")
+    return tuple(found[oids[name]] for name in names)
+
+
+def resolve(
+    connection: Connection, patterns: Sequence[Pattern], *, without: Collection[str] = ()
+) -> tuple[Relation, ...]:
+    """Find the tables that `patterns` take, each once, ordered by name.
+
+    A wildcard takes tables and partitioned tables, but none of the system, of the schemas
+    `without`, none that is temporary, and no partition of a table that is taken as well.
+
+    Raises CopydError where a name or a pattern takes nothing, or a name such a partition.
+    """
+    rows = connection.execute(_NAMES, [list(_KINDS)])
+    listed = {row[0]: _Listed(TableName(row[1], row[2]), *row[3:]) for row in rows}
+    exact = _named(listed, patterns)
+    taken = exact | _matching(listed, patterns, without)
+    for oid in sorted(taken, key=lambda oid: listed[oid].name):
+        root = _taken_root(oid, listed, taken)
+        if root is not None and oid in exact:
+            partition, table = listed[oid].name, listed[root].name
+            raise CopydError(f"{partition} is a partition of {table}, which is taken as well")
+        if root is not None:
+            taken.discard(oid)
+    return _describe(connection, sorted(taken, key=lambda oid: listed[oid].name))
+
+
+def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKey, ...]:
+    """Return the enforced foreign keys from and to the tables `oids`.
+
+    Those of a partition count as those of its partitioned table where that is among them.
+    """
+    can_be_off = connection.info.server_version >= 180_000
+    is_enforced = sql.SQL("k.conenforced" if can_be_off else "true")
+    query = sql.SQL(_FOREIGN_KEYS).format(is_enforced=is_enforced)
+    rows = connection.execute(query, {"oids": list(oids)}).fetchall()
+    return tuple(
+        ForeignKey(
+            child,
+            parent,
+            action,
+            is_deferrable,
+            name,
+            referencing_table=str(TableName(*child_name)),
+        )
+        for child, parent, action, is_deferrable, name, child_name in rows
+    )
+
+
+def deferrable_constraints(
+    connection: Connection, oid: int, *, foreign_keys: bool = True
+) -> tuple[sql.Identifier, ...]:
+    """Return the names of the constraints of a table whose check may wait for the COMMIT."""
+    parameters = {"oid": oid, "foreign_keys": foreign_keys}
+    rows = connection.execute(_DEFERRABLE, parameters).fetchall()
+    return tuple(sql.Identifier(schema, name) for schema, name in rows)
+
+
+def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:
+    """Return the columns that `query` yields, without running it.
+
+    What it reads is locked (ACCESS SHARE) until the transaction ends. Prepared, because only one
+    statement can be: a query that closes its parenthesis and goes on is refused.
+
+    Raises psycopg.Error where the server refuses it, CopydError where two columns have one name.
+    """
+    probe = f"SELECT * FROM ({query}\n) AS query LIMIT 0"  # noqa: S608 - SQL is what it is
+    cursor = connection.execute(probe.encode(), prepare=True)
+    names = [column.name for column in cursor.description or []]
+    for name in names:
+        if names.count(name) > 1:
+            raise CopydError(f"the query has two columns named {name}: name each once, with AS")
+    result = cursor.pgresult
+    assert result is not None  # noqa: S101 - a statement that succeeded has one
+    oids = [result.ftype(position) for position in range(len(names))]
+    modifiers = [result.fmod(position) for position in range(len(names))]
+    written = [row[0] for row in connection.execute(_WRITTEN, [oids, modifiers])]
+    types = Types.read(connection, oids)
+    facts = zip(names, oids, written, strict=True)
+    return tuple(_column(name, oid, spelled, types) for name, oid, spelled in facts)
+
+
+class _Listed(NamedTuple):
+    name: TableName
+    kind: str
+    persistence: str
+    parent: int | None
+
+
+def _oids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """Return the oids of what `names` stand for, in one query; 0 where there is nothing."""
+    if not all(name.strip() for name in names):
+        raise CopydError("'' is no table name; write it as SCHEMA.TABLE")
+    try:
+        rows = connection.execute(_OIDS, [list(names)]).fetchall()
+    except (psycopg.errors.SyntaxError, psycopg.errors.InvalidName) as error:
+        # The server does not say which, and the transaction is over: it cannot be asked again.
+        malformed = [name for name in names if not _NAME.fullmatch(name)] or names
+        raise CopydError(f"{malformed[0]!r} is no table name; write it as SCHEMA.TABLE") from error
+    return dict(rows)
+
+
+def _named(listed: Mapping[int, _Listed], patterns: Sequence[Pattern]) -> set[int]:
+    """Return the tables that are named without a wildcard."""
+    by_name = {each.name: oid for oid, each in listed.items()}
+    wanted = [pattern.exact for pattern in patterns if pattern.exact is not None]
+    for name in wanted:
+        if name not in by_name:
+            raise CopydError(f"there is no table {name}")
+    return {by_name[name] for name in wanted}
+
+
+def _matching(
+    listed: Mapping[int, _Listed], patterns: Sequence[Pattern], without: Collection[str]
+) -> set[int]:
+    """Return the tables that match a wildcard."""
+    eligible = {
+        oid: each.name
+        for oid, each in listed.items()
+        if each.kind in _TABLES and each.persistence != "t"
+        and not each.name.schema.startswith("pg_")
+        and each.name.schema not in {"information_schema", *without}
+    }  # fmt: skip
+    taken = set()
+    for pattern in patterns:
+        if pattern.exact is None:
+            found = {oid for oid, name in eligible.items() if pattern.matches(name)}
+            if not found:
+                raise CopydError(f"no table matches {pattern}")
+            taken |= found
+    return taken
+
+
+def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int]) -> int | None:
+    """Return the topmost table above the partition `oid` that is taken."""
+    root, parent = None, listed[oid].parent
+    while parent is not None:
+        root = parent if parent in taken else root
+        parent = listed[parent].parent
+    return root
+
+
+def _describe(connection: Connection, oids: Sequence[int]) -> tuple[Relation, ...]:
+    """Return the relations that there are of `oids`, in their order, each once."""
+    bare = {row[0]: Relation(*row) for row in connection.execute(_RELATIONS, [oids])}
+    columns, keys = _columns(connection, oids), _keys(connection, oids)
+    return tuple(
+        replace(bare[oid], columns=tuple(columns[oid]), keys=tuple(keys[oid]))
+        for oid in dict.fromkeys(oids)
+        if oid in bare
+    )
+
+
+def _columns(connection: Connection, oids: Sequence[int]) -> Mapping[int, Sequence[Column]]:
+    with connection.cursor(row_factory=class_row(_Attribute)) as cursor:
+        attributes = cursor.execute(_COLUMNS, [oids]).fetchall()
+    types = Types.read(connection, [attribute.type for attribute in attributes])
+    columns = defaultdict(list)
+    for each in attributes:
+        column = _column(
+            each.name, each.type, each.written, types, number=each.number,
+            is_generated=each.is_generated, identity=each.identity, is_required=each.is_required,
+        )  # fmt: skip
+        columns[each.relation].append(column)
+    return columns
+
+
+class _Attribute(NamedTuple):
+    relation: int
+    name: str
+    type: int
+    written: str
+    number: int
+    is_generated: bool
+    identity: str
+    is_required: bool
+
+
+def _column(
+    name: str,
+    type_: int,
+    written: str,
+    types: Types,
+    *,
+    number: int = 0,
+    is_generated: bool = False,
+    identity: str = "",
+    is_required: bool = False,
+) -> Column:
+    return Column(
+        name,
+        types.name(type_, written),
+        is_generated=is_generated,
+        identity=identity,
+        is_required=is_required,
+        category=types.category(type_),
+        signature=types.signature(type_),
+        binary_refusal=types.refusal(type_),
+        is_user_compound=types.carries_numbers(type_),
+        number=number,
+    )
+
+
+def _keys(connection: Connection, oids: Sequence[int]) -> Mapping[int, Sequence[Key]]:
+    keys: defaultdict[int, list[Key]] = defaultdict(list)
+    for oid, columns, schemas, operators, is_primary in connection.execute(_KEYS, [oids]):
+        qualified = zip(schemas, operators, strict=True)
+        spelled = tuple(f"OPERATOR({quote(schema)}.{name})" for schema, name in qualified)
+        keys[oid].append(Key(tuple(columns), spelled, is_primary))
+    return keys

@@ -1,0 +1,92 @@
+"""What a session is told before COPY, so that both ends mean the same by the same bytes.
+
+SET LOCAL, because start-up options break connection poolers. Source: PostgreSQL documentation,
+"Client Connection Defaults".
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from psycopg import sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from copyd.connection import Connection
+
+COMMON = {
+    "client_encoding": "UTF8",
+    "statement_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "DateStyle": "ISO",
+    "IntervalStyle": "postgres",
+    "TimeZone": "UTC",
+    "extra_float_digits": "3",
+    "bytea_output": "hex",
+    "lc_monetary": "C",
+    "array_nulls": "on",
+    "xmloption": "content",
+}
+_SESSION = """
+SELECT pg_catalog.current_setting('search_path'), pid, backend_start
+  FROM pg_catalog.pg_stat_activity
+ WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+"""
+OUR_PATH = "pg_catalog, pg_temp"
+"""Nobody but a superuser can plant something there."""
+
+
+class Session(NamedTuple):
+    """What a server says of the session: our backend there, and the role's own search path."""
+
+    path: str
+    pid: int
+    started: datetime
+
+
+def set_local(connection: Connection, **more: str) -> None:
+    """Set `COMMON` and `more` for the current transaction, in one round trip."""
+    with connection.pipeline():
+        _set(connection, more)
+
+
+def begin(connection: Connection, **more: str) -> Session:
+    """Begin a transaction in which names are looked up in `OUR_PATH`; in one round trip."""
+    with connection.pipeline(), connection.cursor(binary=True) as cursor:
+        _set(connection, more)
+        cursor.execute(_SESSION)
+        look_in(connection, OUR_PATH)
+        row = cursor.fetchone()
+    assert row is not None  # noqa: S101 - whoever asks is active
+    path, pid, started = row
+    # The cursor is older than the client_encoding: in SQL_ASCII its text is bytes.
+    return Session(path.decode() if isinstance(path, bytes) else path, pid, started)
+
+
+def _set(connection: Connection, more: Mapping[str, str]) -> None:
+    settings = {**COMMON, **more}
+    if connection.info.server_version >= 170000:
+        settings["transaction_timeout"] = "0"
+    for name, value in settings.items():
+        connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
+
+
+def look_in(connection: Connection, path: str) -> None:
+    """Look names up in `path`, to the end of the transaction."""
+    connection.execute("SELECT pg_catalog.set_config('search_path', %s, true)", [path])
+
+
+@contextmanager
+def looking_in(connection: Connection, path: str) -> Iterator[None]:
+    """Look names up in `path` within the block, then in `OUR_PATH` again."""
+    look_in(connection, path)
+    yield
+    look_in(connection, OUR_PATH)  # where the block raised, the transaction is over anyway
+
+
+def milliseconds(seconds: float) -> str:
+    """Return a duration as PostgreSQL's time settings take it; at least 1 ms, as 0 is for ever."""
+    return f"{max(round(seconds * 1000), 1)}ms"

@@ -1,0 +1,16 @@
+"""What a person sees on a terminal: progress, report, findings, rejects, status."""
+
+from copyd.cli.views import findings, rejects, report
+from copyd.cli.views.progress import RunProgress
+from copyd.cli.views.report import Document
+from copyd.cli.views.status import runs_table, screen
+
+__all__ = [
+    "Document",
+    "RunProgress",
+    "findings",
+    "rejects",
+    "report",
+    "runs_table",
+    "screen",
+]

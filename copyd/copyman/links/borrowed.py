@@ -1,0 +1,29 @@
+"""Which connections are in a COPY: libpq cannot tell, for on a borrowed stream it looks idle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import psycopg
+
+if TYPE_CHECKING:
+    from copyd.connection import Connection
+
+_LENT: WeakSet[Connection] = WeakSet()
+"""Shared by all threads; adding and discarding one element are each one step under the GIL."""
+
+
+def lend(connection: Connection) -> None:
+    """Note that `connection` is in a COPY.
+
+    Raises psycopg.InterfaceError where it is in one already.
+    """
+    if connection in _LENT:
+        raise psycopg.InterfaceError("the connection is in another COPY")
+    _LENT.add(connection)
+
+
+def give_back(connection: Connection) -> None:
+    """Note that `connection` is an ordinary one again, or closed."""
+    _LENT.discard(connection)

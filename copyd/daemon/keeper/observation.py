@@ -1,0 +1,143 @@
+"""A cluster as it is found: its data directory, its server and the installation for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from copyd.cluster import (
+    ClusterError,
+    Holder,
+    Installation,
+    Postmaster,
+    State,
+    pg_config_dictionary,
+)
+from copyd.daemon.keeper.decision import Place, Seen
+from copyd.daemon.keeper.records import Made
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from copyd.cluster import Cluster
+    from copyd.config import Cluster as Section
+    from copyd.daemon.keeper.records import Record
+
+INIT_TIMEOUT = 120.0
+"""Seconds that initdb may take."""
+NO_PROGRAMS = Installation({"version": "PostgreSQL"})
+"""Enough to look at a cluster, and to stop its server."""
+
+
+def look(cluster: Cluster, record: Record, *, answers: bool = True) -> Seen:
+    """Observe a cluster; ``answers`` is what is known about that. Raises OSError."""
+    path = cluster.data_directory
+    state = cluster.state()
+    place = Place.FILLED
+    if state is State.VOID or (state is State.STOPPED and record.made is Made.BEGUN):
+        place = _place(path, record)
+        if place is not Place.FILLED:
+            state = State.VOID
+    postmaster = Postmaster.observe(path)
+    is_unborn = state is State.STARTING and (
+        postmaster is None or postmaster.holder is not Holder.SERVER
+    )
+    pid_file = None if postmaster is None or is_unborn else postmaster.pid_file
+    return Seen(
+        state=state,
+        is_ours=record.is_ours(pid_file),
+        answers=answers,
+        place=place,
+        made=record.made,
+        major=major_of(path),
+    )
+
+
+def major_of(data_directory: Path) -> int | None:
+    """Return the major version of a data directory; None where there is none."""
+    with suppress(FileNotFoundError, NotADirectoryError, ValueError):
+        return int((data_directory / "PG_VERSION").read_text())
+    return None
+
+
+def choose_installation(section: Section, major: int | None) -> Installation:
+    """Return the installation for a data directory of that version, or one that is to be made.
+
+    Raises `ClusterError` where there is none.
+    """
+    wanted = section.version or major
+    if section.pg_config is not None:
+        named = Installation(pg_config_dictionary(section.pg_config))
+        if major not in (None, named.version_info.major):
+            raise ClusterError(
+                f"{section.data_directory} is of PostgreSQL {major}, and {section.pg_config} "
+                f"belongs to {named.version_info.major}: name the pg_config of {major}"
+            )
+        return named
+    found = Installation.find_all()
+    for each in found:
+        if wanted in (None, each.version_info.major):
+            return each
+    here = ", ".join(str(each.version_info.major) for each in found) or "none"
+    name = "PostgreSQL" if wanted is None else f"PostgreSQL {wanted}"
+    raise ClusterError(
+        f"{name}, for {section.data_directory}, is not installed (found: {here}): install it, or "
+        "name its pg_config"
+    )
+
+
+def clear_unfinished(data_directory: Path) -> None:
+    """Remove what an initdb that did not come to its end left; the folder itself stays."""
+    for entry in data_directory.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _place(path: Path, record: Record) -> Place:
+    try:
+        is_empty = next(path.iterdir(), None) is None
+    except FileNotFoundError:
+        return Place.ABSENT
+    except NotADirectoryError:
+        return Place.FILLED
+    if is_empty:
+        return Place.EMPTY
+    if record.made is Made.BEGUN:
+        if _is_being_made(path):
+            return Place.BUSY
+        if _is_unfinished(path, record.begun_at):
+            return Place.UNFINISHED
+    return Place.FILLED
+
+
+def _is_being_made(path: Path) -> bool:
+    """Whether an initdb that outlived its daemon is at work there."""
+    wanted = os.fsencode(path)
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+            if wanted in arguments and Path(os.fsdecode(arguments[0])).name == "initdb":
+                return True
+    return False
+
+
+def _is_unfinished(path: Path, begun_at: float) -> bool:
+    """Whether all that is there is of the time when initdb was at work, and no server's.
+
+    A server leaves its ``postmaster.opts``; a backup that was restored meanwhile is younger (the
+    kernel sets the time of an inode's change, and nobody else can).
+    """
+    if (path / "postmaster.opts").exists():
+        return False
+    latest = begun_at + INIT_TIMEOUT
+    return all(begun_at - 1 <= each.lstat().st_ctime <= latest for each in _everything(path))
+
+
+def _everything(path: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(path):
+        yield from (Path(folder, name) for name in (*folders, *files))

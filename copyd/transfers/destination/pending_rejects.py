@@ -1,0 +1,108 @@
+"""What earlier runs of a transfer left of rejects, settled by asking the destinations' ledgers."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from copyd.catalog import begin, milliseconds
+from copyd.errors import CopydError
+from copyd.loading import Ledger, rejects
+from copyd.transfers.faults import facts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from copyd.loading.rejects import Fate, Seal, Settled
+    from copyd.transfers.server import Server
+    from copyd.transfers.transfer import Transfer
+
+LOCK_TIMEOUT = 1.0
+"""Seconds to wait for a ledger's row, which another run may hold."""
+
+
+def prepare(transfer: Transfer) -> None:
+    """See before a run that its rejects can be kept.
+
+    Raises SetupError where they cannot.
+    """
+    if transfer.rejects is not None and transfer.on_error != "stop":
+        rejects.prepare_root(transfer.rejects.directory)
+
+
+def settle_at(server: Server, directory: Path, transfer: str) -> tuple[Settled, ...]:
+    """Settle what is pending of `transfer` at one destination, before it is loaded anew.
+
+    Its ledger knows of two runs, so nobody can tell any more once two others were committed. It is
+    connected to only where something is pending. What cannot be settled yet says why, and stays.
+
+    Raises SetupError where the folder is not safe, CopydError where it cannot be read.
+    """
+    try:
+        return rejects.settle(directory, transfer, partial(_ask, server), destination=server.name)
+    except OSError as error:
+        raise _unreadable(directory, error) from error
+
+
+def wind_up(transfer: Transfer) -> tuple[Settled, ...]:
+    """Return after a run what is still pending, and remove rejects that are too old.
+
+    Nobody is asked. Raises as `settle_at`.
+    """
+    policy = transfer.rejects
+    if policy is None:
+        return ()
+    try:
+        pending = rejects.settle(policy.directory, transfer.name, _not_asked)
+        rejects.prune(policy.directory, transfer.name, keep=policy.keep, now=time.time())
+    except OSError as error:
+        raise _unreadable(policy.directory, error) from error
+    return tuple(each for each in pending if each.reason is not None)
+
+
+def _ask(server: Server, seal: Seal) -> Fate:
+    """Ask the ledger there; raises CopydError where it does not answer."""
+    with closing(server.connect()) as connection:  # without a COMMIT: asking locks a row
+        try:
+            begin(connection, lock_timeout=milliseconds(LOCK_TIMEOUT))
+            ledger = Ledger(seal.ledger)
+            for sentence in ledger.refusals(connection):
+                raise CopydError(f"{server.name}: {sentence}")
+            if ledger.creation(connection):
+                raise CopydError(f"{server.name} has no ledger in schema {seal.ledger} any more")
+            table = seal.tables[0]
+            return seal.fate(table, ledger.last_runs(connection, table.schema, table.name))
+        except psycopg.Error as error:
+            raise CopydError(f"{server.name}: {facts(error)}") from error
+
+
+def _not_asked(seal: Seal) -> Fate:
+    raise CopydError(f"the ledger of {seal.destination} could not say whether it was committed")
+
+
+def _unreadable(directory: Path, error: OSError) -> CopydError:
+    return CopydError(f"rejects below {directory} cannot be looked at: {error.strerror}")
+
+
+def last_successes(server: Server, schemas: Mapping[str, str]) -> dict[str, float]:
+    """Return when each transfer last committed all its tables at `server`, in Unix time.
+
+    `schemas` are those of their ledgers, by the transfers' names; transfers of which nothing is
+    known are left out. By the server's clock. Nothing is changed or created.
+
+    Raises CopydError where it cannot be connected to, psycopg.Error where it refuses.
+    """
+    found: dict[str, float] = {}
+    with closing(server.connect()) as connection:
+        connection.read_only = True
+        begin(connection, statement_timeout="10s")
+        for transfer, schema in schemas.items():
+            moment = Ledger(schema).last_committed(connection, transfer)
+            if moment is not None:
+                found[transfer] = moment.timestamp()
+    return found

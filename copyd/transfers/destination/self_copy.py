@@ -1,0 +1,62 @@
+"""Nothing is ever copied onto itself, nor twice into one table of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from copyd.catalog import Relation
+    from copyd.connection import Connection
+    from copyd.transfers.source import Source
+
+_LOCK = "SELECT pg_catalog.pg_try_advisory_xact_lock(%s)"
+_LOCK_EACH = """
+SELECT o FROM pg_catalog.unnest(%s::bigint[]) AS o
+ WHERE NOT pg_catalog.pg_try_advisory_xact_lock(%s::bigint + o)
+"""
+_READ = """
+SELECT relation::bigint FROM pg_catalog.pg_locks
+ WHERE locktype = 'relation' AND pid = %s AND relation = ANY (%s::oid[])
+"""
+
+
+def mistaken(
+    connection: Connection, relations: Sequence[Relation], source: Source, *, is_clone_meant: bool
+) -> dict[int, str]:
+    """Say of `relations`, by oid, which are what the run reads, or another of its destinations.
+
+    Two sessions that compete for one advisory lock are in one database; there the session that
+    holds the source has locked all that the run reads. A table of the same name in a database of
+    the same name and system identifier on another server is the source's physical copy, which is
+    fed by WAL or was cut off from it: `is_clone_meant` says that this one is to be loaded.
+
+    Takes three queries, however many `relations` there are.
+    """
+    oids = [relation.oid for relation in relations]
+    found = {}
+    for (oid,) in connection.execute(_LOCK_EACH, [oids, source.witness]):
+        found[oid] = "table {} there is a destination of this run already"
+    if connection.execute(_LOCK, [source.witness]).fetchone() != (True,):
+        for (oid,) in connection.execute(_READ, [source.holder, oids]):
+            found[oid] = "table {} there is the source itself"
+    elif not is_clone_meant:
+        for oid in _clones(connection, relations, source):
+            found[oid] = (
+                "table {} there is in a physical copy of the source: set physical_clone = true "
+                "for this destination if it is to be loaded all the same"
+            )
+    labels = {relation.oid: relation.label for relation in relations}
+    return {oid: sentence.format(labels[oid]) for oid, sentence in found.items()}
+
+
+def _clones(connection: Connection, relations: Sequence[Relation], source: Source) -> Iterator[int]:
+    """Return the tables that have the name of one that is read, where the servers are copies."""
+    read = {reading.relation.label for reading in source.readings if reading.relation is not None}
+    same = [relation.oid for relation in relations if relation.label in read]
+    if not same or connection.info.dbname != source.database:
+        return
+    row = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()")
+    if row.fetchone() == (source.identity.system_identifier,):
+        yield from same

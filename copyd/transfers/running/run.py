@@ -1,0 +1,169 @@
+"""A run of a transfer, from the first connection to the report."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from copyd import events
+from copyd.errors import CopydError
+from copyd.transfers.destination import prepare, wind_up
+from copyd.transfers.faults import SourceFailed, facts, is_transient
+from copyd.transfers.running.context import Run
+from copyd.transfers.running.passes import SourceLost
+from copyd.transfers.running.runner import Runner
+from copyd.transfers.running.states import Destination, Outcome, State, Verdict
+from copyd.transfers.source import hold
+from copyd.transfers.stopping import RunStopped, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from copyd.events import Observer
+    from copyd.transfers.source import Source
+    from copyd.transfers.transfer import Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended, and each of its destinations, in the transfer's order.
+
+    ``pending``: for rejects of this run or an earlier one, why it is not known yet whether they were
+    committed.
+    """
+
+    transfer: str
+    run: str
+    verdict: Verdict
+    seconds: float
+    outcomes: tuple[Outcome, ...]
+    pending: tuple[str, ...] = ()
+
+
+def run(
+    transfer: Transfer,
+    *,
+    is_full: bool = False,
+    observe: Observer = events.ignore,
+    clock: Callable[[], float] = time.monotonic,
+    stop: Stop | None = None,
+) -> Report:
+    """Carry out `transfer` once; events go to `observe`.
+
+    `is_full`: every row is loaded anew, whatever the ledgers say. `stop`: what ends it early; then
+    destinations that have not committed keep their old data and have failed.
+
+    Raises CopydError where the source cannot be read at all, and where it is to end before it could
+    be: no destination was touched then.
+    """
+    began = clock()
+    identifier = uuid.uuid4().hex
+    stop = stop or Stop()
+    stop.require_none()
+    deadline = began + transfer.deadline
+    whole = Run(transfer, identifier, observe, clock, deadline, is_full=is_full, stop=stop)
+    destinations = [Destination(replica) for replica in transfer.replicas]
+    prepare(transfer)
+    _carry_out(whole, destinations)
+    pending = _wind_up(whole)
+    verdicts = [destination.verdict or Verdict.FAILED for destination in destinations]
+    report = Report(
+        transfer=transfer.name,
+        run=identifier,
+        verdict=judge(verdicts, minimum=transfer.minimum_destinations),
+        seconds=clock() - began,
+        outcomes=tuple(destination.outcome() for destination in destinations),
+        pending=pending,
+    )
+    observe(events.RunEnded(report.verdict.value, report.seconds))
+    return report
+
+
+def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
+    """Return the verdict of a run from those of its destinations.
+
+    Fewer than `minimum` successes are a failure of the run, unless some may yet turn out well.
+    """
+    succeeded = verdicts.count(Verdict.SUCCEEDED)
+    if succeeded == len(verdicts):
+        return Verdict.SUCCEEDED
+    if succeeded >= minimum:
+        return Verdict.PARTIAL
+    is_open = succeeded + verdicts.count(Verdict.UNKNOWN) >= minimum
+    return Verdict.UNKNOWN if is_open else Verdict.FAILED
+
+
+def _wind_up(run: Run) -> tuple[str, ...]:
+    """Tell of rejects that are still pending; what is wrong with their folder is no failure now."""
+    try:
+        pending = wind_up(run.transfer)
+    except CopydError as error:
+        return (str(error),)
+    for each in pending:
+        told = events.RejectsPending(each.destination, each.run, each.reason or "")
+        run.observe(told)
+    return tuple(f"run {each.run}: {each.reason}" for each in pending)
+
+
+def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
+    """Go on under new snapshots until every destination has a verdict."""
+    runner = Runner(run, destinations)
+    losses = 0
+    while any(destination.state is not State.ENDED for destination in destinations):
+        try:
+            with hold(run.transfer) as source, _cut_at_the_end(run, source):
+                if not losses:
+                    names = tuple(destination.name for destination in destinations)
+                    started = events.RunStarted(
+                        run.transfer.name, run.identifier, names, source.estimated_rows
+                    )
+                    run.observe(started)
+                runner.feed(source)
+        except CopydError as error:
+            if not losses and not isinstance(error, SourceLost):
+                raise
+            losses += 1
+            cause = _source_dropped(run, error, losses)
+            if cause is not None:
+                runner.give_up(cause)
+
+
+@contextmanager
+def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
+    """Cut the source off at the deadline, or when the run is stopped, whoever waits for it then."""
+    left = max(run.deadline - run.clock(), 0.0)
+    timer = threading.Timer(min(left, threading.TIMEOUT_MAX), source.cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        with run.stop.calling(source.cut):
+            yield
+    finally:
+        timer.cancel()
+
+
+def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | None:
+    """Wait before the source is asked again; where that is no use, return why."""
+    said = str(error)
+    if isinstance(error, SourceLost):
+        said = f"source {run.transfer.source.name}: {facts(error)}"
+    if run.clock() >= run.deadline:
+        said = f"the deadline of {run.transfer.deadline:g} s has passed; {said}"
+    cause = SourceFailed(said)
+    wait = run.transfer.reintroduce.wait(losses, random.random())  # noqa: S311 - no secret
+    is_in_time = run.clock() + wait < run.deadline
+    is_left = losses <= run.transfer.reintroduce.attempts
+    will_return = is_in_time and is_left and is_transient(error)
+    try:
+        run.stop.require_none()
+        run.observe(events.SourceDropped(facts(cause), will_return))
+        if will_return:
+            run.stop.wait(wait)
+    except RunStopped as stopped:
+        return stopped
+    return None if will_return else cause

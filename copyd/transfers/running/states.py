@@ -1,0 +1,175 @@
+"""One destination of a run: where it stands, and how it ended. It does nothing by itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from copyd.transfers.faults import facts, in_full, kind
+
+if TYPE_CHECKING:
+    from copyd.copyman import Link
+    from copyd.transfers.backend import Backend
+    from copyd.transfers.destination import Attempt
+    from copyd.transfers.source import ChosenFormat
+    from copyd.transfers.transfer import Replica
+
+
+class Verdict(Enum):
+    """How a destination, or a run, ended. ``unknown``: nobody could say what became of COMMIT."""
+
+    SUCCEEDED = "succeeded"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class State(Enum):
+    """Where a destination stands in a run."""
+
+    RESTING = "waiting before it is tried again"
+    PREPARING = "being prepared"
+    CLEARING = "making room"
+    READY = "ready for a pass"
+    EMPTYING = "emptying its tables"
+    FED = "being fed"
+    FINISHING = "applying and committing"
+    SETTLING = "finding out what became of its COMMIT"
+    TIDYING = "committed, with work left"
+    ENDED = "ended"
+
+
+_OUT = frozenset({State.RESTING, State.ENDED})
+MOVES = {
+    State.RESTING: frozenset({State.PREPARING}) | _OUT,
+    State.PREPARING: frozenset({State.CLEARING}) | _OUT,
+    State.CLEARING: frozenset({State.READY}) | _OUT,
+    State.READY: frozenset({State.EMPTYING}) | _OUT,
+    State.EMPTYING: frozenset({State.FED}) | _OUT,
+    State.FED: frozenset({State.FINISHING}) | _OUT,
+    State.FINISHING: frozenset({State.TIDYING, State.SETTLING}) | _OUT,
+    State.SETTLING: frozenset({State.TIDYING}) | _OUT,
+    State.TIDYING: frozenset({State.ENDED}),
+    State.ENDED: frozenset[State](),
+}
+"""From where to where; anything else is a defect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one destination ended.
+
+    Rows and bytes are those that it committed: of the rows that it ``read`` so many were
+    ``rejected``, and all others ``loaded``. ``seconds`` run from the start of its last pass to
+    its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
+    value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
+    data. ``data_timestamp``: how old the snapshot is that it has committed. ``kind``: what sort of fault
+    the cause is (transfers/faults.py). ``link`` and ``format`` are None where no data was sent.
+    """
+
+    destination: str
+    verdict: Verdict
+    rows: int = 0
+    read: int = 0
+    rejected: int = 0
+    size: int = 0
+    seconds: float = 0.0
+    passes: int = 0
+    faults: int = 0
+    reconciliations: int = 0
+    link: Link | None = None
+    format: ChosenFormat | None = None
+    analyze_seconds: float = 0.0
+    cause: str | None = None
+    words: str | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    data_timestamp: float | None = None
+    kind: str | None = None
+
+    @property
+    def loaded(self) -> int:
+        """Rows that were read and not rejected."""
+        return self.read - self.rejected
+
+
+@dataclass(eq=False)
+class Destination:
+    """What outlives a try: the counts, the last backend, the verdict. The runner alone changes it."""
+
+    replica: Replica
+    attempt: Attempt | None = None
+    state: State = State.RESTING
+    backend: Backend | None = None
+    verdict: Verdict | None = None
+    cause: BaseException | None = None
+    passes: int = 0
+    faults: int = 0
+    reconciliations: int = 0
+    link: Link | None = None
+    format: ChosenFormat | None = None
+    rows: int = 0
+    read: int = 0
+    rejected: int = 0
+    size: int = 0
+    began: float | None = None
+    judged: float | None = None
+    analyze_seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    data_timestamp: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return self.replica.server.name
+
+    @property
+    def trying(self) -> Attempt:
+        """Its current try.
+
+        Raises RuntimeError where there is none.
+        """
+        if self.attempt is None:
+            raise RuntimeError(f"destination {self.name} is not being tried")
+        return self.attempt
+
+    def move(self, state: State) -> None:
+        """Go on to `state`.
+
+        Raises RuntimeError for a move that is not in the table.
+        """
+        if state not in MOVES[self.state]:
+            raise RuntimeError(f"{self.name} cannot go from {self.state.name} to {state.name}")
+        self.state = state
+
+    def judge(self, verdict: Verdict, cause: BaseException | None, *, moment: float) -> None:
+        """Note how it ended, and when by the run's clock."""
+        self.verdict, self.cause, self.judged = verdict, cause, moment
+
+    def outcome(self) -> Outcome:
+        """Say how it ended, and in one sentence why."""
+        is_committed = self.verdict is Verdict.SUCCEEDED
+        cause = facts(self.cause) if self.cause is not None else None
+        if self.verdict is Verdict.UNKNOWN:
+            why = f" ({cause})" if cause is not None else ""
+            cause = f"the answer to COMMIT was lost, look whether the rows are there{why}"
+        return Outcome(
+            destination=self.name,
+            verdict=self.verdict or Verdict.FAILED,
+            rows=self.rows if is_committed else 0,
+            read=self.read if is_committed else 0,
+            rejected=self.rejected if is_committed else 0,
+            size=self.size if is_committed else 0,
+            seconds=self.judged - self.began if self.began and self.judged else 0.0,
+            passes=self.passes,
+            faults=self.faults,
+            reconciliations=self.reconciliations,
+            link=self.link,
+            format=self.format,
+            analyze_seconds=self.analyze_seconds,
+            cause=cause,
+            words=in_full(self.cause) if self.cause is not None else None,
+            notes=tuple(self.notes),
+            data_timestamp=self.data_timestamp if is_committed else None,
+            kind=kind(self.cause) if self.cause is not None else None,
+        )

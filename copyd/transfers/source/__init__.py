@@ -1,0 +1,44 @@
+"""The source of a run, held under its locks, and what is read of it under one snapshot."""
+
+from copyd.transfers.source.formats import ChosenFormat, choose_format
+from copyd.transfers.source.readings import (
+    EVERYTHING,
+    Bounds,
+    Reading,
+    Scan,
+    bound_query,
+    conditions,
+    copy_out,
+    is_long,
+    mark_query,
+    select,
+    select_rows,
+)
+from copyd.transfers.source.snapshot import Snapshot
+from copyd.transfers.source.source import SOURCE_SETTINGS, Source, hold, share
+from copyd.transfers.source.tables import describe_query, find, lock, reading_of
+
+__all__ = [
+    "EVERYTHING",
+    "SOURCE_SETTINGS",
+    "Bounds",
+    "ChosenFormat",
+    "Reading",
+    "Scan",
+    "Snapshot",
+    "Source",
+    "bound_query",
+    "choose_format",
+    "conditions",
+    "copy_out",
+    "describe_query",
+    "find",
+    "hold",
+    "is_long",
+    "lock",
+    "mark_query",
+    "reading_of",
+    "select",
+    "select_rows",
+    "share",
+]

@@ -1,0 +1,93 @@
+"""What is compared, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from copyd.catalog import Digest, Form
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from copyd.loading import Target
+    from copyd.transfers.source import Scan
+
+
+class Likeness(Enum):
+    """What came of comparing."""
+
+    EQUAL = "equal"
+    DIFFERS = "differs"
+    UNKNOWN = "not compared"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One table at one destination; rows are None where nobody could count them.
+
+    ``table`` is the source's, ``there`` the destination's. ``reason``: why it was not compared, or
+    why it may differ by design.
+    """
+
+    destination: str
+    table: str
+    there: str
+    source_rows: int | None
+    rows: int | None
+    likeness: Likeness
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Every table at every destination, in the transfer's order.
+
+    ``cause``: why nothing at all could be compared.
+    """
+
+    transfer: str
+    seconds: float
+    tables: tuple[Compared, ...]
+    cause: str | None = None
+
+    @property
+    def likeness(self) -> Likeness:
+        """Of all of them: one that differs makes it differ, else one that nobody knows."""
+        return sum_up(self.tables, is_whole=self.cause is None)
+
+    def likeness_at(self, destination: str) -> Likeness:
+        """Of the tables at one destination."""
+        return sum_up(self.at(destination), is_whole=self.cause is None)
+
+    def at(self, destination: str) -> tuple[Compared, ...]:
+        """The tables at one destination."""
+        return tuple(each for each in self.tables if each.destination == destination)
+
+
+def sum_up(tables: Sequence[Compared], *, is_whole: bool) -> Likeness:
+    """Return DIFFERS if any table differs, else UNKNOWN if any was not compared."""
+    found = {each.likeness for each in tables}
+    if Likeness.DIFFERS in found:
+        return Likeness.DIFFERS
+    return Likeness.UNKNOWN if Likeness.UNKNOWN in found or not is_whole else Likeness.EQUAL
+
+
+class Asked(NamedTuple):
+    """The rows of one scan at the source, spelled so."""
+
+    scan: Scan
+    spelled: tuple[Form, ...]
+
+
+class Question(NamedTuple):
+    """One table to be compared: what to ask the source, and what the destination."""
+
+    asked: Asked
+    target: Target
+    spelled: tuple[Form, ...]
+
+
+Answer = Digest | str
+"""A digest, or the reason why there is none."""

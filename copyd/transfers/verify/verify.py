@@ -1,0 +1,96 @@
+"""Whether destinations hold what the source holds: rows counted and hashed by every server itself.
+
+The source is read in one snapshot, each destination in one of its own. So what is written, or
+loaded, between them is a difference. Nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from copyd.errors import CopydError
+from copyd.transfers.faults import facts
+from copyd.transfers.source import hold
+from copyd.transfers.verify.comparison import (
+    Answer,
+    Asked,
+    Compared,
+    Comparison,
+)
+from copyd.transfers.verify.destination import Inspection
+from copyd.transfers.verify.source import Teller
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from copyd.transfers.source import Source
+    from copyd.transfers.transfer import Transfer
+
+
+def verify(transfer: Transfer, *, clock: Callable[[], float] = time.monotonic) -> Comparison:
+    """Compare every table of `transfer` at every destination with the source.
+
+    Where the source cannot be read, the comparison says so; nothing is raised.
+    """
+    if not transfer.replicas:
+        return Comparison(transfer.name, 0.0, ())
+    began = clock()
+    tables: tuple[Compared, ...] = ()
+    cause = None
+    try:
+        with hold(transfer) as source:
+            tables = _compare(source)
+    except CopydError as error:
+        cause = str(error)
+    except psycopg.Error as error:
+        cause = f"source {transfer.source.name}: {facts(error)}"
+    return Comparison(transfer.name, clock() - began, tables, cause)
+
+
+# -- what is asked, and of whom -------------------------------------------------------------------
+
+
+def _compare(source: Source) -> tuple[Compared, ...]:
+    """Ask the source and all destinations at once; the source each thing once."""
+    snapshot, transfer = source.snapshot, source.transfer
+    inspections = [
+        Inspection(replica, transfer, source.readings, snapshot.position)
+        for replica in transfer.replicas
+    ]
+    told: SimpleQueue[Inspection] = SimpleQueue()
+    answers: dict[Asked, Answer] = {}
+    with source.reader() as reader, _threads(inspections) as threads:
+        ended = [threads.submit(inspection.run, told) for inspection in inspections]
+        teller = Teller(reader, snapshot)
+        for _ in inspections:
+            for asked in told.get().asked():
+                if asked not in answers:
+                    answers[asked] = teller.tell(asked)
+        for each in ended:
+            each.result()
+    return tuple(
+        inspection.judge(reading, answers)
+        for inspection in inspections
+        for reading in source.readings
+    )
+
+
+@contextmanager
+def _threads(inspections: Sequence[Inspection]) -> Iterator[ThreadPoolExecutor]:
+    """Threads for all; where the block is left by an error they are not waited for long."""
+    with ThreadPoolExecutor(len(inspections), thread_name_prefix="verify") as threads:
+        try:
+            yield threads
+        except BaseException:
+            for inspection in inspections:
+                inspection.cut()
+            raise
+
+
+# -- how far an append without a key has come -----------------------------------------------------
