@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from copyd.cli.building import build, config_option, open_config, try_server
+from copyd.cli.assembly import build, config_option, open_config, try_server
 from copyd.cli.console import deliver, make_console, say
 
 if TYPE_CHECKING:

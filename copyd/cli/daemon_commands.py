@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from copyd.cli import exits
-from copyd.cli.building import config_option, destination_option
+from copyd.cli.assembly import config_option, destination_option
 from copyd.cli.console import say
 from copyd.cli.control_client import ask
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from copyd.cli import exits
-from copyd.cli.building import build, choose, config_option, destination_option, open_config
+from copyd.cli.assembly import build, choose, config_option, destination_option, open_config
 from copyd.cli.console import say
 from copyd.cli.run_view import show
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from copyd.cli.building import build, config_option, destination_option, open_config
+from copyd.cli.assembly import build, config_option, destination_option, open_config
 from copyd.cli.console import say
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copyd.cli.building import choose, config_option, destination_option, open_config
+from copyd.cli.assembly import choose, config_option, destination_option, open_config
 from copyd.cli.console import deliver, make_console, say
 from copyd.errors import CopydError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copyd.cli.building import build, build_server, config_option, open_config
+from copyd.cli.assembly import build, build_server, config_option, open_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

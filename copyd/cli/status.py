@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from copyd.cli.building import config_option
+from copyd.cli.assembly import config_option
 from copyd.cli.console import deliver, make_console, say
 from copyd.cli.control_client import ask
 

@@ -17,6 +17,7 @@ from copyd.cluster.errors import (
 from copyd.cluster.initdb import superuser_of
 from copyd.cluster.installation import Installation, VersionInfo, pg_config_dictionary
 from copyd.cluster.lifecycle import Holder, PidFile, State
+from copyd.cluster.poll import wait_for
 from copyd.cluster.postmaster import Postmaster
 from copyd.cluster.settings import (
     Entry,
@@ -26,7 +27,6 @@ from copyd.cluster.settings import (
     replace_file,
 )
 from copyd.cluster.sockets import SocketDirectory
-from copyd.cluster.waiting import wait_for
 
 __all__ = [
     "Cluster",

@@ -29,10 +29,10 @@ from copyd.cluster.initdb import InitDB, superuser_of
 from copyd.cluster.launcher import ServerProcess, stopping_with_parent
 from copyd.cluster.lifecycle import Holder, State, decide_state, explain_log
 from copyd.cluster.locks import clear_data_directory
+from copyd.cluster.poll import wait_for
 from copyd.cluster.postmaster import Postmaster
 from copyd.cluster.settings import Changes, Settings
 from copyd.cluster.sockets import RUNTIME_ROOT, SocketDirectory
-from copyd.cluster.waiting import wait_for
 
 if TYPE_CHECKING:
     import subprocess

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from copyd.cluster.errors import ClusterStartupError
 from copyd.cluster.lifecycle import Holder
+from copyd.cluster.poll import wait_for
 from copyd.cluster.postmaster import Postmaster, attachments
-from copyd.cluster.waiting import wait_for
 
 WRITING_TIMEOUT = 1.0
 """Seconds in which a lock file that is still empty must get its text."""

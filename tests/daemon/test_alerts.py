@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.config.model import Config
 from tests.support import program
 from tests.support.prometheus import PROMETHEUS, Prometheus, scraping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from copyd.cluster import Cluster, Installation
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.daemon import PATIENCE, QUICK, Daemon
 from tests.support.fanout import empty
 from tests.support.once import ask, content, execute

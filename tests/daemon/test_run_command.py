@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.daemon import control
 from copyd.errors import CopydError
 from tests.support import program

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from copyd.cluster import ClusterError
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.once import ask
 from tests.support.standby import start_again
 from tests.support.town import OWN, REPLICAS

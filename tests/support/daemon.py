@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.daemon import control
 from copyd.errors import CopydError
 from tests.support import program, toml

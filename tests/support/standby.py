@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg.conninfo import make_conninfo
 
 from copyd.cluster import Cluster
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.once import ask
 from tests.support.servers import Server, free_port, private_folder
 

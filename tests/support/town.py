@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from copyd.cluster import Cluster, ClusterError, Installation
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.daemon import Daemon
 from tests.support.once import ask, content, execute
 from tests.support.servers import private_folder, running_server

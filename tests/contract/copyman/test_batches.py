@@ -13,7 +13,7 @@ import pytest
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.copyman import (
     BatchReceiver,
     CopyFail,

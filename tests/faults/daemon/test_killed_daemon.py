@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from copyd.cluster import Cluster, Installation
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.chaos import KILLS, SEED
 from tests.support.daemon import PATIENCE, QUICK, Daemon, Options
 from tests.support.once import content, execute

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.blows import Blows
 from tests.support.servers import free_port
 from tests.support.town import REPLICAS, opened_town, verdicts

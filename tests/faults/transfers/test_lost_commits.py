@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.chaos import IS_LONG, QUICK
 from tests.support.once import Once, ask, content, end_backends, execute, kill
 from tests.support.wiretap import PLACES, Blow, Plan, Wiretap

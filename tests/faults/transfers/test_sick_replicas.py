@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from tests.support.ailing import Drip, black_hole, silent_listener
 from tests.support.chaos import IS_LONG
 from tests.support.once import Once, ask, content, execute

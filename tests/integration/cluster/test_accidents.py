@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from copyd.cluster import Cluster, State
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,8 +21,8 @@ from copyd.cluster import (
     State,
 )
 from copyd.cluster.lifecycle import Holder
+from copyd.cluster.poll import wait_for
 from copyd.cluster.postmaster import Postmaster
-from copyd.cluster.waiting import wait_for
 from tests.support.servers import free_port
 
 if TYPE_CHECKING:

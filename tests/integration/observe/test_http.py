@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.errors import CopydError
 from copyd.observe.http import MAX_CONNECTIONS, Server
 from tests.support.telling import status

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.observe.http import Server
 from copyd.observe.metrics import Metrics
 from copyd.status import ClusterStatus, ReloadStatus, Status

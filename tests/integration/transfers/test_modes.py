@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from copyd import events
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Query, Reintroduce, Tables, run
 from copyd.transfers.transfer import TableOptions

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict, run
 from copyd.transfers.plan.plan import Section, plan

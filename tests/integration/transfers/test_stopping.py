@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from copyd import events
-from copyd.cluster.waiting import wait_for
+from copyd.cluster.poll import wait_for
 from copyd.transfers import Loading, Reintroduce, RunStopped, Stop, Verdict, run
 
 if TYPE_CHECKING:

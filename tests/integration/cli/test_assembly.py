@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from copyd.cli.building import build_server
+from copyd.cli.assembly import build_server
 from copyd.config import load
 from tests.support.servers import PASSWORD
 

@@ -10,7 +10,7 @@ import click
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from copyd.cli.building import build, build_server, open_config
+from copyd.cli.assembly import build, build_server, open_config
 from copyd.cluster import ClusterNotRunningError
 from copyd.config import Config, ConfigError, load
 from copyd.errors import CopydError

@@ -1,4 +1,4 @@
-"""Waiting for what can only be observed: look, and look again, until a deadline."""
+"""Polling: look, and look again until something holds or the time is over."""
 
 from __future__ import annotations
 
