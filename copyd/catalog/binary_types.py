@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from copyd.names import TableName
+from copyd.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,39 +25,7 @@ _SYSTEM = "pg_catalog"
 _UNREAD = ("tsquery", "int2vector", "oidvector")
 """Their receive functions refuse what their send functions make of an empty value."""
 
-_TYPES = """
-WITH RECURSIVE inside(oid) AS (
-    SELECT o FROM pg_catalog.unnest(%(oids)s::oid[]) AS o
-    UNION
-    SELECT part.oid
-      FROM inside JOIN pg_catalog.pg_type t ON t.oid = inside.oid
-      LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid OR {multirange} = t.oid
-     CROSS JOIN LATERAL (
-           SELECT t.typelem UNION ALL SELECT t.typbasetype UNION ALL SELECT r.rngsubtype
-           UNION ALL
-           SELECT a.atttypid FROM pg_catalog.pg_attribute a
-            WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-     ) AS part(oid)
-)
-SELECT t.oid::bigint, n.nspname AS schema, t.typname AS name, t.typtype::text AS kind,
-       t.typcategory::text AS category, pg_catalog.format_type(t.oid, NULL) AS written,
-       t.typsend::oid <> '0' AND t.typreceive::oid <> '0' AS has_binary,
-       e.oid::bigint AS element, t.typbasetype::bigint AS base, r.rngsubtype::bigint AS subtype,
-       f.names AS field_names, f.types AS field_types,
-       ARRAY(SELECT l.enumlabel::text FROM pg_catalog.pg_enum l
-              WHERE l.enumtypid = t.oid ORDER BY l.enumsortorder) AS labels
-  FROM inside
-  JOIN pg_catalog.pg_type t ON t.oid = inside.oid
-  JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-  LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
-  LEFT JOIN pg_catalog.pg_range r ON r.rngtypid = t.oid OR {multirange} = t.oid
- CROSS JOIN LATERAL (
-       SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum) AS names,
-              pg_catalog.array_agg(a.atttypid::bigint ORDER BY a.attnum) AS types
-         FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
- ) AS f
-"""
+_TYPES = statement("copyd.catalog", "types")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +58,7 @@ class Types:
         """Read the types `oids` and what is inside them, in one query."""
         has_multiranges = connection.info.server_version >= 140_000
         multirange = sql.SQL("r.rngmultitypid" if has_multiranges else "NULL::oid")
-        query = sql.SQL(_TYPES).format(multirange=multirange)
+        query = _TYPES.format(multirange=multirange)
         with connection.cursor(row_factory=class_row(Type)) as cursor:
             return cls(cursor.execute(query, {"oids": sorted(set(oids))}).fetchall())
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from psycopg.rows import class_row
 
 from copyd.names import quote
+from copyd.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -19,16 +20,7 @@ if TYPE_CHECKING:
     from copyd.catalog.relations import Relation
     from copyd.connection import Connection
 
-_ACCESS = """
-SELECT current_user::text AS role,
-       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
-       pg_catalog.has_table_privilege(c.oid, %(lock)s) AS may_lock,
-       pg_catalog.row_security_active(c.oid) AS has_row_security,
-       ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
-              WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-                AND NOT pg_catalog.has_column_privilege(c.oid, attnum, 'SELECT')) AS unreadable
-  FROM pg_catalog.pg_class c WHERE c.oid = %(oid)s::oid
-"""
+_ACCESS = statement("copyd.catalog", "read_access")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from copyd.catalog.binary_types import Types
 from copyd.errors import CopydError
 from copyd.names import TableName, quote
+from copyd.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -28,119 +29,17 @@ _KINDS = ("r", "p", "v", "m", "f")  # pg_class.relkind: what holds rows, foreign
 _TABLES = ("r", "p")
 _LOCKABLE = ("r", "p", "v")
 
-# Operators have the exact types of pg_catalog's own, so that no search path offers a better match.
-_RELATIONS = """
-SELECT c.oid::bigint, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
-       c.relpersistence::text AS persistence,
-       CASE WHEN c.relkind = 'p'
-            THEN (SELECT pg_catalog.hashtextextended(pg_catalog.string_agg(pg_catalog.concat(
-                           p.relid::oid, '/', pg_catalog.pg_relation_filenode(p.relid)),
-                           ',' ORDER BY p.relid::oid), 0::bigint)
-                    FROM pg_catalog.pg_partition_tree(c.oid) AS p WHERE p.isleaf)
-            ELSE pg_catalog.pg_relation_filenode(c.oid)::bigint
-       END AS filenode,
-       CASE WHEN c.reltuples > 0::real AND c.relpages > 0
-            THEN (c.reltuples::float8 / c.relpages::float8
-                  * (pg_catalog.pg_relation_size(c.oid)
-                     / pg_catalog.current_setting('block_size')::bigint)::float8)::bigint
-       END AS estimated_rows
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.oid = ANY (%s::oid[])
-"""
-_OIDS = """
-SELECT name, COALESCE(pg_catalog.to_regclass(name)::oid, '0'::oid)::bigint
-  FROM pg_catalog.unnest(%s::text[]) AS name
-"""
+_RELATIONS = statement("copyd.catalog", "relations")
+_OIDS = statement("copyd.catalog", "oids")
 _PART = r'\s*(?:"(?:[^"]|"")*"|[^\s".][^\s.]*)\s*'
 _NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
 """What the server takes for a name, qualified or not."""
-_NAMES = """
-SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
-       (SELECT i.inhparent FROM pg_catalog.pg_inherits i
-         WHERE c.relispartition AND i.inhrelid = c.oid)::bigint
-  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relkind = ANY (%s::"char"[])
- ORDER BY n.nspname, c.relname
-"""
-_COLUMNS = """
-SELECT a.attrelid::bigint AS relation, a.attname AS name, a.atttypid::bigint AS type,
-       pg_catalog.format_type(a.atttypid, a.atttypmod) AS written, a.attnum::integer AS number,
-       a.attgenerated <> '' AS is_generated, a.attidentity::text AS identity,
-       a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL
-         AS is_required
-  FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
- WHERE a.attrelid = ANY (%s::oid[]) AND a.attnum > 0 AND NOT a.attisdropped
- ORDER BY a.attrelid, a.attnum
-"""
-# Strategy 3 of a B-tree is =. An index whose collation is not the column's finds other values equal
-# than the column's = does.
-# NOT NULL may be NOT VALID from PostgreSQL 18 on: NULLs may be there.
-_KEYS = """
-SELECT i.indrelid::bigint, k.columns, k.schemas, k.operators, i.indisprimary
-  FROM pg_catalog.pg_index i
-  JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-  JOIN pg_catalog.pg_am m ON m.oid = x.relam AND m.amname = 'btree'
- CROSS JOIN LATERAL (
-       SELECT pg_catalog.array_agg(a.attname::text ORDER BY p) AS columns,
-              pg_catalog.array_agg(n.nspname::text ORDER BY p) AS schemas,
-              pg_catalog.array_agg(o.oprname::text ORDER BY p) AS operators,
-              pg_catalog.bool_and(a.attnotnull AND a.attcollation = i.indcollation[p]
-                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint v
-                                   WHERE v.conrelid = a.attrelid AND v.contype = 'n'
-                                     AND a.attnum = ANY (v.conkey) AND NOT v.convalidated)
-              ) AS is_usable
-         FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS p
-         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[p]
-         JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[p]
-         JOIN pg_catalog.pg_amop s ON s.amopfamily = c.opcfamily AND s.amopstrategy = 3
-              AND s.amoplefttype = c.opcintype AND s.amoprighttype = c.opcintype
-         JOIN pg_catalog.pg_operator o ON o.oid = s.amopopr
-         JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
- ) AS k
- WHERE i.indrelid = ANY (%s::oid[]) AND i.indisunique AND i.indisvalid AND i.indimmediate
-   AND NOT i.indisexclusion AND i.indpred IS NULL AND i.indexprs IS NULL AND k.is_usable
- ORDER BY i.indrelid, NOT i.indisprimary, pg_catalog.cardinality(k.columns), x.relname
-"""
-# A partition's foreign keys count as its root's where the root is asked for. Those that a key of
-# the root has brought to its partitions say nothing new.
-_DEFERRABLE = """
-SELECT DISTINCT n.nspname, k.conname
-  FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n
-    ON n.oid OPERATOR(pg_catalog.=) k.connamespace
- WHERE k.conrelid OPERATOR(pg_catalog.=) %(oid)s AND k.condeferrable
-   AND (%(foreign_keys)s OR k.contype OPERATOR(pg_catalog.<>) 'f')
-"""
-_FOREIGN_KEYS = """
-WITH asked AS (SELECT o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o),
-     member AS (
-       SELECT oid, oid AS root FROM asked
-       UNION
-       SELECT p.relid::oid, asked.oid FROM asked, pg_catalog.pg_partition_tree(asked.oid) AS p
-     ),
-     found AS (
-       SELECT k.oid, k.conparentid, k.conname, k.confdeltype, k.condeferrable,
-              COALESCE(f.root, k.conrelid) AS referencing,
-              COALESCE(t.root, k.confrelid) AS referenced
-         FROM pg_catalog.pg_constraint k
-         LEFT JOIN member f ON f.oid = k.conrelid
-         LEFT JOIN member t ON t.oid = k.confrelid
-        WHERE k.contype = 'f' AND (f.oid IS NOT NULL OR t.oid IS NOT NULL) AND {is_enforced}
-     )
-SELECT k.referencing::bigint, k.referenced::bigint, k.confdeltype::text, k.condeferrable,
-       k.conname, ARRAY[fn.nspname, fc.relname]::text[]
-  FROM found k
-  JOIN pg_catalog.pg_class fc ON fc.oid = k.referencing
-  JOIN pg_catalog.pg_namespace fn ON fn.oid = fc.relnamespace
- WHERE NOT EXISTS (SELECT FROM found u WHERE u.oid = k.conparentid
-                      AND u.referencing = k.referencing AND u.referenced = k.referenced)
- ORDER BY fn.nspname, fc.relname, k.conname
-"""
-_WRITTEN = """
-SELECT pg_catalog.format_type(t.oid, t.modifier)
-  FROM ROWS FROM (pg_catalog.unnest(%s::oid[]), pg_catalog.unnest(%s::integer[]))
-       WITH ORDINALITY AS t(oid, modifier, position)
- ORDER BY t.position
-"""
+_NAMES = statement("copyd.catalog", "names")
+_COLUMNS = statement("copyd.catalog", "columns")
+_KEYS = statement("copyd.catalog", "keys")
+_DEFERRABLE = statement("copyd.catalog", "deferrable_constraints")
+_FOREIGN_KEYS = statement("copyd.catalog", "foreign_keys")
+_WRITTEN = statement("copyd.catalog", "type_names")
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +182,7 @@ def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKe
     """
     can_be_off = connection.info.server_version >= 180_000
     is_enforced = sql.SQL("k.conenforced" if can_be_off else "true")
-    query = sql.SQL(_FOREIGN_KEYS).format(is_enforced=is_enforced)
+    query = _FOREIGN_KEYS.format(is_enforced=is_enforced)
     rows = connection.execute(query, {"oids": list(oids)}).fetchall()
     return tuple(
         ForeignKey(

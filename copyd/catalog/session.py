@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
+from copyd.statements import statement
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
@@ -30,11 +32,7 @@ COMMON = {
     "array_nulls": "on",
     "xmloption": "content",
 }
-_SESSION = """
-SELECT pg_catalog.current_setting('search_path'), pid, backend_start
-  FROM pg_catalog.pg_stat_activity
- WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
-"""
+_SESSION = statement("copyd.catalog", "session")
 OUR_PATH = "pg_catalog, pg_temp"
 """Nobody but a superuser can plant something there."""
 

@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 from copyd.catalog import foreign_keys
 from copyd.errors import CopydError
 from copyd.names import quote
+from copyd.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,68 +28,10 @@ if TYPE_CHECKING:
 _UNFIT = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 _EFFECTS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
-_ACCESS = """
-SELECT c.oid::bigint,
-       pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
-       pg_catalog.row_security_active(c.oid) AS has_row_security,
-       pg_catalog.has_table_privilege(c.oid, %(lock)s) AS may_lock,
-       pg_catalog.has_table_privilege(c.oid, 'DELETE') AS may_delete,
-       pg_catalog.has_table_privilege(c.oid, 'TRUNCATE') AS may_truncate,
-       a.selectable, a.insertable, a.updatable, p.foreigners, p.unlogged,
-       ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r
-              WHERE r.ev_class = c.oid AND r.ev_type = ANY (%(ruled)s::"char"[])
-                AND r.ev_enabled = ANY (%(enabled)s::"char"[]) ORDER BY 1) AS rules
-  FROM pg_catalog.pg_class c
- CROSS JOIN LATERAL (
-       SELECT ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
-                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-                       AND pg_catalog.has_column_privilege(c.oid, attnum, 'SELECT')) AS selectable,
-              ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
-                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-                       AND pg_catalog.has_column_privilege(c.oid, attnum, 'INSERT')) AS insertable,
-              ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
-                     WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
-                       AND pg_catalog.has_column_privilege(c.oid, attnum, 'UPDATE')) AS updatable
- ) AS a
- CROSS JOIN LATERAL (
-       SELECT ARRAY(SELECT t.relid::pg_catalog.text FROM pg_catalog.pg_partition_tree(c.oid) AS t
-                      JOIN pg_catalog.pg_class l ON l.oid = t.relid
-                     WHERE l.relkind = 'f' ORDER BY 1) AS foreigners,
-              ARRAY(SELECT t.relid::pg_catalog.text FROM pg_catalog.pg_partition_tree(c.oid) AS t
-                      JOIN pg_catalog.pg_class l ON l.oid = t.relid
-                     WHERE l.relkind = 'r' AND l.relpersistence = 'u' ORDER BY 1) AS unlogged
- ) AS p
- WHERE c.oid = ANY (%(oids)s::oid[])
-"""
-_ROLE = """
-SELECT current_user::text AS name, r.rolsuper AS is_superuser,
-       pg_catalog.current_database()::text AS database,
-       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY') AS may_stage
-  FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
-"""
-# tgtype: 1 for each row; 4, 8, 16 on INSERT, DELETE, UPDATE. Partitions have triggers of their own;
-# what they have from their root was called internal before PostgreSQL 15, as foreign keys' are.
-_TRIGGERS = """
-SELECT g.tgname::text
-  FROM pg_catalog.pg_trigger g
- WHERE (g.tgrelid = %(oid)s::oid
-        OR g.tgrelid IN (SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(%(oid)s::oid) AS p))
-   AND (NOT g.tgisinternal OR (g.tgparentid <> '0' AND g.tgconstrrelid = '0'))
-   AND g.tgenabled IN ('O', 'A')
-   AND g.tgtype::integer & 1 <> 0 AND g.tgtype::integer & 28 <> 0
- GROUP BY 1 ORDER BY 1
-"""
-# 11: before, for each row, on DELETE.
-_DELETE_TRIGGERS = """
-SELECT m.root::bigint, pg_catalog.array_agg(DISTINCT g.tgname::text ORDER BY g.tgname::text)
-  FROM pg_catalog.pg_trigger g
-  JOIN (SELECT o AS root, o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o
-         UNION
-        SELECT o, p.relid::oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o,
-               pg_catalog.pg_partition_tree(o) AS p) AS m ON m.oid = g.tgrelid
- WHERE g.tgenabled = ANY (%(enabled)s::"char"[]) AND g.tgtype::integer & 11 = 11
- GROUP BY m.root
-"""
+_ACCESS = statement("copyd.loading", "table_access")
+_ROLE = statement("copyd.loading", "role")
+_TRIGGERS = statement("copyd.loading", "row_triggers")
+_DELETE_TRIGGERS = statement("copyd.loading", "delete_triggers")
 _ENABLED = {"fire": ["O", "A"], "skip": ["R", "A"]}
 """Which triggers and rules count: pg_trigger.tgenabled, pg_rewrite.ev_enabled."""
 _RULED = {"insert": [], "replace": ["4"], "append": ["3"], "merge": ["2", "3", "4"]}

@@ -16,6 +16,7 @@ from psycopg.rows import class_row
 
 from copyd.errors import CopydError
 from copyd.names import TableName, quote
+from copyd.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,90 +25,16 @@ if TYPE_CHECKING:
 
 NAME = "ledger"
 VERSION = 1
-COLUMNS = {
-    # "C": an index in another collation is broken by an update of the operating system's.
-    "schema": 'pg_catalog.text COLLATE pg_catalog."C" NOT NULL',
-    "name": 'pg_catalog.text COLLATE pg_catalog."C" NOT NULL',
-    "relation": "pg_catalog.int8",
-    "transfer": "pg_catalog.text",
-    "run": "pg_catalog.text",
-    "previous_run": "pg_catalog.text",
-    "system_identifier": "pg_catalog.int8",
-    "timeline": "pg_catalog.int8",
-    "lsn": "pg_catalog.pg_lsn",
-    "snapshot": "pg_catalog.text",
-    "horizon": "pg_catalog.int8",
-    "full_horizon": "pg_catalog.int8",
-    "mark": "pg_catalog.text",
-    "filenode": "pg_catalog.int8",
-    "rows": "pg_catalog.int8",
-    "size": "pg_catalog.int8",
-    "format": "pg_catalog.text",
-    "fingerprint": "pg_catalog.text",
-    "committed_at": "pg_catalog.timestamptz",
-    "full_at": "pg_catalog.timestamptz",
-    "after_commit_done": "pg_catalog.bool",
-}
-"""Every column and its type, as `_FACTS` spells them. All but the key may be NULL: so is a row
-that was locked before anything was loaded."""
+_TABLE = statement("copyd.loading", "ledger_table")
+COLUMNS = dict(re.findall(r"^ +(\w+) (pg_catalog\..*),$", _TABLE.as_string(), re.MULTILINE))
+"""Every column of the ledger and its type, as `_FACTS` spells them."""
 
 _SHAPE = [f"{name} {kind}" for name, kind in COLUMNS.items()]
 _COMMENT = f"What copyd loaded into the tables of this database (ledger version {VERSION})"
 _CREATION = 0x636F707964
 """The advisory lock of those who create: "copyd"."""
 
-# Triggers of foreign keys count too: ours has none, and somebody else's would hold our rows up.
-_FACTS = """
-SELECT current_user::pg_catalog.text AS role,
-       pg_catalog.current_database()::pg_catalog.text AS database,
-       pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create,
-       pg_catalog.pg_get_userbyid(n.nspowner)::pg_catalog.text AS schema_owner,
-       ARRAY(SELECT CASE WHEN grantee <> 0 THEN pg_catalog.pg_get_userbyid(grantee) END
-               FROM pg_catalog.aclexplode(n.nspacl)
-              WHERE privilege_type = 'CREATE' AND grantee <> n.nspowner
-            )::pg_catalog.text[] AS schema_writers,
-       pg_catalog.pg_get_userbyid(c.relowner)::pg_catalog.text AS table_owner,
-       ARRAY(SELECT CASE WHEN grantee <> 0 THEN pg_catalog.pg_get_userbyid(grantee) END
-               FROM (SELECT g.grantee, g.privilege_type FROM pg_catalog.aclexplode(c.relacl) AS g
-                      UNION
-                     SELECT g.grantee, g.privilege_type FROM pg_catalog.pg_attribute AS a,
-                            pg_catalog.aclexplode(a.attacl) AS g
-                      WHERE a.attrelid = c.oid) AS granted
-              WHERE privilege_type <> 'SELECT' AND grantee <> c.relowner
-            )::pg_catalog.text[] AS table_writers,
-       c.relkind = 'r' AND c.relpersistence = 'p' AND c.reloftype = 0 AS is_plain,
-       EXISTS (SELECT FROM pg_catalog.pg_inherits
-                WHERE c.oid IN (inhrelid, inhparent)) AS has_relatives,
-       EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = c.oid) AS has_trigger,
-       EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_class = c.oid) AS has_rule,
-       c.relrowsecurity OR c.relforcerowsecurity
-         OR EXISTS (SELECT FROM pg_catalog.pg_policy WHERE polrelid = c.oid) AS has_policy,
-       EXISTS (SELECT FROM pg_catalog.pg_constraint
-                WHERE conrelid = c.oid AND contype NOT IN ('p', 'n')) AS has_constraint,
-       EXISTS (SELECT FROM pg_catalog.pg_statistic_ext WHERE stxrelid = c.oid) AS has_statistics,
-       ARRAY(SELECT indisprimary AND indisvalid AND indkey::pg_catalog.text = '1 2'
-               FROM pg_catalog.pg_index WHERE indrelid = c.oid) AS indexes,
-       ARRAY(SELECT pg_catalog.concat(
-                      a.attname, ' ', tn.nspname, '.', t.typname,
-                      CASE WHEN a.atttypmod <> -1 THEN ' modified' END,
-                      CASE WHEN a.attcollation <> t.typcollation
-                           THEN pg_catalog.concat(' COLLATE ', ln.nspname, '.',
-                                                  pg_catalog.quote_ident(l.collname)) END,
-                      CASE WHEN a.attnotnull THEN ' NOT NULL' END,
-                      CASE WHEN a.atthasdef THEN ' DEFAULT' END,
-                      CASE WHEN a.attidentity <> '' THEN ' IDENTITY' END)
-               FROM pg_catalog.pg_attribute AS a
-               JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
-               JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.typnamespace
-               LEFT JOIN pg_catalog.pg_collation AS l ON l.oid = a.attcollation
-               LEFT JOIN pg_catalog.pg_namespace AS ln ON ln.oid = l.collnamespace
-              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-              ORDER BY a.attnum) AS columns,
-       pg_catalog.obj_description(c.oid, 'pg_class') AS comment
-  FROM (VALUES (%(schema)s::pg_catalog.text, %(name)s::pg_catalog.text)) AS wanted (schema, name)
-  LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname = wanted.schema
-  LEFT JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = wanted.name
-"""
+_FACTS = statement("copyd.loading", "ledger_facts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +148,12 @@ def _problems_of_table(facts: Facts, table: TableName) -> Iterator[str]:
         (facts.has_policy, "it has row security"),
         (facts.has_constraint, "it has a constraint beyond its primary key"),
         (facts.has_statistics, "it has extended statistics"),
-        (list(facts.indexes) != [True], f"its only index must be PRIMARY KEY ({_KEY})"),
+        (list(facts.indexes) != [True], "its only index must be PRIMARY KEY (schema, name)"),
     ):
         if is_there:
             yield f"{what}, which copyd did not make; undo that or give the ledger another schema"
     if list(facts.columns) != _SHAPE:
         yield _other_columns(facts)
-
-
-_KEY = "schema, name"
 
 
 def _other_columns(facts: Facts) -> str:
@@ -275,8 +199,8 @@ def _create_schema(connection: Connection, schema: str) -> None:
 def _create_table(connection: Connection, schema: str) -> None:
     """Create it; as with the schema, default privileges are taken back."""
     table = sql.Identifier(schema, NAME)
-    for statement in _table_statements(schema):
-        connection.execute(statement)
+    for query in _table_statements(schema):
+        connection.execute(query)
     for role in look(connection, schema).table_writers:
         revoke = sql.SQL("REVOKE ALL ON TABLE {} FROM {}")
         connection.execute(revoke.format(table, _grantee(role)))
@@ -288,10 +212,8 @@ def _schema_statement(schema: str) -> sql.Composed:
 
 def _table_statements(schema: str) -> tuple[sql.Composed, ...]:
     table = sql.Identifier(schema, NAME)
-    columns = sql.SQL(", ".join(_SHAPE))
-    create = sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))")
     return (
-        create.format(table, columns, sql.SQL(_KEY)),
+        _TABLE.format(table=table),
         sql.SQL("COMMENT ON TABLE {} IS {}").format(table, _COMMENT),
     )
 

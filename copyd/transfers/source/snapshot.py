@@ -9,6 +9,7 @@ from psycopg import sql
 
 from copyd.connection import one_row
 from copyd.loading import Position
+from copyd.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,34 +20,10 @@ if TYPE_CHECKING:
 
     Describe = Callable[[Connection, Transfer, str], tuple[Reading, ...]]
 
-# The LSN is asked for before the snapshot, as what the snapshot surely holds, and after it, as what
-# it may hold: a later run finds the one not below the other. Inserted, not written: asynchronous
-# commits are seen before they are written. pg_control_checkpoint lags behind a promotion, so the name of the WAL file says it.
-_POSITION = """
-SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()),
-       CASE WHEN pg_catalog.pg_is_in_recovery()
-            THEN (SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)
-                    FROM pg_catalog.pg_control_checkpoint() c, pg_catalog.pg_control_recovery() r)
-            ELSE ('x' || substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)
-                 )::bit(32)::integer
-       END,
-       (CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
-             ELSE pg_catalog.pg_current_wal_insert_lsn() END - '0/0'::pg_lsn)::bigint
-"""
+_POSITION = statement("copyd.transfers.source", "position")
 
 
-_FACTS = """
-SELECT {}, pg_catalog.pg_current_snapshot()::text,
-       pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint,
-       pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint,
-       pg_catalog.statement_timestamp()::text,
-       (SELECT extract(epoch FROM pg_catalog.clock_timestamp() - min(xact_start))::float8
-          FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL),
-       pg_catalog.pg_is_in_recovery(),
-       extract(epoch FROM CASE WHEN pg_catalog.pg_is_in_recovery()
-                               THEN pg_catalog.pg_last_xact_replay_timestamp()
-                               ELSE pg_catalog.statement_timestamp() END)::float8
-"""
+_SNAPSHOT = statement("copyd.transfers.source", "snapshot")
 
 
 EXPORTED, NOT_EXPORTED = sql.SQL("pg_catalog.pg_export_snapshot()"), sql.SQL("NULL")
@@ -56,10 +33,12 @@ EXPORTED, NOT_EXPORTED = sql.SQL("pg_catalog.pg_export_snapshot()"), sql.SQL("NU
 class Snapshot:
     """What every pass of a run sees.
 
-    ``position`` comes before it, ``reached`` after it. ``identifier``: by which other sessions import it; None where only one has it. ``xmin``: below it, all transactions of the source had ended. ``taken_at``: the source's clock,
-    as text. ``oldest_writer``: seconds since the oldest open transaction that writes began; None
-    where none is seen. ``data_timestamp``: how old what it sees is (Unix time), as SnapshotTaken has
-    it.
+    ``position`` was asked for before it: the snapshot holds at least that. ``reached`` was asked for
+    after it: it holds at most that. ``identifier``: for other sessions, which import it; None where
+    only one has it. ``xmin``: all older transactions of the source had ended. ``taken_at``: the
+    source's clock, as text. ``oldest_writer``: the age in seconds of the oldest open transaction that
+    writes; None where none is seen. ``data_timestamp``: the time of the data (Unix time), as in
+    SnapshotTaken.
     """
 
     position: Position
@@ -86,7 +65,7 @@ class Snapshot:
 
 def take(connection: Connection, position: Position, export: sql.SQL) -> Snapshot:
     """Take the snapshot of a statement; `export` is EXPORTED or NOT_EXPORTED."""
-    row = one_row(connection, sql.SQL(_FACTS).format(export))
+    row = one_row(connection, _SNAPSHOT.format(export=export))
     return Snapshot(position, position_of(connection), *row)
 
 
