@@ -13,7 +13,7 @@ from copyd.cluster import Cluster, Installation
 from copyd.cluster.poll import wait_for
 from tests.support.daemon import PATIENCE, QUICK, Daemon
 from tests.support.fanout import empty
-from tests.support.once import ask, content, execute
+from tests.support.sql import ask, content, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,9 +15,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.support.fanout import empty
-from tests.support.once import ask, content, execute
 from tests.support.program import PROGRAM, environment, run, start
 from tests.support.servers import PASSWORD, free_port
+from tests.support.sql import ask, content, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.once import ask, execute
 from tests.support.program import run
+from tests.support.sql import ask, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

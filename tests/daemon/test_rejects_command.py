@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.program import PROGRAM, environment, run
-from tests.support.refused import NOW, TABLES, T, files, pending, published, reject
+from tests.support.reject_files import NOW, TABLES, T, files, pending, published, reject
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from copyd.errors import CopydError
 from tests.support import program
 from tests.support.daemon import PATIENCE, QUICK, Daemon
 from tests.support.fanout import empty
-from tests.support.once import ask, content, execute
-from tests.support.vitals import thread_arenas
+from tests.support.resource_usage import thread_arenas
+from tests.support.sql import ask, content, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

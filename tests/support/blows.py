@@ -1,4 +1,4 @@
-"""Blows to the replicas of a town, one after another; each lasts until the metrics show it."""
+"""Blows to the replicas of a fleet, one after another; each lasts until the metrics show it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import psycopg
 
 from copyd.cluster import ClusterError
 from copyd.cluster.poll import wait_for
-from tests.support.once import ask
+from tests.support.fleet import OWN, REPLICAS
+from tests.support.resource_usage import Scrape
+from tests.support.sql import ask
 from tests.support.standby import start_again
-from tests.support.town import OWN, REPLICAS
-from tests.support.vitals import Scrape
 
 if TYPE_CHECKING:
     import random
 
     from copyd.cluster import Cluster
-    from tests.support.town import Town
+    from tests.support.fleet import Fleet
 
 SEEN_WITHIN = 30.0
 """Seconds in which a fault must show."""
@@ -36,9 +36,9 @@ BACKENDS = (
 
 @dataclass
 class Blows:
-    """Strikes `town`, whose daemon answers at `port`, at random."""
+    """Strikes `fleet`, whose daemon answers at `port`, at random."""
 
-    town: Town
+    fleet: Fleet
     port: int
     chance: random.Random
     counts: Counter[str] = field(default_factory=Counter)
@@ -58,7 +58,7 @@ class Blows:
         self._over.set()
 
     def _cluster(self, place: str) -> Cluster:
-        return self.town.eu.cluster if place == "eu" else self.town.cluster(place)
+        return self.fleet.eu.cluster if place == "eu" else self.fleet.cluster(place)
 
     def _crash(self, place: str) -> None:
         self._fell("killed", place, signal.SIGKILL)
@@ -77,7 +77,7 @@ class Blows:
         self._await_seen(f"{place} {how}", place, before)
         if place == "eu":
             wait_for(lambda: not cluster.running(), timeout=SEEN_WITHIN)
-            start_again(self.town.eu)
+            start_again(self.fleet.eu)
         else:
             self._await_up(place)
 
@@ -104,7 +104,7 @@ class Blows:
         """Kill a session of a run: the whole server goes through a crash restart."""
         before = Scrape.of(self.port)
         with suppress(psycopg.Error, ClusterError):
-            pids = ask(self.town.conninfo(place), BACKENDS)
+            pids = ask(self.fleet.conninfo(place), BACKENDS)
             if pids:
                 _signal([pids[0][0]], signal.SIGKILL)
                 self._await_seen(f"{place} lost a backend", place, before, must=False)
@@ -113,7 +113,7 @@ class Blows:
         before = Scrape.of(self.port)
         query = f"SELECT pg_terminate_backend(pid) FROM ({BACKENDS}) AS s"
         with suppress(psycopg.Error, ClusterError):
-            if ask(self.town.conninfo(place), query):
+            if ask(self.fleet.conninfo(place), query):
                 self._await_seen(f"{place} ended sessions", place, before, must=False)
 
     def _await_seen(self, what: str, place: str, before: Scrape, *, must: bool = True) -> None:

@@ -12,7 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tests.support.once import Ended, Once, ask, content, end_backends, execute, kill
+from tests.support.once_command import Ended, Once, kill
+from tests.support.sql import ask, content, end_backends, execute
 from tests.support.standby import crash, start_again
 from tests.support.wiretap import PLACES, Blow, Plan, Wiretap
 from tests.support.writers import IMBALANCES, TABLES

@@ -9,7 +9,7 @@ import psycopg
 
 from copyd import events
 from copyd.transfers import Loading, Query, Reintroduce, Replica, Server, Tables, Transfer, run
-from tests.support.once import ask, content, execute
+from tests.support.sql import ask, content, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,8 +10,8 @@ from psycopg.conninfo import make_conninfo
 
 from copyd.cluster import Cluster
 from copyd.cluster.poll import wait_for
-from tests.support.once import ask
 from tests.support.servers import Server, free_port, private_folder
+from tests.support.sql import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from copyd.copyman import BatchReceiver, IteratorProducer, Reject, transfer
-from tests.support.refusals import BATCH_ROWS, KINDS, POSITIONS, Kind
+from tests.support.refused_rows import BATCH_ROWS, KINDS, POSITIONS, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -19,7 +19,7 @@ from copyd.cluster import Cluster, Installation
 from copyd.cluster.poll import wait_for
 from tests.support.chaos import KILLS, SEED
 from tests.support.daemon import PATIENCE, QUICK, Daemon, Options
-from tests.support.once import content, execute
+from tests.support.sql import content, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ MODES: tuple[Options, ...] = (
 pytestmark = pytest.mark.timeout(300 + 20 * KILLS_HERE)
 
 
-class Town:
+class KilledDaemon:
     """A daemon with 20 transfers from one source to a database and two clusters of its own."""
 
     def __init__(self, daemon: Daemon, installation: Installation, ends: dict[str, str]) -> None:
@@ -123,7 +123,7 @@ def created(table: str) -> str:
 
 
 @pytest.fixture
-def town(server: Server, folder: Path, installation: Installation) -> Iterator[Town]:
+def killed(server: Server, folder: Path, installation: Installation) -> Iterator[KilledDaemon]:
     print(f"COPYD_TEST_SEED={SEED}")
     with ExitStack() as stack:
         ends = {
@@ -131,7 +131,7 @@ def town(server: Server, folder: Path, installation: Installation) -> Iterator[T
             for name in ("shop", "near")
         }
         with Daemon(folder) as daemon:
-            made = Town(daemon, installation, ends)
+            made = KilledDaemon(daemon, installation, ends)
             yield made
         for name in CLUSTERS:
             left = made.cluster(name)
@@ -141,18 +141,20 @@ def town(server: Server, folder: Path, installation: Installation) -> Iterator[T
                 assert wait_for(lambda left=left: left.pid() is None, timeout=PATIENCE)  # type: ignore[misc] # a default binds it
 
 
-def test_a_daemon_that_is_killed_at_any_moment_loses_nothing_and_leaves_nothing(town: Town) -> None:
-    town.furnish()
+def test_a_daemon_that_is_killed_at_any_moment_loses_nothing_and_leaves_nothing(
+    killed: KilledDaemon,
+) -> None:
+    killed.furnish()
     for _ in range(KILLS_HERE):
-        town.write()
-        town.let_pass(town.chance.uniform(0.0, 2.5))
-        assert town.daemon.end(signal.SIGKILL) == -signal.SIGKILL
-        town.daemon.launch()
-    town.daemon.await_event("daemon.ready")
-    town.settle()
-    town.assert_equal()
-    pids = {town.cluster(name).pid() for name in CLUSTERS}
+        killed.write()
+        killed.let_pass(killed.chance.uniform(0.0, 2.5))
+        assert killed.daemon.end(signal.SIGKILL) == -signal.SIGKILL
+        killed.daemon.launch()
+    killed.daemon.await_event("daemon.ready")
+    killed.settle()
+    killed.assert_equal()
+    pids = {killed.cluster(name).pid() for name in CLUSTERS}
     assert None not in pids
-    assert town.daemon.end() == 0
-    assert {town.cluster(name).pid() for name in CLUSTERS} == {None}, "a server was left"
-    assert not town.daemon.socket.exists()
+    assert killed.daemon.end() == 0
+    assert {killed.cluster(name).pid() for name in CLUSTERS} == {None}, "a server was left"
+    assert not killed.daemon.socket.exists()

@@ -18,16 +18,16 @@ import pytest
 
 from copyd.cluster.poll import wait_for
 from tests.support.blows import Blows
+from tests.support.fleet import REPLICAS, open_fleet, verdicts
+from tests.support.resource_usage import Scrape, Vitals, Watch, watching
 from tests.support.servers import free_port
-from tests.support.town import REPLICAS, opened_town, verdicts
-from tests.support.vitals import Scrape, Vitals, Watch, watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from copyd.cluster import Installation
     from tests.support.daemon import Line
-    from tests.support.town import Town
+    from tests.support.fleet import Fleet
 
 SECONDS = float(os.environ.get("COPYD_TEST_SOAK", "40"))
 SEED = os.environ.get("COPYD_TEST_SEED") or f"{random.SystemRandom().getrandbits(32):08x}"
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.timeout(SECONDS + 400)
 class Reloads:
     """Every few seconds another file, which may be wrong; each must be heard of."""
 
-    town: Town
+    fleet: Fleet
     port: int
     chance: random.Random
     counts: Counter[str] = field(default_factory=Counter)
@@ -61,7 +61,7 @@ class Reloads:
         self._over.set()
 
     def _reload_right(self) -> None:
-        daemon, way = self.town.daemon, self.chance.choice(self.town.ways)
+        daemon, way = self.fleet.daemon, self.chance.choice(self.fleet.ways)
         change = self.chance.choice(["workers", "every", "extra", "cluster", "server", "nothing"])
         if change == "workers":
             daemon.options["daemon"] = {"workers": self.chance.randint(3, 8)}
@@ -79,14 +79,14 @@ class Reloads:
 
     def _toggle_extra(self) -> None:
         """A transfer that nothing but a trigger starts comes and goes."""
-        transfers = self.town.daemon.transfers
+        transfers = self.fleet.daemon.transfers
         if transfers.pop("extra", None) is None:
             extra = {**transfers["t00"], "tables": ["public.extra"]}
             del extra["every"], extra["jitter"]
             transfers["extra"] = extra
 
     def _reload_wrong(self) -> None:
-        daemon = self.town.daemon
+        daemon = self.fleet.daemon
         daemon.write()
         good = daemon.config.read_text()
         wrong: dict[str, Callable[[str], str]] = {
@@ -104,7 +104,7 @@ class Reloads:
         self._read_again(f"a file with {what}", "config.refused", good=0)
 
     def _read_again(self, what: str, event: str, *, good: int) -> None:
-        daemon = self.town.daemon
+        daemon = self.fleet.daemon
         seen = len(daemon.events(event))
         daemon.send(signal.SIGHUP)
         self.counts[what] += 1
@@ -118,9 +118,9 @@ class Reloads:
 
 
 @pytest.fixture
-def town(installation: Installation) -> Iterator[Town]:
+def fleet(installation: Installation) -> Iterator[Fleet]:
     print(f"COPYD_TEST_SEED={SEED}")
-    with opened_town(installation, transfers=TRANSFERS, every="4s") as made:
+    with open_fleet(installation, transfers=TRANSFERS, every="4s") as made:
         yield made
 
 
@@ -148,60 +148,60 @@ def raging(*furies: Blows | Reloads) -> Iterator[None]:
     assert not failures, failures
 
 
-def test_nothing_is_lost_and_all_is_told_while_replicas_fall_and_files_change(town: Town) -> None:
-    daemon, port = town.daemon, free_port()
+def test_nothing_is_lost_and_all_is_told_while_replicas_fall_and_files_change(fleet: Fleet) -> None:
+    daemon, port = fleet.daemon, free_port()
     daemon.options["http"] = {"listen": f"127.0.0.1:{port}"}
     daemon.options["daemon"] = {"workers": 4}
     daemon.start()
     assert daemon.process is not None
     for name in ("mine", "yours"):
         daemon.await_event("cluster.up", cluster=name)
-    town.furnish()
-    town.await_fresh()
-    blows = Blows(town, port, random.Random(f"{SEED} blows"))
-    reloads = Reloads(town, port, random.Random(f"{SEED} reloads"))
+    fleet.furnish()
+    fleet.await_fresh()
+    blows = Blows(fleet, port, random.Random(f"{SEED} blows"))
+    reloads = Reloads(fleet, port, random.Random(f"{SEED} reloads"))
     with watching(daemon.process.pid, port) as watch:
-        with town.writing(SEED), raging(blows, reloads):
+        with fleet.writing(SEED), raging(blows, reloads):
             threading.Event().wait(SECONDS)
         daemon.reload()
-        town.await_fresh()
+        fleet.await_fresh()
         for name in list(daemon.transfers):
             daemon.ask("pause", transfer=name)
         daemon.await_status(lambda status: status["running"] == 0)
     rest = Vitals.of(daemon.process.pid)
     print(f"\n{watch.said()}\nat rest: {rest}")
     print(f"blows: {dict(blows.counts)}\nreloads: {dict(reloads.counts)}")
-    town.assert_equal()
-    assert_counted(town)
-    assert_told(town, port)
+    fleet.assert_equal()
+    assert_counted(fleet)
+    assert_told(fleet, port)
     assert blows.unseen == []
     assert reloads.unseen == []
     assert watch.silences == []
     assert_flat(watch, rest)
-    assert not town.pending()
+    assert not fleet.pending()
     assert daemon.end() == 0
-    assert [town.cluster(name).running() for name in ("mine", "yours")] == [False, False]
+    assert [fleet.cluster(name).running() for name in ("mine", "yours")] == [False, False]
 
 
-def assert_counted(town: Town) -> None:
+def assert_counted(fleet: Fleet) -> None:
     """What the destinations have committed is what the history says, run for run."""
-    runs: list[Line] = town.daemon.ask("history", limit=10_000)["runs"]
-    told, committed = verdicts(runs), town.committed()
+    runs: list[Line] = fleet.daemon.ask("history", limit=10_000)["runs"]
+    told, committed = verdicts(runs), fleet.committed()
     names = {run["run"]: run for run in runs}
-    for way in town.ways:
+    for way in fleet.ways:
         for place in way.destinations:
             succeeded = told[way.name, place, "succeeded"]
             most = succeeded + told[way.name, place, "unknown"]
             assert succeeded <= committed[way.name, place] <= most, (way.name, place)
-            assert town.ledger()[way.name, place][0] in names, (way.name, place)
+            assert fleet.ledger()[way.name, place][0] in names, (way.name, place)
     verdict_counts = Counter(run["verdict"] for run in runs)
     print(f"runs: {dict(verdict_counts)}; committed at destinations: {committed.total()}")
     assert verdict_counts[None] == 0, "a run has no end"
 
 
-def assert_told(town: Town, port: int) -> None:
+def assert_told(fleet: Fleet, port: int) -> None:
     """Metrics and log count the same; both are made from events, on ways of their own."""
-    scrape, events = Scrape.of(port), town.daemon.events
+    scrape, events = Scrape.of(port), fleet.daemon.events
     for verdict in ("succeeded", "partial", "failed", "unknown"):
         ended = [
             each for each in events("run.ended", verdict=verdict) if each["transfer"] != "extra"

@@ -23,7 +23,7 @@ def test_a_kill_before_any_call_leaves_neither_too_many_rejects_nor_too_few(
     """
     stride = 1 if "COPYD_TEST_KILLS" in os.environ else 7
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.killing", story, str(tmp_path), str(stride)],
+        [sys.executable, "-m", "tests.support.killed_rejects", story, str(tmp_path), str(stride)],
         check=False,
         cwd=ROOT,
         capture_output=True,

@@ -10,8 +10,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.support.chaos import QUICK, Chaos
-from tests.support.once import Once, Options, execute
+from tests.support.once_command import Once, Options
 from tests.support.servers import running_server
+from tests.support.sql import execute
 from tests.support.wiretap import Wiretap
 from tests.support.writers import TABLES, create_books, fill_books
 
@@ -41,7 +42,7 @@ def mortal(installation: Installation) -> Iterator[Server]:
 
 
 @dataclass
-class Town:
+class Rig:
     """Where a test finds a source and destinations; each has a database of its own."""
 
     source_server: Server
@@ -103,6 +104,6 @@ class Town:
 
 
 @pytest.fixture
-def town(source_server: Server, server: Server, mortal: Server, tmp_path: Path) -> Iterator[Town]:
+def rig(source_server: Server, server: Server, mortal: Server, tmp_path: Path) -> Iterator[Rig]:
     with ExitStack() as stack:
-        yield Town(source_server, server, mortal, tmp_path, stack)
+        yield Rig(source_server, server, mortal, tmp_path, stack)

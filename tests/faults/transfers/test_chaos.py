@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from tests.support.chaos import KILLS_A_CASE, SEED, alter_books
-from tests.support.once import ask, content, execute
 from tests.support.servers import running_server
+from tests.support.sql import ask, content, execute
 from tests.support.standby import (
     crash,
     shut_down,
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from copyd.cluster import Installation
-    from tests.faults.transfers.conftest import Town
+    from tests.faults.transfers.conftest import Rig
     from tests.support.chaos import Chaos
-    from tests.support.once import Options
+    from tests.support.once_command import Options
     from tests.support.servers import Server
     from tests.support.writers import Desk
 
@@ -51,38 +51,38 @@ def survive(chaos: Chaos, work: Callable[[Desk], None], *, oldest: float = 365 *
     chaos.settle()
 
 
-def test_appended_rows_without_a_key_arrive_exactly_once(town: Town) -> None:
-    survive(town.chaos("append without key", {"mode": "append"}, has_key=False), inserting)
+def test_appended_rows_without_a_key_arrive_exactly_once(rig: Rig) -> None:
+    survive(rig.chaos("append without key", {"mode": "append"}, has_key=False), inserting)
 
 
-def test_appended_rows_with_a_key_arrive_exactly_once(town: Town) -> None:
-    chaos = town.chaos("append with key", {**APPEND, "cursor": "updated_at"})
+def test_appended_rows_with_a_key_arrive_exactly_once(rig: Rig) -> None:
+    chaos = rig.chaos("append with key", {**APPEND, "cursor": "updated_at"})
     survive(chaos, inserting)
 
 
-def test_changed_rows_are_merged(town: Town) -> None:
-    survive(town.chaos("merge", MERGE), upserting)
+def test_changed_rows_are_merged(rig: Rig) -> None:
+    survive(rig.chaos("merge", MERGE), upserting)
 
 
-def test_changed_rows_are_merged_under_a_bounded_overlap(town: Town) -> None:
+def test_changed_rows_are_merged_under_a_bounded_overlap(rig: Rig) -> None:
     """Cursors are at most 5 s old when written and 8 s when committed: a minute takes them in."""
     bounded = {**MERGE, "cursor": "updated_at", "overlap": "1m", "full_every": "24h"}
-    survive(town.chaos("merge bounded", bounded), upserting, oldest=5.0)
+    survive(rig.chaos("merge bounded", bounded), upserting, oldest=5.0)
 
 
-def test_deleted_rows_go_too_where_that_is_asked_for(town: Town) -> None:
-    survive(town.chaos("merge with deletions", MERGE_ALL), churning)
+def test_deleted_rows_go_too_where_that_is_asked_for(rig: Rig) -> None:
+    survive(rig.chaos("merge with deletions", MERGE_ALL), churning)
 
 
 @pytest.mark.parametrize("way", ["delete", "truncate"])
-def test_replaced_rows_are_those_of_one_snapshot(town: Town, way: str) -> None:
-    chaos = town.chaos(f"replace by {way}", {"mode": "replace", "replace_with": way})
+def test_replaced_rows_are_those_of_one_snapshot(rig: Rig, way: str) -> None:
+    chaos = rig.chaos(f"replace by {way}", {"mode": "replace", "replace_with": way})
     survive(chaos, churning)
 
 
-def test_rows_are_merged_from_a_standby(town: Town, installation: Installation) -> None:
+def test_rows_are_merged_from_a_standby(rig: Rig, installation: Installation) -> None:
     with running_server(installation, **QUIET) as primary:
-        chaos = town.chaos("standby", MERGE_ALL, source_server=primary)
+        chaos = rig.chaos("standby", MERGE_ALL, source_server=primary)
         with standby_of(primary) as standby:
             chaos.once.servers["shop"] = standby.conninfo("shop")
             with writing(chaos.source, churning, seed=f"{SEED} standby"):
@@ -94,7 +94,7 @@ def test_rows_are_merged_from_a_standby(town: Town, installation: Installation) 
 
 
 def test_a_snapshot_of_a_standby_hides_a_transaction_with_many_savepoints(
-    town: Town, installation: Installation
+    rig: Rig, installation: Installation
 ) -> None:
     """It commits while the run reads.
 
@@ -104,7 +104,7 @@ def test_a_snapshot_of_a_standby_hides_a_transaction_with_many_savepoints(
     standby's pages: then nobody sees them there, ever.
     """
     with running_server(installation, **QUIET) as primary:
-        chaos = town.chaos("many savepoints", MERGE_ALL, source_server=primary, groups=100)
+        chaos = rig.chaos("many savepoints", MERGE_ALL, source_server=primary, groups=100)
         with standby_of(primary) as standby, psycopg.connect(chaos.source) as writer:
             chaos.once.servers["shop"] = standby.conninfo("shop")
             assert chaos.rehearse().code == 0
@@ -136,10 +136,10 @@ def insert_in_savepoints(writer: psycopg.Connection[Any], savepoints: int) -> No
 
 
 @pytest.mark.parametrize("mode", ["append", "merge"])
-def test_a_table_rewritten_at_the_source_in_the_middle_loses_nothing(town: Town, mode: str) -> None:
+def test_a_table_rewritten_at_the_source_in_the_middle_loses_nothing(rig: Rig, mode: str) -> None:
     """Every row has a new transaction id then; a refusal that names ``--full`` is an answer too."""
     transfer = APPEND if mode == "append" else MERGE
-    chaos = town.chaos(f"rewritten, {mode}", transfer, destination_amount="bigint")
+    chaos = rig.chaos(f"rewritten, {mode}", transfer, destination_amount="bigint")
     kills = max(2, KILLS_A_CASE // 2)
 
     def rewrite_in_the_middle(number: int) -> None:
@@ -157,7 +157,7 @@ def test_a_table_rewritten_at_the_source_in_the_middle_loses_nothing(town: Town,
 
 @pytest.mark.parametrize("position", ["behind", "ahead"])
 def test_a_standby_promoted_too_early_is_followed(
-    town: Town, installation: Installation, position: str
+    rig: Rig, installation: Installation, position: str
 ) -> None:
     """What only the lost primary had was copied already; its transaction ids are used again.
 
@@ -165,7 +165,7 @@ def test_a_standby_promoted_too_early_is_followed(
     """
     kills = max(1, KILLS_A_CASE // 2)
     with running_server(installation, **QUIET) as primary:
-        chaos = town.chaos(f"failover, {position}", MERGE_ALL, source_server=primary)
+        chaos = rig.chaos(f"failover, {position}", MERGE_ALL, source_server=primary)
         with standby_of(primary) as standby:
             with writing(chaos.source, churning, seed=f"{SEED} failover 1"):
                 chaos.rage(kills)

@@ -11,7 +11,8 @@ import pytest
 
 from copyd.cluster.poll import wait_for
 from tests.support.chaos import IS_LONG, QUICK
-from tests.support.once import Once, ask, content, end_backends, execute, kill
+from tests.support.once_command import Once, kill
+from tests.support.sql import ask, content, end_backends, execute
 from tests.support.wiretap import PLACES, Blow, Plan, Wiretap
 from tests.support.writers import TABLES, fill_books
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from tests.faults.transfers.conftest import Town
+    from tests.faults.transfers.conftest import Rig
     from tests.support.servers import Server
     from tests.support.wiretap import Place, Way
 
@@ -46,15 +47,15 @@ LOSSES = EVERY_LOSS if IS_LONG else [loss for i, loss in enumerate(EVERY_LOSS) i
 class Street:
     """One source and one destination behind a wiretap, on a server of which no other test knows."""
 
-    def __init__(self, town: Town) -> None:
-        self.server = town.mortal
-        self.source = town.source_server.conninfo(town.books(town.source_server, has_key=False))
-        name = town.books(town.mortal, has_key=False)
-        self.end = town.mortal.conninfo(name)
-        self.tap: Wiretap = town.tap(town.mortal)
+    def __init__(self, rig: Rig) -> None:
+        self.server = rig.mortal
+        self.source = rig.source_server.conninfo(rig.books(rig.source_server, has_key=False))
+        name = rig.books(rig.mortal, has_key=False)
+        self.end = rig.mortal.conninfo(name)
+        self.tap: Wiretap = rig.tap(rig.mortal)
         self.once = Once(
-            town.folder,
-            {"shop": self.source, "far": town.plain(town.mortal, name, self.tap.port)},
+            rig.folder,
+            {"shop": self.source, "far": rig.plain(rig.mortal, name, self.tap.port)},
             {
                 "source": "shop",
                 "destinations": ["far"],
@@ -116,10 +117,10 @@ def wait_for_standbys(server: Server, names: str) -> None:
 
 
 @pytest.fixture
-def street(town: Town) -> Iterator[Street]:
-    street = Street(town)
+def street(rig: Rig) -> Iterator[Street]:
+    street = Street(rig)
     yield street
-    wait_for_standbys(town.mortal, "")
+    wait_for_standbys(rig.mortal, "")
 
 
 def test_a_run_killed_while_its_commit_waits_has_committed(street: Street) -> None:

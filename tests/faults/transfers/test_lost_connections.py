@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.chaos import IS_LONG, QUICK, SEED
-from tests.support.once import Ended, Once, content, execute
+from tests.support.once_command import Ended, Once
+from tests.support.sql import content, execute
 from tests.support.wiretap import PLACES, Blow, Plan, Step, Wiretap
 from tests.support.writers import TABLES, fill_books
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tests.faults.transfers.conftest import Town
+    from tests.faults.transfers.conftest import Rig
 
 BLOWS = (Blow.CUT, Blow.RESET)
 A_FEW = 5
@@ -27,19 +28,19 @@ A_FEW = 5
 class Road:
     """A source and two destinations; what the program says to one of them all is read."""
 
-    def __init__(self, town: Town, tapped: str, **transfer: object) -> None:
+    def __init__(self, rig: Rig, tapped: str, **transfer: object) -> None:
         self.tapped = tapped
         has_key = "key" in transfer
-        homes = {"shop": town.source_server, "near": town.calm_server, "far": town.mortal}
-        names = {name: town.books(home, has_key=has_key) for name, home in homes.items()}
+        homes = {"shop": rig.source_server, "near": rig.calm_server, "far": rig.mortal}
+        names = {name: rig.books(home, has_key=has_key) for name, home in homes.items()}
         self.direct = {name: homes[name].conninfo(names[name]) for name in homes}
-        self.tap: Wiretap = town.tap(homes[tapped])
+        self.tap: Wiretap = rig.tap(homes[tapped])
         servers = {
             **self.direct,
-            tapped: town.plain(homes[tapped], names[tapped], self.tap.port),
+            tapped: rig.plain(homes[tapped], names[tapped], self.tap.port),
         }
         options = {"source": "shop", "destinations": ["near", "far"], "tables": [*TABLES]}
-        self.once = Once(town.folder, servers, {**options, **QUICK, **transfer})
+        self.once = Once(rig.folder, servers, {**options, **QUICK, **transfer})
         self.added = 0
         execute(self.direct["shop"], *fill_books(300))
 
@@ -107,9 +108,9 @@ def plans(steps: Sequence[Step], chance: random.Random) -> Iterator[Plan]:
     ids=["append", "merge", "replace"],
 )
 def test_a_destination_lost_at_any_message_never_hurts_the_other(
-    town: Town, transfer: dict[str, object]
+    rig: Rig, transfer: dict[str, object]
 ) -> None:
-    road = Road(town, "far", **transfer)
+    road = Road(rig, "far", **transfer)
     chance = random.Random(f"{SEED} {transfer['mode']}")
     print(f"COPYD_TEST_SEED={SEED}")
     for plan in plans(road.steps(), chance):
@@ -120,8 +121,8 @@ def test_a_destination_lost_at_any_message_never_hurts_the_other(
 
 @pytest.mark.timeout(3600 if IS_LONG else 120)
 @pytest.mark.parametrize("mode", ["append", "replace"])
-def test_a_source_lost_at_any_message_leaves_what_the_report_says(town: Town, mode: str) -> None:
-    road = Road(town, "shop", mode=mode)
+def test_a_source_lost_at_any_message_leaves_what_the_report_says(rig: Rig, mode: str) -> None:
+    road = Road(rig, "shop", mode=mode)
     chance = random.Random(f"{SEED} source {mode}")
     print(f"COPYD_TEST_SEED={SEED}")
     for plan in plans(road.steps(), chance):

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.chaos import IS_LONG, QUICK
-from tests.support.once import Once, ask, end_backends, execute, kill
+from tests.support.once_command import Once, kill
+from tests.support.sql import ask, end_backends, execute
 from tests.support.wiretap import Blow, Plan, Wiretap
 
 if TYPE_CHECKING:
-    from tests.faults.transfers.conftest import Town
+    from tests.faults.transfers.conftest import Rig
     from tests.support.wiretap import Step
 
 BAD = "(3, 'bad', NULL), (11, 'once', NULL), (12, 'once', NULL), (23, 'lost', 99)"
@@ -26,16 +27,16 @@ SHORT = 12
 class Street:
     """A source whose every run is to be told from the one before, and a destination behind a tap."""
 
-    def __init__(self, town: Town) -> None:
-        source, name = (town.database(server) for server in (town.source_server, town.mortal))
-        self.source = town.source_server.conninfo(source)
-        self.end = town.mortal.conninfo(name)
-        self.tap: Wiretap = town.tap(town.mortal)
+    def __init__(self, rig: Rig) -> None:
+        source, name = (rig.database(server) for server in (rig.source_server, rig.mortal))
+        self.source = rig.source_server.conninfo(source)
+        self.end = rig.mortal.conninfo(name)
+        self.tap: Wiretap = rig.tap(rig.mortal)
         self.version = 0
-        self.state = town.folder / "state/rejects/books/far"
-        far = town.plain(town.mortal, name, self.tap.port)
+        self.state = rig.folder / "state/rejects/books/far"
+        far = rig.plain(rig.mortal, name, self.tap.port)
         self.once = Once(
-            town.folder,
+            rig.folder,
             {"shop": self.source, "far": far},
             {
                 "source": "shop",
@@ -130,8 +131,8 @@ class Street:
 @pytest.mark.parametrize(
     "blow", [Blow.HOLD, Blow.RESET], ids=["copyd is killed", "the link is cut"]
 )
-def test_rejects_share_the_fate_of_their_run_at_every_message(town: Town, blow: Blow) -> None:
-    street = Street(town)
+def test_rejects_share_the_fate_of_their_run_at_every_message(rig: Rig, blow: Blow) -> None:
+    street = Street(rig)
     street.renew()
     street.tap.arm()
     assert street.once.run().code == 3

@@ -12,14 +12,15 @@ import pytest
 from psycopg import IsolationLevel
 
 from tests.support.chaos import QUICK
-from tests.support.once import REFEREE, Once, ask, execute
+from tests.support.once_command import Once
+from tests.support.sql import REFEREE, ask, execute
 from tests.support.writers import TABLES, fill_books
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from copyd.connection import Connection
-    from tests.faults.transfers.conftest import Town
+    from tests.faults.transfers.conftest import Rig
 
 Way = Literal["delete", "truncate"]
 
@@ -41,12 +42,12 @@ another locks both has a deadlock to fear, with copyd as with anybody: there, on
 class Library:
     """A source and a replica that its readers never stop reading."""
 
-    def __init__(self, town: Town, way: Way) -> None:
-        self.source = town.source_server.conninfo(town.books(town.source_server))
-        self.end = town.calm_server.conninfo(town.books(town.calm_server))
+    def __init__(self, rig: Rig, way: Way) -> None:
+        self.source = rig.source_server.conninfo(rig.books(rig.source_server))
+        self.end = rig.calm_server.conninfo(rig.books(rig.calm_server))
         options = {"source": "shop", "destinations": ["near"], "tables": [*TABLES]}
         self.once = Once(
-            town.folder,
+            rig.folder,
             {"shop": self.source, "near": self.end},
             {**options, "mode": "replace", "replace_with": way, **QUICK, "lock_timeout": "2s"},
         )
@@ -127,9 +128,9 @@ def way(request: pytest.FixtureRequest) -> Way:
     return found
 
 
-def test_readers_see_the_old_rows_or_the_new_ones(town: Town, way: Way) -> None:
+def test_readers_see_the_old_rows_or_the_new_ones(rig: Rig, way: Way) -> None:
     """While rows are deleted and copied, readers do not even wait a tenth of a second."""
-    library = Library(town, way)
+    library = Library(rig, way)
     with reading(library, "100ms" if way == "delete" else "20s") as readers:
         for _ in range(RUNS):
             library.change()
@@ -139,9 +140,9 @@ def test_readers_see_the_old_rows_or_the_new_ones(town: Town, way: Way) -> None:
         assert len(reader.seen) > len(library.reads), f"{reader.name} saw no change"
 
 
-def test_a_transaction_older_than_the_run_never_sees_an_empty_table(town: Town, way: Way) -> None:
+def test_a_transaction_older_than_the_run_never_sees_an_empty_table(rig: Rig, way: Way) -> None:
     """Its snapshot is taken before the run, and it reads the table after."""
-    library = Library(town, way)
+    library = Library(rig, way)
     with ExitStack() as stack:
         old = stack.enter_context(library.connect(IsolationLevel.REPEATABLE_READ, "20s"))
         old.execute("SELECT count(*) FROM pg_class")
@@ -155,10 +156,10 @@ def test_a_transaction_older_than_the_run_never_sees_an_empty_table(town: Town, 
 
 
 def test_a_transaction_in_the_middle_of_reading_keeps_its_rows_during_a_delete(
-    town: Town,
+    rig: Rig,
 ) -> None:
     """It has read the table before the run, and reads it during and after."""
-    library = Library(town, "delete")
+    library = Library(rig, "delete")
     with library.connect(IsolationLevel.REPEATABLE_READ, "100ms") as old:
         assert old.execute(VERSION).fetchone() == library.legal[0]
         library.change()

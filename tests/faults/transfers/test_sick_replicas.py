@@ -14,7 +14,8 @@ import pytest
 from copyd.cluster.poll import wait_for
 from tests.support.ailing import Drip, black_hole, silent_listener
 from tests.support.chaos import IS_LONG
-from tests.support.once import Once, ask, content, execute
+from tests.support.once_command import Once
+from tests.support.sql import ask, content, execute
 from tests.support.standby import crash, start_again
 from tests.support.wiretap import Blow, Plan, Wiretap
 from tests.support.writers import TABLES, fill_books
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from tests.faults.transfers.conftest import Town
+    from tests.faults.transfers.conftest import Rig
 
 ROWS = 60_000
 PREPARE_TIMEOUT, MAX_WAIT, MARGIN = 1.0, 2.0, 5.0
@@ -52,27 +53,27 @@ COPYING = """
 class Ward:
     """A source, a healthy destination, and sick ones."""
 
-    def __init__(self, town: Town, stack: ExitStack, hole: AbstractContextManager[int]) -> None:
-        self.mortal = town.mortal
-        self.source = town.source_server.conninfo(town.books(town.source_server))
+    def __init__(self, rig: Rig, stack: ExitStack, hole: AbstractContextManager[int]) -> None:
+        self.mortal = rig.mortal
+        self.source = rig.source_server.conninfo(rig.books(rig.source_server))
         execute(self.source, *fill_books(ROWS))
-        calm = town.calm_server
+        calm = rig.calm_server
         homes = {"healthy": calm, "alone": calm, "dripping": calm, "stalled": calm}
-        names = {name: town.books(home) for name, home in homes.items()}
-        names["killed"] = town.books(town.mortal)
+        names = {name: rig.books(home) for name, home in homes.items()}
+        names["killed"] = rig.books(rig.mortal)
         self.ends = {name: calm.conninfo(names[name]) for name in homes}
-        self.ends["killed"] = town.mortal.conninfo(names["killed"])
+        self.ends["killed"] = rig.mortal.conninfo(names["killed"])
         self.tap = stack.enter_context(Wiretap(calm.port))
         drip = stack.enter_context(Drip(calm.port, bytes_a_second=10_000))
         hole_port = stack.enter_context(hole)
         servers = {
             **self.ends,
             "shop": self.source,
-            "stalled": town.plain(calm, names["stalled"], self.tap.port),
-            "dripping": town.plain(calm, names["dripping"], drip.port),
-            "lost": town.plain(calm, "nowhere", hole_port),
+            "stalled": rig.plain(calm, names["stalled"], self.tap.port),
+            "dripping": rig.plain(calm, names["dripping"], drip.port),
+            "lost": rig.plain(calm, "nowhere", hole_port),
         }
-        self.once = Once(town.folder, servers, dict(TRANSFER))
+        self.once = Once(rig.folder, servers, dict(TRANSFER))
 
     def start(self, *destinations: str) -> subprocess.Popen[str]:
         self.once.transfer["destinations"] = [*destinations]
@@ -95,9 +96,9 @@ HOLES: dict[str, Callable[[], AbstractContextManager[int]]] = {
 
 
 @pytest.mark.parametrize("hole", HOLES if IS_LONG else ["full queue"])
-def test_a_healthy_replica_is_hardly_held_back_by_four_sick_ones(town: Town, hole: str) -> None:
+def test_a_healthy_replica_is_hardly_held_back_by_four_sick_ones(rig: Rig, hole: str) -> None:
     with ExitStack() as stack:
-        check_a_sick_ward(Ward(town, stack, HOLES[hole]()))
+        check_a_sick_ward(Ward(rig, stack, HOLES[hole]()))
 
 
 def check_a_sick_ward(ward: Ward) -> None:
@@ -135,9 +136,9 @@ def add_late_rows(ward: Ward) -> None:
         execute(ward.source, f"INSERT INTO {name} VALUES (1, 1, 1, 'late', now())")
 
 
-def test_replicas_that_were_sick_catch_up_at_the_next_run(town: Town) -> None:
+def test_replicas_that_were_sick_catch_up_at_the_next_run(rig: Rig) -> None:
     with ExitStack() as stack:
-        ward = Ward(town, stack, silent_listener())
+        ward = Ward(rig, stack, silent_listener())
         ward.once.transfer["reintroduce"] = {"attempts": 1, "backoff": "100ms"}
         ward.tap.arm(STALL)
         ended = ward.once.finish(ward.start("stalled", "lost", "healthy"))

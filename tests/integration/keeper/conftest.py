@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.kept import Home, opened_home
+from tests.support.keepers import Home, open_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 @pytest.fixture
 def home(folder: Path, installation: Installation) -> Iterator[Home]:
     """The daemon's directories, with keepers that wait for little; servers are gone at the end."""
-    with opened_home(folder, installation) as opened:
+    with open_home(folder, installation) as opened:
         yield opened

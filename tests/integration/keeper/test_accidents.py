@@ -16,12 +16,12 @@ import pytest
 from copyd.cluster import State
 from copyd.daemon.keeper.records import Made, Record
 from copyd.events import ClusterConfigured, ClusterDown, ClusterReleased, ClusterUp
-from tests.support.kept import TIMEOUT
+from tests.support.keepers import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.kept import Home
+    from tests.support.keepers import Home
 
 DAEMON = """\
 import sys

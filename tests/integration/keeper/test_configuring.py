@@ -9,12 +9,12 @@ import pytest
 
 from copyd.cluster import State
 from copyd.events import ClusterConfigured, ClusterDown, ClusterRestarted, ClusterUp
-from tests.support.kept import TIMEOUT
+from tests.support.keepers import TIMEOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.kept import Home
+    from tests.support.keepers import Home
 
 SCRAM = "local all all scram-sha-256"
 

@@ -19,12 +19,12 @@ from copyd.events import (
     ClusterStopped,
     ClusterUp,
 )
-from tests.support.kept import TIMEOUT
+from tests.support.keepers import TIMEOUT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.kept import Home
+    from tests.support.keepers import Home
 
 
 def mode(path: Path) -> int:

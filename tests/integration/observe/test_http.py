@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from copyd.cluster.poll import wait_for
 from copyd.errors import CopydError
 from copyd.observe.http import MAX_CONNECTIONS, Server
-from tests.support.telling import status
+from tests.support.status_samples import status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

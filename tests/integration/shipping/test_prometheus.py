@@ -16,7 +16,7 @@ from copyd.observe.http import Server
 from copyd.observe.metrics import Metrics
 from copyd.status import ClusterStatus, ReloadStatus, Status
 from tests.support.prometheus import PROMETHEUS, PROMTOOL, Prometheus, scraping
-from tests.support.telling import a_run, destination, status, transfer
+from tests.support.status_samples import a_run, destination, status, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

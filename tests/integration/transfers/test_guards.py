@@ -15,7 +15,7 @@ from copyd.cluster import Cluster
 from copyd.transfers import Loading, Reintroduce, Replica, Server, Tables, Transfer, Verdict, run
 from copyd.transfers.transfer import TableOptions
 from tests.support import servers
-from tests.support.once import ask, execute
+from tests.support.sql import ask, execute
 from tests.support.standby import shut_down, standby_of, start_again, wait_until_caught_up
 
 if TYPE_CHECKING:

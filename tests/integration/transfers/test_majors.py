@@ -15,16 +15,16 @@ import pytest
 from copyd.cluster import Installation
 from copyd.transfers import Tables, Verdict, run
 from tests.support import zoo
-from tests.support.keeper import CASES, copied, follow, opened_park
-from tests.support.once import ask, execute
 from tests.support.servers import running_server
+from tests.support.sql import ask, execute
+from tests.support.zoo_fanout import CASES, copied, follow, open_zoo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from copyd.transfers.transfer import Format
-    from tests.support.keeper import Park
     from tests.support.servers import Server
+    from tests.support.zoo_fanout import ZooServers
 
 BINDIRS = os.environ.get("COPYD_TEST_BINDIRS", "")
 INSTALLATIONS = {
@@ -47,33 +47,33 @@ def running() -> Iterator[Mapping[int, Server]]:
 @pytest.fixture(
     scope="module", params=PAIRS or [None], ids=lambda each: each and f"{each[0]}-to-{each[1]}"
 )
-def park(
+def zoo_servers(
     request: pytest.FixtureRequest, running: Mapping[int, Server], installation: Installation
-) -> Iterator[Park]:
+) -> Iterator[ZooServers]:
     if request.param is None:
         pytest.skip("COPYD_TEST_BINDIRS does not name installations of two major versions")
     source, destination = (running[major] for major in request.param)
-    with opened_park(source, destination, zoo.psql_of(installation)) as made:
+    with open_zoo(source, destination, zoo.psql_of(installation)) as made:
         yield made
 
 
 @pytest.mark.parametrize("format_", ["text", "binary"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_type_and_table_arrives_at_another_major(
-    park: Park, name: str, format_: Format
+    zoo_servers: ZooServers, name: str, format_: Format
 ) -> None:
-    with park.site() as site:
-        follow(site, CASES[name], format_)
+    with zoo_servers.fanout() as fanout:
+        follow(fanout, CASES[name], format_)
 
 
 @pytest.mark.parametrize("table", ["compounds", "intervals"])
 def test_what_another_major_reads_otherwise_in_binary_is_refused_there(
-    park: Park, table: str
+    zoo_servers: ZooServers, table: str
 ) -> None:
-    (whole,) = (each for each in park.zoo.tables if each.names == ("zoo", table))
-    with park.site() as site:
-        report = run(site.transfer(what=Tables((whole.name,)), format="binary"))
-        if whole.travels_in_binary(park.majors):
+    (whole,) = (each for each in zoo_servers.zoo.tables if each.names == ("zoo", table))
+    with zoo_servers.fanout() as fanout:
+        report = run(fanout.transfer(what=Tables((whole.name,)), format="binary"))
+        if whole.travels_in_binary(zoo_servers.majors):
             assert report.verdict is Verdict.SUCCEEDED, report
             return
         assert report.verdict is Verdict.FAILED
@@ -91,20 +91,20 @@ def test_what_another_major_reads_otherwise_in_binary_is_refused_there(
     ],
 )
 def test_a_type_that_another_major_lacks_is_refused_before_data_moves(
-    park: Park, there: str | None, sentence: str
+    zoo_servers: ZooServers, there: str | None, sentence: str
 ) -> None:
-    if not min(park.majors) < 14 <= park.majors[0]:
+    if not min(zoo_servers.majors) < 14 <= zoo_servers.majors[0]:
         pytest.skip("both have multiranges, or there are none to copy")
-    with park.site() as site:
+    with zoo_servers.fanout() as fanout:
         execute(
-            site.source,
+            fanout.source,
             "CREATE SCHEMA extra; CREATE TABLE extra.many (id int PRIMARY KEY, i int4multirange)",
         )
-        for end in site.ends if there else ():
+        for end in fanout.ends if there else ():
             execute(
                 end, f"CREATE SCHEMA extra; CREATE TABLE extra.many (id int PRIMARY KEY, i {there})"
             )
-        report = run(site.transfer(what=Tables(("zoo.beasts", "extra.many"))))
+        report = run(fanout.transfer(what=Tables(("zoo.beasts", "extra.many"))))
         assert report.verdict is Verdict.FAILED
         for outcome in report.outcomes:
             assert sentence in (outcome.cause or "")
@@ -116,21 +116,21 @@ def test_a_type_that_another_major_lacks_is_refused_before_data_moves(
     [("numeric", 14, "text"), ("numeric", 14, "binary"), ("interval", 17, "text")],
 )
 def test_a_value_that_another_major_lacks_leaves_the_old_data(
-    park: Park, kind: str, since: int, format_: Format
+    zoo_servers: ZooServers, kind: str, since: int, format_: Format
 ) -> None:
-    if not park.majors[1] < since <= park.majors[0]:
+    if not zoo_servers.majors[1] < since <= zoo_servers.majors[0]:
         pytest.skip("the destination knows infinity, or there is none to copy")
-    with park.site() as site:
-        for conninfo in (site.source, *site.ends):
+    with zoo_servers.fanout() as fanout:
+        for conninfo in (fanout.source, *fanout.ends):
             execute(
                 conninfo,
                 f"CREATE SCHEMA extra; CREATE TABLE extra.values (id int PRIMARY KEY, v {kind})",
             )
-        execute(site.source, "INSERT INTO extra.values VALUES (1, '1')")
-        transfer = site.transfer(what=Tables(('extra."values"',)), format=format_)
+        execute(fanout.source, "INSERT INTO extra.values VALUES (1, '1')")
+        transfer = fanout.transfer(what=Tables(('extra."values"',)), format=format_)
         copied(transfer)
-        execute(site.source, "INSERT INTO extra.values VALUES (2, 'infinity')")
+        execute(fanout.source, "INSERT INTO extra.values VALUES (2, 'infinity')")
         report = run(transfer)
         assert report.verdict is Verdict.FAILED
         assert all("line 2" in (outcome.cause or "") for outcome in report.outcomes)
-        assert all(ask(end, "SELECT id FROM extra.values") == [(1,)] for end in site.ends)
+        assert all(ask(end, "SELECT id FROM extra.values") == [(1,)] for end in fanout.ends)

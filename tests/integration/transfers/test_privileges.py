@@ -20,8 +20,8 @@ from copyd.transfers.source.source import hold
 from copyd.transfers.verify.comparison import Likeness
 from copyd.transfers.verify.verify import verify
 from tests.support.fanout import SOURCE, Fanout
-from tests.support.once import ask, execute
 from tests.support.servers import PASSWORD, Server
+from tests.support.sql import ask, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -15,7 +15,7 @@ from copyd.loading.rejects import Fate, LoadedTable, RejectFiles, kept, prune
 from copyd.names import TableName
 from copyd.transfers.destination.pending_rejects import settle_at
 from copyd.transfers.server import Server as Place
-from tests.support.refused import NOW, pending, published, tree
+from tests.support.reject_files import NOW, pending, published, tree
 
 if TYPE_CHECKING:
     from pathlib import Path

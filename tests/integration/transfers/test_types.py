@@ -14,8 +14,9 @@ from copyd import transfers
 from copyd.transfers import Replica, Tables, Transfer, Verdict, run
 from copyd.transfers.transfer import TableOptions
 from tests.support import zoo
-from tests.support.keeper import CASES, KEYLESS, NAMES, follow, opened_park
-from tests.support.once import Once, ask, execute
+from tests.support.once_command import Once
+from tests.support.sql import ask, execute
+from tests.support.zoo_fanout import CASES, KEYLESS, NAMES, follow, open_zoo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,35 +24,35 @@ if TYPE_CHECKING:
 
     from copyd.cluster import Installation
     from copyd.transfers.transfer import Format
-    from tests.support.keeper import Park, Site
     from tests.support.servers import Server
+    from tests.support.zoo_fanout import ZooFanout, ZooServers
 
 
 @pytest.fixture(scope="module")
-def park(quiet_server: Server, installation: Installation) -> Iterator[Park]:
-    with opened_park(quiet_server, quiet_server, zoo.psql_of(installation)) as made:
+def zoo_servers(quiet_server: Server, installation: Installation) -> Iterator[ZooServers]:
+    with open_zoo(quiet_server, quiet_server, zoo.psql_of(installation)) as made:
         yield made
 
 
 @pytest.fixture
-def site(park: Park) -> Iterator[Site]:
-    with park.site() as made:
+def fanout(zoo_servers: ZooServers) -> Iterator[ZooFanout]:
+    with zoo_servers.fanout() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def kept_site(park: Park) -> Iterator[Site]:
+def kept_fanout(zoo_servers: ZooServers) -> Iterator[ZooFanout]:
     """One for tests that load nothing."""
-    with park.site() as made:
+    with zoo_servers.fanout() as made:
         yield made
 
 
 @pytest.mark.parametrize("format_", ["text", "binary"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_type_and_table_arrives_as_it_was_and_follows_its_source(
-    site: Site, name: str, format_: Format
+    fanout: ZooFanout, name: str, format_: Format
 ) -> None:
-    follow(site, CASES[name], format_)
+    follow(fanout, CASES[name], format_)
 
 
 def fan_out(source: str, end: str) -> Transfer:
@@ -82,15 +83,15 @@ SETTINGS = {
 """What an administrator may have set for whole databases, each the worst for a copy."""
 
 
-def test_what_databases_are_set_to_changes_no_value(site: Site) -> None:
-    for conninfo in (site.source, *site.ends):
+def test_what_databases_are_set_to_changes_no_value(fanout: ZooFanout) -> None:
+    for conninfo in (fanout.source, *fanout.ends):
         (dbname,) = ask(conninfo, "SELECT current_database()")[0]
         for setting, value in SETTINGS.items():
             statement = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
                 sql.Identifier(dbname), sql.Identifier(setting), value
             )
             execute(conninfo, statement.as_string())
-    follow(site, CASES["merge"], "text")
+    follow(fanout, CASES["merge"], "text")
 
 
 def test_no_setting_makes_a_table_look_empty_that_was_emptied_and_filled_before_the_lock(
@@ -114,17 +115,17 @@ def test_no_setting_makes_a_table_look_empty_that_was_emptied_and_filled_before_
 
 @pytest.mark.parametrize("kind", zoo.ODD)
 def test_a_type_that_must_not_travel_in_binary_is_refused_with_a_sentence(
-    kept_site: Site, kind: str
+    kept_fanout: ZooFanout, kind: str
 ) -> None:
     what = Tables(("zoo.odd",), {"zoo.odd": TableOptions(columns=("id", kind))})
-    rows = [ask(end, "SELECT count(*) FROM zoo.odd") for end in kept_site.ends]
-    report = run(kept_site.transfer(what=what, format="binary"))
+    rows = [ask(end, "SELECT count(*) FROM zoo.odd") for end in kept_fanout.ends]
+    report = run(kept_fanout.transfer(what=what, format="binary"))
     assert report.verdict is Verdict.FAILED
     for outcome in report.outcomes:
         assert f"column {kind} {zoo.NEVER_BINARY[kind]}" in (outcome.cause or "")
         assert (outcome.cause or "").endswith(": use the text format")
         assert (outcome.rows, outcome.passes) == (0, 0)
-    assert [ask(end, "SELECT count(*) FROM zoo.odd") for end in kept_site.ends] == rows
+    assert [ask(end, "SELECT count(*) FROM zoo.odd") for end in kept_fanout.ends] == rows
 
 
 def test_what_a_bad_value_holds_is_not_taken_for_the_line_that_it_is_on(
@@ -141,11 +142,13 @@ def test_what_a_bad_value_holds_is_not_taken_for_the_line_that_it_is_on(
         assert "line 1" in (outcome.cause or "")
 
 
-def test_the_program_loads_each_destination_in_a_mode_of_its_own(site: Site, folder: Path) -> None:
-    site = replace(site, zoo=site.zoo.without(*KEYLESS))
+def test_the_program_loads_each_destination_in_a_mode_of_its_own(
+    fanout: ZooFanout, folder: Path
+) -> None:
+    fanout = replace(fanout, zoo=fanout.zoo.without(*KEYLESS))
     once = Once(
         folder,
-        {"source": site.source, **dict(zip(NAMES, site.ends, strict=True))},
+        {"source": fanout.source, **dict(zip(NAMES, fanout.ends, strict=True))},
         {
             "source": "source",
             "destinations": list(NAMES),
@@ -156,10 +159,10 @@ def test_the_program_loads_each_destination_in_a_mode_of_its_own(site: Site, fol
     )
     for kinds in (None, ("inserts",)):
         if kinds is not None:
-            zoo.execute(site.source, site.zoo.change(*kinds))
+            zoo.execute(fanout.source, fanout.zoo.change(*kinds))
         ended = once.run()
         assert ended.code == 0, ended.said
         assert {name: each.verdict for name, each in ended.destinations.items()} == dict.fromkeys(
             NAMES, "succeeded"
         )
-        site.assert_equal()
+        fanout.assert_equal()

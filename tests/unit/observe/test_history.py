@@ -16,7 +16,7 @@ from copyd import events
 from copyd.errors import CopydError
 from copyd.observe.history import WAITING, History
 from copyd.observe.records import Known
-from tests.support.telling import NOW, a_run, ended, started
+from tests.support.status_samples import NOW, a_run, ended, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +211,7 @@ FULL = """
 import json, resource, sys
 from pathlib import Path
 from copyd.observe.history import History
-from tests.support.telling import a_run
+from tests.support.status_samples import a_run
 
 told = []
 history = History(Path(sys.argv[1]), 1e9, observe=told.append)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from copyd import events
 from copyd.observe.document import document
 from copyd.observe.live import DestinationProgress, Live
-from tests.support.telling import a_run, ended, started, status, transfer
+from tests.support.status_samples import a_run, ended, started, status, transfer
 
 
 class Clock:

@@ -11,7 +11,7 @@ import structlog
 
 from copyd import events
 from copyd.observe import logs
-from tests.support.telling import a_run, ended, started
+from tests.support.status_samples import a_run, ended, started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from copyd import events
 from copyd.observe.metrics import FAULT_CLASSES, Metrics
 from copyd.observe.states import VERDICTS
 from copyd.status import ClusterStatus, ReloadStatus
-from tests.support.telling import NOW, a_run, destination, ended, started, status, transfer
+from tests.support.status_samples import NOW, a_run, destination, ended, started, status, transfer
 
 if TYPE_CHECKING:
     from copyd.events import Event

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from copyd.observe.metrics import Metrics
 from copyd.status import ClusterStatus
-from tests.support.telling import NOW, a_run, destination, status, transfer
+from tests.support.status_samples import NOW, a_run, destination, status, transfer
 
 ROOT = Path(__file__).parents[3]
 _, _, TABLE = (ROOT / "docs/metrics.md").read_text().partition("<!-- metrics -->\n")

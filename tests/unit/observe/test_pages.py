@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from copyd.errors import CopydError
 from copyd.observe.http import Answer, Pages, Server
 from copyd.observe.request import Request
-from tests.support.telling import status
+from tests.support.status_samples import status
 
 
 def ask(path: str, *, state: str = "ready", beat: float = 0.0, accept: str = "") -> Answer:

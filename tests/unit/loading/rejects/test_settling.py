@@ -19,7 +19,7 @@ from copyd.loading.rejects import (
     prune,
     settle,
 )
-from tests.support.refused import NOW, TABLES, T, files, pending, published, reject, tree
+from tests.support.reject_files import NOW, TABLES, T, files, pending, published, reject, tree
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from copyd.loading.rejects import LoadedTable, RejectsNotKeptError, Seal, kept, rows
 from copyd.names import TableName
-from tests.support.refused import NOW, TABLES, T, files, pending, published, reject, tree
+from tests.support.reject_files import NOW, TABLES, T, files, pending, published, reject, tree
 
 ONE = "orders/eu/r1"
 ALL = {f"{ONE}/{name}" for name in ("public.t.dat", "public.t.log", "public.t.jsonl", "run.json")}
@@ -231,7 +231,7 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from tests.support.refused import TABLES, T, files, reject
+from tests.support.reject_files import TABLES, T, files, reject
 from copyd.loading.rejects import RejectsNotKeptError
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

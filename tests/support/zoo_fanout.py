@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict, run
 from tests.support import zoo
-from tests.support.once import ask
+from tests.support.sql import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ CASES = {
 
 
 @dataclass(frozen=True)
-class Site:
+class ZooFanout:
     """A source and three destinations, and who judges them."""
 
     zoo: Zoo
@@ -65,7 +65,7 @@ class Site:
         )
         return replace(whole, **options)  # type: ignore[arg-type]
 
-    def fit(self, case: Case, format_: Format = "text") -> Site:
+    def fit(self, case: Case, format_: Format = "text") -> ZooFanout:
         """Leave out the tables that are not for `case`, or cannot travel in binary."""
         tables = self.zoo.without(*case.unfit).tables
         if format_ == "binary":
@@ -88,7 +88,7 @@ def copied(transfer: Transfer) -> Report:
 
 
 @dataclass(frozen=True)
-class Park:
+class ZooServers:
     """Two servers, with a database to make sources of on one, and destinations on the other."""
 
     zoo: Zoo
@@ -103,19 +103,19 @@ class Park:
         return major(self.source), major(self.destination)
 
     @contextmanager
-    def site(self) -> Iterator[Site]:
+    def fanout(self) -> Iterator[ZooFanout]:
         """A source of its own, and the destinations, empty."""
         with zoo.database(self.source, template=self.filled) as filled:
             ends = tuple(map(self.destination.conninfo, self.ends))
             for dbname, conninfo in zip(self.ends, ends, strict=True):
                 zoo.execute(conninfo, [*self.zoo.empty(), f"ALTER DATABASE {dbname} RESET ALL"])
-            yield Site(self.zoo, self.majors, self.source.conninfo(filled), ends, self.psql)
+            yield ZooFanout(self.zoo, self.majors, self.source.conninfo(filled), ends, self.psql)
 
 
 @contextmanager
-def opened_park(
+def open_zoo(
     source: servers.Server, destination: servers.Server, psql: str | None
-) -> Iterator[Park]:
+) -> Iterator[ZooServers]:
     """Three destinations; the second has all columns in the opposite order."""
     is_xml = all(zoo.has_xml(each.conninfo()) for each in (source, destination))
     whole = zoo.Zoo.common([major(source), major(destination)], has_xml=is_xml)
@@ -125,23 +125,25 @@ def opened_park(
             stack.enter_context(zoo.database(destination, *whole.create(backwards=name == "us")))
             for name in NAMES
         )
-        yield Park(whole, source, destination, psql, filled, ends)
+        yield ZooServers(whole, source, destination, psql, filled, ends)
 
 
 def major(server: servers.Server) -> int:
     return int(ask(server.conninfo(), "SHOW server_version_num")[0][0]) // 10_000
 
 
-def follow(site: Site, case: Case, format_: Format) -> None:
+def follow(fanout: ZooFanout, case: Case, format_: Format) -> None:
     """Copy, change the source, copy again; each time the destinations must be equal to it."""
-    site = site.fit(case, format_)
-    transfer = site.transfer(case, format=format_)
+    fanout = fanout.fit(case, format_)
+    transfer = fanout.transfer(case, format=format_)
     report = copied(transfer)
-    before = site.assert_equal()
+    before = fanout.assert_equal()
     rows = sum(number for number, _ in before.values())
     assert [outcome.rows for outcome in report.outcomes] == [rows] * 3
-    zoo.execute(site.source, site.zoo.change(*case.changes))
+    zoo.execute(fanout.source, fanout.zoo.change(*case.changes))
     copied(transfer)
-    after = site.assert_equal()
-    unchanged = {table.name for table in site.zoo.tables if before[table.name] == after[table.name]}
+    after = fanout.assert_equal()
+    unchanged = {
+        table.name for table in fanout.zoo.tables if before[table.name] == after[table.name]
+    }
     assert unchanged <= {'"zoo"."nobody"'}

@@ -120,7 +120,7 @@ class Home:
 
 
 @contextmanager
-def opened_home(path: Path, installation: Installation) -> Iterator[Home]:
+def open_home(path: Path, installation: Installation) -> Iterator[Home]:
     """A home whose servers are all gone at the end, whatever became of its keepers."""
     home = Home(path, installation)
     try:

@@ -1,6 +1,6 @@
 """Whoever keeps rejects, killed before each of its calls of the operating system.
 
-A program of its own, as it forks: ``python -m tests.support.killing STORY FOLDER STRIDE``. A child
+A program of its own, as it forks: ``python -m tests.support.killed_rejects STORY FOLDER STRIDE``. A child
 takes the steps of a story and kills itself before its nth call; another one settles what is left
 and is killed before its mth call; then all of it is settled in peace and looked at. Every n, and
 every m that is n modulo STRIDE.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from copyd.loading.rejects import Fate, LoadedTable, Standing, kept, prune, rows, settle
 from copyd.names import TableName
-from tests.support.refused import NOW, TABLES, T, files, reject, tree
+from tests.support.reject_files import NOW, TABLES, T, files, reject, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable

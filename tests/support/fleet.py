@@ -18,8 +18,8 @@ import psycopg
 from copyd.cluster import Cluster, ClusterError, Installation
 from copyd.cluster.poll import wait_for
 from tests.support.daemon import Daemon
-from tests.support.once import ask, content, execute
 from tests.support.servers import private_folder, running_server
+from tests.support.sql import ask, content, execute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,7 +97,7 @@ def ways(count: int) -> tuple[Way, ...]:
 
 
 @dataclass
-class Town:
+class Fleet:
     """All of it. ``daemon`` is not started yet; `furnish` needs its clusters to be up."""
 
     daemon: Daemon
@@ -240,7 +240,7 @@ def section_of(folder: Path, name: str, installation: Installation) -> Options:
 
 
 @contextmanager
-def opened_town(installation: Installation, *, transfers: int, every: str) -> Iterator[Town]:
+def open_fleet(installation: Installation, *, transfers: int, every: str) -> Iterator[Fleet]:
     """Start the servers that the daemon does not own; in the end everything is gone."""
     # What was committed must outlive a kill, so that it can be counted.
     settings = {"synchronous_commit": "on", "shared_buffers": "16MB"}
@@ -250,19 +250,19 @@ def opened_town(installation: Installation, *, transfers: int, every: str) -> It
         private_folder() as folder,
         Daemon(folder, servers={"shop": shop.conninfo(), "eu": eu.conninfo()}) as daemon,
     ):
-        town = Town(daemon, shop, eu, ways(transfers), installation)
+        fleet = Fleet(daemon, shop, eu, ways(transfers), installation)
         for name in OWN:
             daemon.clusters[name] = section_of(folder, name, installation)
             daemon.clustered[name] = name
-        for way in town.ways:
+        for way in fleet.ways:
             daemon.transfers[way.name] = way.section(every)
         try:
-            yield town
+            yield fleet
         finally:
             daemon.__exit__(None, None, None)
             for name in OWN:
                 with suppress(Exception):
-                    end(town.cluster(name))
+                    end(fleet.cluster(name))
 
 
 def end(cluster: Cluster) -> None:
