@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 Party = TypeVar("Party")
 
 
-class Timesheet(Generic[Party]):
+class Lags(Generic[Party]):
     """The seconds that each party has needed so far, all steps together, less what was forgiven.
 
     Only differences of sums mean anything: what one is late in one step and another in the next
@@ -25,7 +25,7 @@ class Timesheet(Generic[Party]):
         """Note that `party` needed `seconds` more."""
         self._needed[party] = self._needed.get(party, 0.0) + seconds
 
-    def forgive(self, parties: Iterable[Party], seconds: float) -> None:
+    def credit(self, parties: Iterable[Party], seconds: float) -> None:
         """Take back up to `seconds` of what each of `parties` was charged."""
         for party in parties:
             self._needed[party] = max(self._needed.get(party, 0.0) - seconds, 0.0)
@@ -39,7 +39,7 @@ class Timesheet(Generic[Party]):
         return self._needed.get(party, 0.0) - fastest
 
 
-class Pace:
+class Budget:
     """The speed at which a copy goes on without anybody being called slow.
 
     That is a quarter of the best speed that it has had over a second, and at least `SLOWEST`. What

@@ -10,7 +10,7 @@ from enum import Enum
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, TypeVar
 
-from copyd.copyman.fairness import Pace, Timesheet
+from copyd.copyman.fairness import Budget, Lags
 from copyd.copyman.faults import (
     CannotReconcile,
     CopyFail,
@@ -18,7 +18,7 @@ from copyd.copyman.faults import (
     ProducerFault,
     ReceiverFault,
 )
-from copyd.copyman.pumping import Limits, attend, drive
+from copyd.copyman.pump import Limits, attend, drive
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class CopyManager:
         self._has_rest = False  # a reconciled receiver still needs some of the chunk
         self._counted = (0, 0)
         self._moved: dict[Receiver, tuple[int, float]] = {}  # of those that are late at the end
-        self._timesheet: Timesheet[Receiver] = Timesheet()
-        self._pace = Pace()
+        self._lags: Lags[Receiver] = Lags()
+        self._budget = Budget()
         self._producer_fault: Exception | None = None
         self._is_readable = True
 
@@ -188,7 +188,7 @@ class CopyManager:
             raise RuntimeError("the copy was not started: iterate inside 'with manager:'")
         if self._phase is _Phase.EXITED:
             raise StopIteration
-        self._let_go()
+        self._release_dropped()
         faults, self._unstarted = self._unstarted, {}
         self._drop(faults)
         has_moved = self._transfer_chunk() if self._can_go_on() else self._await_late()
@@ -220,7 +220,7 @@ class CopyManager:
 
         For a receiver whose destination held them back in an earlier copy that went before.
         """
-        self._timesheet.charge(receiver, seconds)
+        self._lags.charge(receiver, seconds)
 
     def held_back(self, receiver: Receiver) -> float:
         """Return the seconds for which `receiver` has held back the others that are left.
@@ -228,13 +228,13 @@ class CopyManager:
         That is how much longer it needed than the fastest of them, from being given a chunk to
         having taken it and from the end of the data to its verdict; what one is late in one step
         and another in the next cancels out, and so does what it takes at a good pace afterwards
-        (see `Pace`). 0 where there is no other.
+        (see `Budget`). 0 where there is no other.
 
         Raises RuntimeError where it never belonged to this manager.
         """
         self._check_membership(receiver)
         others = (self.receivers | self.completed) - {receiver}
-        return max(0.0, self._timesheet.lag(receiver, others))
+        return max(0.0, self._lags.lag(receiver, others))
 
     def _check_membership(self, receiver: Receiver) -> None:
         if receiver not in self._members:
@@ -263,7 +263,7 @@ class CopyManager:
         faults = _each(self.receivers, self._start_receiver)
         started = self.receivers - faults.keys()
         limits = Limits(self.stall_timeout, self.max_wait if self.drops_at_start else None)
-        faults |= drive(started, limits, self._timesheet)
+        faults |= drive(started, limits, self._lags)
         if faults and self.drops_at_start and faults.keys() < self.receivers:
             self._unstarted = faults
         elif faults:
@@ -293,13 +293,13 @@ class CopyManager:
             messages, size = self._counted
             self._counted = messages + self._chunk.messages, size + self._chunk.size
             self._unserved = set(self.receivers)
-            spent = self._pace.seconds_for(self._chunk.size, moment=monotonic())
-            self._timesheet.forgive(self.receivers, spent)
+            spent = self._budget.seconds_for(self._chunk.size, moment=monotonic())
+            self._lags.credit(self.receivers, spent)
         self._has_rest = False
         faults = self._offer()
         limits = Limits(self.stall_timeout, self.max_wait)
         ready = self.receivers - faults.keys()
-        faults |= drive(ready, limits, self._timesheet, behind=self._behind)
+        faults |= drive(ready, limits, self._lags, behind=self._behind)
         self._drop(faults)
         return True
 
@@ -369,7 +369,7 @@ class CopyManager:
         return drive(
             receivers,
             limits,
-            self._timesheet,
+            self._lags,
             behind=self._behind,
             moved=self._moved,
             until=monotonic() + LATE_CYCLE,
@@ -392,7 +392,7 @@ class CopyManager:
             self._faulted = set(faults)
             raise ReceiverFault(self, faults)
 
-    def _let_go(self) -> None:
+    def _release_dropped(self) -> None:
         """The cycle of their fault is over: those not reconciled leave COPY, without waiting."""
         _leave(self._faulted, "the receiver was dropped", stall_timeout=0)
         self._faulted = set()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from psycopg import Connection, sql
 
-from copyd.copyman.links import Opening, choose, give_back, lend
+from copyd.copyman.links import Preamble, choose, give_back, lease
 
 if TYPE_CHECKING:
     from copyd.copyman.links import LinkName
@@ -36,7 +36,7 @@ class Statement(ABC, Generic[Copy]):
         self._statement = statement
         self._wanted_link = link
         self._link: Link | None = None
-        self._opening: Opening | None = None
+        self._preamble: Preamble | None = None
         self._copy: Copy | None = None
 
     def __repr__(self) -> str:
@@ -87,21 +87,21 @@ class Statement(ABC, Generic[Copy]):
 
         Raises psycopg.Error where the connection is not free.
         """
-        lend(self._connection)
+        lease(self._connection)
         try:
-            opening = Opening(self._connection, asks_facts=self._wanted_link != "libpq")
-            opening.start()
+            preamble = Preamble(self._connection, asks_facts=self._wanted_link != "libpq")
+            preamble.start()
         except BaseException:
             give_back(self._connection)
             raise
-        self._opening, self._copy, self._link = opening, None, None
+        self._preamble, self._copy, self._link = preamble, None, None
 
     def pump(self) -> bool:
         try:
-            if self._opening is not None:
-                if not self._opening.pump():
+            if self._preamble is not None:
+                if not self._preamble.pump():
                     return False
-                self._enter(self._opening)
+                self._enter(self._preamble)
             return self._copy is None or self._copy.pump()
         finally:
             if self.fileno() is None:
@@ -121,8 +121,8 @@ class Statement(ABC, Generic[Copy]):
 
     @property
     def _part(self) -> Pumped | None:
-        """What the connection is at: the opening of a transaction, then the COPY."""
-        return self._opening if self._opening is not None else self._copy
+        """What the connection is at: the preamble, then the COPY."""
+        return self._preamble if self._preamble is not None else self._copy
 
     @property
     def _running(self) -> Copy:
@@ -130,16 +130,16 @@ class Statement(ABC, Generic[Copy]):
             raise RuntimeError(f"{self!r} was not started")
         return self._copy
 
-    def _enter(self, opening: Opening) -> None:
+    def _enter(self, preamble: Preamble) -> None:
         """The transaction is open: begin the COPY on the link that fits, unless it was aborted."""
-        self._opening = None
-        if opening.is_aborted:
+        self._preamble = None
+        if preamble.is_aborted:
             return
         self._link = choose(
             self._connection,
             self._wanted_link,
-            is_listening=opening.is_listening,
-            has_gssapi_encryption=opening.has_gssapi_encryption,
+            is_listening=preamble.is_listening,
+            has_gssapi_encryption=preamble.has_gssapi_encryption,
         )
         self._copy = self._open(self._link, self._rendered())
         self._copy.start()

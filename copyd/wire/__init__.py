@@ -4,7 +4,7 @@ Source of every fact: PostgreSQL documentation, "Frontend/Backend Protocol", sec
 "COPY Operations" and "Message Formats".
 """
 
-from copyd.wire.framing import BLOCK_LIMIT, HEADER_SIZE, Cut, Scanner
+from copyd.wire.frames import BLOCK_LIMIT, HEADER_SIZE, Cut, Scanner
 from copyd.wire.messages import (
     COPY_DONE,
     CommandTag,

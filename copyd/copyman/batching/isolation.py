@@ -29,7 +29,7 @@ class Span(NamedTuple):
         return self.stop - self.start
 
 
-class Look(NamedTuple):
+class Probe(NamedTuple):
     """Rows of which none is to be kept; ``inserts``: not only checked, also inserted."""
 
     span: Span
@@ -72,9 +72,9 @@ class Found:
             yield Span(start, whole.stop)
 
 
-def skim(
+def find_named(
     rows: int, refusal: Refusal | None, few: int
-) -> Generator[Look, Refusal | None, list[tuple[int, Refusal]]]:
+) -> Generator[Probe, Refusal | None, list[tuple[int, Refusal]]]:
     """Find rows that are bad as they stand: those that the server names, one after the other.
 
     Yields what to try next and is sent its outcome; `refusal` is that of all `rows`, if they were
@@ -99,7 +99,7 @@ def skim(
             return found
         reach = min(max(REACH * gap, NEAREST), MORE * few if inserts else few)
         span = Span(start, min(start + reach, rows))
-        outcome = yield Look(span, inserts)
+        outcome = yield Probe(span, inserts)
 
 
 def isolate(

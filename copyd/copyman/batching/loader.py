@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from copyd.copyman.batching import skipping
-from copyd.copyman.batching.isolation import Found, Look, Span, isolate, skim
+from copyd.copyman.batching import skipped_rows
+from copyd.copyman.batching.isolation import Found, Probe, Span, find_named, isolate
 from copyd.copyman.batching.refusal import Refusal, Reject
-from copyd.copyman.batching.spool import Rows, Selection, Tape
+from copyd.copyman.batching.spool import Rows, Selection, Spool
 from copyd.copyman.chunk import PayloadChunk, WireChunk
 from copyd.errors import CopydError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-    from copyd.copyman.batching.session import Talk
+    from copyd.copyman.batching.session import Session
     from copyd.copyman.chunk import Chunk
 
     T = TypeVar("T")
@@ -54,13 +54,13 @@ PATIENCE = 64
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What a course is to do. A batch of ``batch_size`` bytes is kept in memory, more in a file.
+class Options:
+    """What a loader is to do. A batch of ``batch_size`` bytes is kept in memory, more in a file.
 
     ``columns``: name and type of each column, in order, where the rows may be skipped in one pass.
     ``immediately``: statements that have constraints checked at the end of each COPY;
     ``afterwards``: those that undo it. ``keeps_held``: what a foreign key refuses is kept for
-    `Course.retry`, and not tried again at the end of the data.
+    `Loader.retry`, and not tried again at the end of the data.
     """
 
     statement: bytes
@@ -102,14 +102,14 @@ class _SpoiledError(Exception):
 class _Held:
     """Rows that a foreign key has refused until now, and where each came from."""
 
-    tape: Tape
-    starts: list[int] = field(default_factory=list)  # in the tape, of each span
+    spool: Spool
+    starts: list[int] = field(default_factory=list)  # in the spool, of each span
     spans: list[tuple[int, int, Refusal]] = field(default_factory=list)  # ordinal, batch, why
-    loose: list[bytes] = field(default_factory=list)  # rows that are not in the tape yet
+    loose: list[bytes] = field(default_factory=list)  # rows that are not in the spool yet
     loose_size: int = 0
 
     def add(self, rows: Rows, span: Span, ordinal: int, batch: int, refusal: Refusal) -> None:
-        self.starts.append(self.tape.rows + len(self.loose))
+        self.starts.append(self.spool.rows + len(self.loose))
         self.spans.append((ordinal, batch, refusal))
         for row in range(span.start, span.stop):
             self.loose.append(rows.row(row))
@@ -118,43 +118,45 @@ class _Held:
                 self.pack()
 
     def pack(self) -> Rows:
-        """Bring all rows into the tape."""
+        """Bring all rows into the spool."""
         if self.loose:
-            self.tape.append(WireChunk.of_rows(self.loose))
+            self.spool.append(WireChunk.of_rows(self.loose))
             self.loose.clear()
             self.loose_size = 0
-        return Rows(self.tape)
+        return Rows(self.spool)
 
     def __len__(self) -> int:
-        return self.tape.rows + len(self.loose)
+        return self.spool.rows + len(self.loose)
 
     def origin(self, row: int) -> tuple[int, int, Refusal]:
-        """Say which row of the copy a row of the tape is, of which batch, and why it was refused."""
+        """Say which row of the copy a row of the spool is, of which batch, and why it was refused."""
         index = bisect_right(self.starts, row) - 1
         ordinal, batch, refusal = self.spans[index]
         return ordinal + row - self.starts[index], batch, refusal
 
 
-class Course:
+class Loader:
     """One copy on one connection. ``read``, ``loaded`` and ``rejected`` count rows.
 
     ``waiting``: what has come and is not sent. ``is_behind``: a batch was refused, and what has
     come since is not all sent.
     """
 
-    def __init__(self, talk: Talk, terms: Terms) -> None:
-        self.waiting = Tape(terms.batch_size)
+    def __init__(self, session: Session, options: Options) -> None:
+        self.waiting = Spool(options.batch_size)
         self.is_ending = False
         self.is_behind = False
         self.is_begun = False
         self.read = self.loaded = self.rejected = 0
-        self._talk = talk
-        self._terms = terms
-        self._skips = skipping.skipping(terms.statement) if terms.columns is not None else None
-        self._batch = Tape(terms.batch_size)
+        self._session = session
+        self._options = options
+        self._skips = (
+            skipped_rows.skipping_copy(options.statement) if options.columns is not None else None
+        )
+        self._batch = Spool(options.batch_size)
         self._is_full = False
         self._number = 0
-        self._held = _Held(Tape(terms.batch_size))
+        self._held = _Held(Spool(options.batch_size))
         self._is_row_to_blame = False  # a COPY of no rows was taken, so that it must be the rows
         self._skipped: dict[int, str] = {}  # rows that were skipped, and what the server said
         self._has_loaded = False  # whether something of the batch in hand is loaded
@@ -168,17 +170,17 @@ class Course:
         return len(self._held)
 
     @property
-    def undoing(self) -> tuple[bytes, ...]:
+    def rollback(self) -> tuple[bytes, ...]:
         """Statements that take back what was done so far, or at least have the server heard."""
         if not self.is_begun:
             return (b"",)
         back = b"ROLLBACK TO SAVEPOINT " + COPY, b"RELEASE SAVEPOINT " + COPY
-        return (*back, *self._terms.afterwards)
+        return (*back, *self._options.afterwards)
 
     def close(self) -> None:
         """Let go of all that is kept."""
-        for tape in (self.waiting, self._batch, self._held.tape):
-            tape.clear()
+        for spool in (self.waiting, self._batch, self._held.spool):
+            spool.clear()
 
     def run(self) -> Steps[None]:
         """Load everything that comes until ``is_ending``.
@@ -186,34 +188,34 @@ class Course:
         Raises psycopg.Error for what no row is to blame for, and CopydError where rows do not add
         up. What was loaded is then to be rolled back.
         """
-        self._talk.say(*self._terms.immediately, b"SAVEPOINT " + COPY)
-        yield from self._talk.flush()
+        self._session.queue(*self._options.immediately, b"SAVEPOINT " + COPY)
+        yield from self._session.flush()
         self.is_begun = True
         yield from self._load_batch()
         while (yield from self._await_data()):
-            self._talk.say(b"SAVEPOINT " + BATCH)
+            self._session.queue(b"SAVEPOINT " + BATCH)
             yield from self._load_batch()
-            self._talk.say(b"RELEASE SAVEPOINT " + BATCH)
-        if not self._terms.keeps_held:
+            self._session.queue(b"RELEASE SAVEPOINT " + BATCH)
+        if not self._options.keeps_held:
             while (yield from self.retry()):
                 pass
             self.refuse()
-        yield from self._talk.flush()
-        self._talk.say(b"RELEASE SAVEPOINT " + COPY, *self._terms.afterwards)
-        yield from self._talk.flush()
+        yield from self._session.flush()
+        self._session.queue(b"RELEASE SAVEPOINT " + COPY, *self._options.afterwards)
+        yield from self._session.flush()
         self.is_begun = False
 
     def retry(self) -> Steps[int]:
         """Try the rows again that a foreign key refused; returns how many are taken now."""
         if not self.held:
             return 0
-        held, self._held = self._held, _Held(Tape(self._terms.batch_size))
-        self._talk.say(*self._terms.immediately, b"SAVEPOINT " + BATCH)
-        yield from self._talk.flush()
+        held, self._held = self._held, _Held(Spool(self._options.batch_size))
+        self._session.queue(*self._options.immediately, b"SAVEPOINT " + BATCH)
+        yield from self._session.flush()
         rows = held.pack()
         found = yield from self._settle(rows, None, BATCH, is_retry=True)
-        self._talk.say(b"RELEASE SAVEPOINT " + BATCH, *self._terms.afterwards)
-        yield from self._talk.flush()
+        self._session.queue(b"RELEASE SAVEPOINT " + BATCH, *self._options.afterwards)
+        yield from self._session.flush()
         for row, refusal in found.rejects:
             self._reject(rows, row, held.origin(row), refusal)
         for span, refusal in sorted(found.held, key=lambda each: each[0]):
@@ -221,7 +223,7 @@ class Course:
             self._held.add(rows, span, ordinal, batch, refusal)
         accepted = len(rows) - found.rows
         self.loaded += accepted
-        held.tape.clear()
+        held.spool.clear()
         return accepted
 
     def refuse(self) -> None:
@@ -230,8 +232,8 @@ class Course:
         for row in range(len(rows)):
             *_, refusal = origin = self._held.origin(row)
             self._reject(rows, row, origin, refusal)
-        self._held = _Held(self._held.tape)
-        self._held.tape.clear()
+        self._held = _Held(self._held.spool)
+        self._held.spool.clear()
 
     # -- a batch while it comes -------------------------------------------------------------------
 
@@ -245,15 +247,15 @@ class Course:
         """Wait for data, and hear meanwhile if the connection is lost."""
         yield True
         if not self.waiting:
-            self._talk.listen()
+            self._session.listen()
 
     def _load_batch(self) -> Steps[None]:
         self._number += 1
         mark = COPY if self._number == 1 else BATCH
         self._batch.clear()
         self._is_full = False
-        statement = self._skips or self._terms.statement
-        outcome = yield from self._talk.attempt(statement, self._feed())
+        statement = self._skips or self._options.statement
+        outcome = yield from self._session.attempt(statement, self._feed())
         if isinstance(outcome, Refusal):
             yield from self._fill_batch()
             yield from self._isolate_batch(outcome, mark)
@@ -282,8 +284,8 @@ class Course:
 
     def _cut_to_fit(self, chunk: WireChunk, growth: int) -> tuple[WireChunk, bool]:
         """Return as much of a chunk as goes into the batch, and whether it is full then."""
-        left = self._terms.batch_rows * growth - self._batch.rows
-        is_large = self._batch.size + chunk.size >= self._terms.batch_size * growth
+        left = self._options.batch_rows * growth - self._batch.rows
+        is_large = self._batch.size + chunk.size >= self._options.batch_size * growth
         if chunk.messages < left and not is_large:
             return chunk, False
         return self._cut(chunk, left)
@@ -310,14 +312,14 @@ class Course:
 
     @property
     def _error(self) -> psycopg.Error:
-        error = self._talk.error
+        error = self._session.error
         assert error is not None  # noqa: S101 - asked for after a refusal only
         return error
 
     def _isolate_batch(self, refusal: Refusal | None, mark: bytes) -> Steps[None]:
         self.is_behind = True  # what comes from now on waits
         rows = Rows(self._batch)
-        self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+        self._session.queue(b"ROLLBACK TO SAVEPOINT " + mark)
         found = yield from self._settle(rows, refusal, mark)
         self._account(rows, found)
 
@@ -340,10 +342,10 @@ class Course:
         ordinal, batch, _ = origin
         self.rejected += 1
         self._require_few(self.rejected)
-        self._terms.on_reject(Reject(ordinal, batch, rows.row(row), why))
+        self._options.on_reject(Reject(ordinal, batch, rows.row(row), why))
 
     def _require_few(self, rejected: int) -> None:
-        most = self._terms.max_rejects
+        most = self._options.max_rejects
         if most is not None and rejected > most:
             raise CopydError(f"more than {most} rows were rejected (max_rejects)")
 
@@ -360,8 +362,8 @@ class Course:
             try:
                 found = yield from self._follow(plan, rows, refusal, mark, is_retry=is_retry)
             except _SpoiledError:
-                self._talk.unsay()
-                self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+                self._session.unqueue()
+                self._session.queue(b"ROLLBACK TO SAVEPOINT " + mark)
                 refusal = None
             else:
                 self._spare_pieces -= self._pieces
@@ -373,8 +375,8 @@ class Course:
         if refusal is None or self._is_row_to_blame:
             return
         error = self._error
-        self._talk.say(b"SAVEPOINT " + ROWS)
-        outcome = yield from self._talk.attempt(self._terms.statement, ())
+        self._session.queue(b"SAVEPOINT " + ROWS)
+        outcome = yield from self._session.attempt(self._options.statement, ())
         if isinstance(outcome, Refusal):
             raise error
         self._take_back()
@@ -384,8 +386,8 @@ class Course:
         self, plan: _Plan, rows: Rows, refusal: Refusal | None, mark: bytes, *, is_retry: bool
     ) -> Steps[Found]:
         self._skipped, self._has_loaded, self._pieces, self._bad = {}, False, 0, 0
-        skims = plan.is_bold and not is_retry
-        suspects = (yield from self._skim(plan, rows, refusal)) if skims else []
+        finds_named = plan.is_bold and not is_retry
+        suspects = (yield from self._find_named(plan, rows, refusal)) if finds_named else []
         others = Selection(rows, [row for row, _ in suspects])
         whole = Span(0, len(others))
         search = isolate(
@@ -408,12 +410,12 @@ class Course:
             ],
         )
 
-    def _skim(
+    def _find_named(
         self, plan: _Plan, rows: Rows, refusal: Refusal | None
     ) -> Steps[list[tuple[int, Refusal]]]:
         """Find rows that are surely bad without loading any."""
         few = max(min(FEW_ROWS, FEW_BYTES * len(rows) // self._batch.size), 1)
-        search = skim(len(rows), refusal, few)
+        search = find_named(len(rows), refusal, few)
         outcome: Refusal | None = None
         while True:
             try:
@@ -422,28 +424,28 @@ class Course:
                 self._bad = 0
                 suspects: list[tuple[int, Refusal]] = end.value
                 return suspects
-            outcome = yield from self._look(plan, rows, look)
+            outcome = yield from self._probe(plan, rows, look)
             self._bad += outcome is not None
             self._require_few(self.rejected + self._bad)
 
     def _confirm(self, plan: _Plan, rows: Rows, suspects: list[tuple[int, Refusal]]) -> Steps[None]:
         """See that each of `suspects` is refused alone, behind all rows that are good."""
         for row, why in suspects:
-            outcome = yield from self._look(plan, rows, Look(Span(row, row + 1), inserts=True))
+            outcome = yield from self._probe(plan, rows, Probe(Span(row, row + 1), inserts=True))
             if outcome is None or outcome.sqlstate != why.sqlstate:
                 raise _SpoiledError
 
-    def _look(self, plan: _Plan, rows: Rows, look: Look) -> Steps[Refusal | None]:
+    def _probe(self, plan: _Plan, rows: Rows, look: Probe) -> Steps[Refusal | None]:
         chunk = PayloadChunk([b"".join(rows.data(look.span.start, look.span.stop))])
-        self._talk.say(b"SAVEPOINT " + ROWS)
-        outcome = yield from self._talk.look(
+        self._session.queue(b"SAVEPOINT " + ROWS)
+        outcome = yield from self._session.probe(
             self._statement(skips=plan.skips), chunk, inserts=look.inserts
         )
         self._take_back()
         return outcome if isinstance(outcome, Refusal) else None
 
     def _take_back(self) -> None:
-        self._talk.say(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
+        self._session.queue(b"ROLLBACK TO SAVEPOINT " + ROWS, b"RELEASE SAVEPOINT " + ROWS)
 
     def _search(self, search: Search, plan: _Plan, rows: Selection, mark: bytes) -> Steps[Found]:
         outcome: Refusal | None = None
@@ -459,7 +461,7 @@ class Course:
         """Load one span; rolled back where it is refused."""
         has_savepoint = self._has_loaded and not (plan.is_bold and span.is_likely)
         if has_savepoint:
-            self._talk.say(b"SAVEPOINT " + ROWS)
+            self._session.queue(b"SAVEPOINT " + ROWS)
         outcome = yield from self._load(rows, [span], skips=plan.skips)
         if isinstance(outcome, Refusal):
             if has_savepoint:
@@ -467,7 +469,7 @@ class Course:
             elif self._has_loaded:
                 raise _SpoiledError
             else:
-                self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+                self._session.queue(b"ROLLBACK TO SAVEPOINT " + mark)
             self._bad += span.rows == 1 and not outcome.may_pass
             self._require_few(self.rejected + self._bad)
             return outcome
@@ -475,7 +477,7 @@ class Course:
         self._has_loaded = True
         if has_savepoint:
             self._pieces += 1
-            self._talk.say(b"RELEASE SAVEPOINT " + ROWS)
+            self._session.queue(b"RELEASE SAVEPOINT " + ROWS)
         return None
 
     def _load(
@@ -484,17 +486,17 @@ class Course:
         # Not as one message a row: a server that has refused one throws the others away singly.
         pieces = (piece for span in spans for piece in rows.data(span.start, span.stop))
         chunks = (PayloadChunk([bytes(each)]) for each in pieces)
-        return (yield from self._talk.attempt(self._statement(skips=skips), chunks))
+        return (yield from self._session.attempt(self._statement(skips=skips), chunks))
 
     def _statement(self, *, skips: bool) -> bytes:
-        return self._skips if skips and self._skips is not None else self._terms.statement
+        return self._skips if skips and self._skips is not None else self._options.statement
 
     def _check(self, span: Span, stored: int, *, skips: bool) -> None:
         """See that all rows of a span were stored or skipped; note the skipped ones."""
-        skipped = dict(self._talk.skipped)
+        skipped = dict(self._session.skipped)
         if skips:
             is_within = all(1 <= line <= span.rows for line in skipped)
-            is_once = len(skipped) == len(self._talk.skipped)
+            is_once = len(skipped) == len(self._session.skipped)
             if stored + len(skipped) != span.rows or not (is_within and is_once):
                 raise _SpoiledError
             self._skipped |= {span.start + line - 1: said for line, said in skipped.items()}
@@ -507,7 +509,7 @@ class Course:
     def _gather(self, rows: Selection, found: Found, mark: bytes) -> Steps[None]:
         """Load the good rows once more, as one piece."""
         good = list(found.rest(Span(0, len(rows))))
-        self._talk.say(b"ROLLBACK TO SAVEPOINT " + mark)
+        self._session.queue(b"ROLLBACK TO SAVEPOINT " + mark)
         self._pieces = 0
         outcome = yield from self._load(rows, good, skips=False)
         if outcome != sum(span.rows for span in good):
@@ -516,11 +518,11 @@ class Course:
     def _reasons(self, rows: Rows | Selection) -> Steps[list[tuple[int, Refusal]]]:
         """Ask why rows were skipped; each must have been for a reason."""
         skipped, self._skipped = self._skipped, {}
-        if not skipped or self._terms.columns is None:
+        if not skipped or self._options.columns is None:
             return []
         self._require_few(self.rejected + len(skipped))
         asked = ((row, rows.row(row), said) for row, said in sorted(skipped.items()))
-        reasons = yield from self._talk.ask_why(asked, self._terms.columns)
+        reasons = yield from self._session.reasons(asked, self._options.columns)
         if reasons.keys() != skipped.keys():
             raise _SpoiledError
         return sorted(reasons.items())

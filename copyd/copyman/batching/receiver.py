@@ -9,10 +9,10 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from copyd.copyman.batching.loader import Course, Terms
-from copyd.copyman.batching.session import Talk
-from copyd.copyman.batching.skipping import FIRST_VERSION
-from copyd.copyman.pumping import Limits, drive
+from copyd.copyman.batching.loader import Loader, Options
+from copyd.copyman.batching.session import Session
+from copyd.copyman.batching.skipped_rows import FIRST_VERSION
+from copyd.copyman.pump import Limits, drive
 from copyd.copyman.receivers import StatementReceiver
 from copyd.wire import CommandTag
 
@@ -81,22 +81,22 @@ class BatchReceiver(StatementReceiver):
     @property
     def read(self) -> int:
         """Rows that the server has judged."""
-        return self._course.read if self._course is not None else 0
+        return self._loader.read if self._loader is not None else 0
 
     @property
     def loaded(self) -> int:
         """Rows that it has taken."""
-        return self._course.loaded if self._course is not None else 0
+        return self._loader.loaded if self._loader is not None else 0
 
     @property
     def rejected(self) -> int:
         """Rows that it has refused."""
-        return self._course.rejected if self._course is not None else 0
+        return self._loader.rejected if self._loader is not None else 0
 
     @property
     def held(self) -> int:
         """Rows that a foreign key has refused, and that are to be tried again."""
-        return self._course.held if self._course is not None else 0
+        return self._loader.held if self._loader is not None else 0
 
     @property
     def is_behind(self) -> bool:  # type: ignore[override]
@@ -115,13 +115,13 @@ class BatchReceiver(StatementReceiver):
 
     def refuse(self) -> None:
         """Reject what a foreign key still refuses."""
-        if self._course is not None:
-            self._course.refuse()
+        if self._loader is not None:
+            self._loader.refuse()
 
     @property
-    def _course(self) -> Course | None:
+    def _loader(self) -> Loader | None:
         batches = cast("_BatchedCopyIn | None", self._copy)
-        return batches.course if batches is not None else None
+        return batches.loader if batches is not None else None
 
     def _open(self, link: Link, statement: bytes) -> CopyIn:
         if _OTHER_FORMATS.search(statement):
@@ -131,7 +131,7 @@ class BatchReceiver(StatementReceiver):
                 "rows can be rejected within a transaction only, and the connection is in autocommit"
             )
         can_skip = self._connection.info.server_version >= FIRST_VERSION
-        terms = Terms(
+        options = Options(
             statement,
             batch_rows=self._batch_rows,
             batch_size=self._batch_size,
@@ -142,7 +142,7 @@ class BatchReceiver(StatementReceiver):
             max_rejects=self._max_rejects,
             keeps_held=self._keeps_held,
         )
-        return _BatchedCopyIn(self._connection, Talk(self._connection, link), terms)
+        return _BatchedCopyIn(self._connection, Session(self._connection, link), options)
 
     def _have_checked(self, when: LiteralString) -> tuple[bytes, ...]:
         """Return the statement that says when the deferrable constraints are checked, if any."""
@@ -154,14 +154,14 @@ class BatchReceiver(StatementReceiver):
 
 
 class _BatchedCopyIn:
-    """Pumps a course."""
+    """Pumps a loader."""
 
-    def __init__(self, connection: Connection, talk: Talk, terms: Terms) -> None:
-        self.course = Course(talk, terms)
+    def __init__(self, connection: Connection, session: Session, options: Options) -> None:
+        self.loader = Loader(session, options)
         self.tag: CommandTag | None = None
         self._connection = connection
-        self._talk = talk
-        self._most_waiting = MOST_WAITING * terms.batch_size
+        self._session = session
+        self._most_waiting = MOST_WAITING * options.batch_size
         self._steps: Steps[Any] | None = None
         self._fault: Exception | None = None
         self._is_aborting = False
@@ -170,11 +170,11 @@ class _BatchedCopyIn:
 
     @property
     def progress(self) -> int:
-        return self._talk.moved
+        return self._session.moved
 
     @property
     def events(self) -> int:
-        return self._talk.events
+        return self._session.events
 
     @property
     def can_resume(self) -> bool:
@@ -182,7 +182,7 @@ class _BatchedCopyIn:
 
     @property
     def is_behind(self) -> bool:
-        return self.course.is_behind and self.can_resume
+        return self.loader.is_behind and self.can_resume
 
     def fileno(self) -> int | None:
         return self._connection.fileno() if self._steps is not None else None
@@ -192,10 +192,10 @@ class _BatchedCopyIn:
 
     def offer(self, chunk: Chunk) -> None:
         if chunk.size:
-            self.course.waiting.append(chunk.kept)
+            self.loader.waiting.append(chunk.kept)
 
     def finish(self) -> None:
-        self.course.is_ending = True
+        self.loader.is_ending = True
 
     def pump(self) -> bool:
         """Go on; True when more data is wanted, or may come though it is not, or all is done."""
@@ -215,7 +215,7 @@ class _BatchedCopyIn:
         return wants_data or self._has_room
 
     def retry(self, limits: Limits) -> int:
-        self._steps = self.course.retry()
+        self._steps = self.loader.retry()
         try:
             faults = drive([self], limits)
         except BaseException:
@@ -238,24 +238,24 @@ class _BatchedCopyIn:
 
     def close(self) -> None:
         self._steps = None
-        self._talk.close()
-        self.course.close()
+        self._session.close()
+        self.loader.close()
 
     @property
     def _has_room(self) -> bool:
         """Whether the others need not wait for it."""
-        is_small = self.course.waiting.size < self._most_waiting
-        return self.is_behind and is_small and not self.course.is_ending
+        is_small = self.loader.waiting.size < self._most_waiting
+        return self.is_behind and is_small and not self.loader.is_ending
 
     def _run(self) -> Steps[None]:
-        yield from self.course.run()
-        self.tag = CommandTag(f"COPY {self.course.loaded}", self.course.loaded)
+        yield from self.loader.run()
+        self.tag = CommandTag(f"COPY {self.loader.loaded}", self.loader.loaded)
 
     def _end(self, result: object) -> None:
         self._steps = None
         self._result = result
         if self.tag is None:
-            self.course.close()
+            self.loader.close()
         if self._fault is not None and not self._is_aborting:
             raise self._fault
 
@@ -274,6 +274,6 @@ class _BatchedCopyIn:
         self._steps = self._leaving(reason)
 
     def _leaving(self, reason: str) -> Steps[None]:
-        yield from self._talk.leave(reason)
-        self._talk.say(*self.course.undoing)
-        yield from self._talk.flush()
+        yield from self._session.leave(reason)
+        self._session.queue(*self.loader.rollback)
+        yield from self._session.flush()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import errors
 
-from copyd.copyman.batching import skipping
+from copyd.copyman.batching import skipped_rows
 from copyd.copyman.batching.refusal import Refusal, is_about_a_row
-from copyd.copyman.links import CANCEL_TIMEOUT, Question, WireCopyIn, open_copy_in
+from copyd.copyman.links import CANCEL_TIMEOUT, Query, WireCopyIn, open_copy_in
 from copyd.wire import COPY_DONE, copy_fail
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ BREAKING_OFF = "57014"
 _NUMBER = re.compile(r"\d+")
 
 
-class Talk:
+class Session:
     """The one who speaks on `connection`: ``speaker`` is what it is at, None between two.
 
     ``moved``: bytes of COPY data sent so far. ``skipped``: what the server said of the rows that
@@ -48,7 +48,7 @@ class Talk:
     """
 
     def __init__(self, connection: Connection, link: Link) -> None:
-        self.speaker: CopyIn | Question | None = None
+        self.speaker: CopyIn | Query | None = None
         self.skipped: list[tuple[int, str]] = []
         self.error: psycopg.Error | None = None
         self._connection = connection
@@ -64,14 +64,14 @@ class Talk:
     @property
     def moved(self) -> int:
         """Bytes of COPY data sent."""
-        is_copy = self.speaker is not None and not isinstance(self.speaker, Question)
+        is_copy = self.speaker is not None and not isinstance(self.speaker, Query)
         return self._moved + (self.speaker.progress if is_copy else 0)  # type: ignore[union-attr]
 
-    def say(self, *words: bytes) -> None:
+    def queue(self, *words: bytes) -> None:
         """Have statements sent before the next COPY, or by `flush`."""
         self._words += words
 
-    def unsay(self) -> None:
+    def unqueue(self) -> None:
         """Forget what was not sent."""
         self._words.clear()
 
@@ -83,24 +83,24 @@ class Talk:
         if not self._words:
             return []
         words, self._words = self._words, []
-        question = Question(self._connection, b"; ".join(words))
-        self.speaker = question
-        yield from self.await_answer(question)
-        if question.error is not None:
-            raise question.error
-        return question.results
+        query = Query(self._connection, b"; ".join(words))
+        self.speaker = query
+        yield from self.await_answer(query)
+        if query.error is not None:
+            raise query.error
+        return query.results
 
-    def ask_why(
+    def reasons(
         self, skipped: Iterable[tuple[int, bytes, str]], columns: Mapping[str, str]
     ) -> Generator[bool, None, dict[int, Refusal]]:
-        """Ask why rows were skipped, see `skipping.question`; what is not known is left out.
+        """Ask why rows were skipped, see `skipped_rows.reasons_query`; what is not known is left out.
 
         The transaction is to be rolled back to a savepoint where not all is known.
         """
         try:
-            self.say(skipping.question(self._connection, skipped, columns))
+            self.queue(skipped_rows.reasons_query(self._connection, skipped, columns))
             *_, answer = yield from self.flush()
-            return skipping.answers(answer, self._connection.info.encoding)
+            return skipped_rows.read_reasons(answer, self._connection.info.encoding)
         except UnicodeError:
             return {}
         except psycopg.Error:
@@ -131,7 +131,7 @@ class Talk:
     def close(self) -> None:
         """Close the connection, and let go of whatever is going on."""
         speaker, self.speaker = self.speaker, None
-        if speaker is not None and not isinstance(speaker, Question):
+        if speaker is not None and not isinstance(speaker, Query):
             speaker.close()
         self._connection.close()
 
@@ -140,8 +140,8 @@ class Talk:
 
         Raises psycopg.Error where the connection is lost, and closes it.
         """
-        self.unsay()
-        if isinstance(self.speaker, Question):
+        self.unqueue()
+        if isinstance(self.speaker, Query):
             self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
             yield from self.await_answer(self.speaker)
         elif self.speaker is not None:
@@ -149,10 +149,10 @@ class Talk:
             yield from _until_done(self.speaker)
             self.speaker = None
 
-    def await_answer(self, question: Question) -> Iterator[bool]:
-        """Wait for the answer to `question`."""
+    def await_answer(self, query: Query) -> Iterator[bool]:
+        """Wait for the answer to `query`."""
         try:
-            while not question.pump():
+            while not query.pump():
                 yield False
         except psycopg.Error:
             self._connection.close()
@@ -169,7 +169,7 @@ class Talk:
         """
         return (yield from self._judged(self._copy(statement, chunks)))
 
-    def look(
+    def probe(
         self, statement: bytes, chunk: Chunk, *, inserts: bool
     ) -> Generator[bool, None, int | Refusal]:
         """COPY one chunk as `attempt` does, of which nothing is to be kept.

@@ -23,7 +23,7 @@ FETCHED = 4
 """Chunks of the files that are in memory as well: rows are looked at one after the other."""
 
 
-class _Shelf:
+class _SpoolFile:
     """A file without a name, which is there until the last chunk in it is let go of."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class _Shelf:
         self._file.seek(offset)
         return self._file.read(length)
 
-    def let_go(self) -> bool:
+    def release(self) -> bool:
         """Forget one of the chunks; True where it was the last, and the file is gone."""
         self._chunks -= 1
         if not self._chunks:
@@ -60,7 +60,7 @@ class _Shelf:
 class _Stored(NamedTuple):
     """A chunk in a file: where, and what `WireChunk.of` must be told of it."""
 
-    shelf: _Shelf
+    file: _SpoolFile
     offset: int
     length: int
     messages: int
@@ -71,7 +71,7 @@ class _Stored(NamedTuple):
     def read(self) -> WireChunk:
         """Return the chunk."""
         return WireChunk.of(
-            self.shelf.read(self.offset, self.length),
+            self.file.read(self.offset, self.length),
             messages=self.messages,
             size=self.size,
             owed=self.owed,
@@ -79,7 +79,7 @@ class _Stored(NamedTuple):
         )
 
 
-class Tape:
+class Spool:
     """Chunks in order: in memory until it holds `memory` bytes, the rest in files without a name.
 
     Chunks are taken as they are: those of one cycle are shared by all who keep them.
@@ -90,7 +90,7 @@ class Tape:
         self.size = 0
         self._memory = memory
         self.entries: deque[WireChunk | _Stored] = deque()
-        self._shelf: _Shelf | None = None  # the one that is written to
+        self._file: _SpoolFile | None = None  # the one that is written to
         self._fetched: dict[_Stored, WireChunk] = {}
 
     def __len__(self) -> int:
@@ -137,23 +137,23 @@ class Tape:
     def _forget(self, kept: WireChunk | _Stored) -> None:
         if isinstance(kept, _Stored):
             self._fetched.pop(kept, None)
-            if kept.shelf.let_go() and kept.shelf is self._shelf:
-                self._shelf = None
+            if kept.file.release() and kept.file is self._file:
+                self._file = None
 
     def _store(self, chunk: WireChunk) -> _Stored:
         try:
             # Several, so that the disk does not fill up; not too many, for each is a descriptor.
-            if self._shelf is None or self._shelf.size >= max(self._memory, self.size // 4):
-                self._shelf = _Shelf()
-            offset = self._shelf.put(chunk.framed)
+            if self._file is None or self._file.size >= max(self._memory, self.size // 4):
+                self._file = _SpoolFile()
+            offset = self._file.put(chunk.framed)
         except OSError as error:
             raise CopydError(
                 f"rows that wait for their server cannot be kept in {gettempdir()}: "
                 f"{error.strerror}; make room there, or set TMPDIR"
             ) from error
-        length = self._shelf.size - offset
+        length = self._file.size - offset
         return _Stored(
-            self._shelf, offset, length, chunk.messages, chunk.size, chunk.owed, chunk.resumed
+            self._file, offset, length, chunk.messages, chunk.size, chunk.owed, chunk.resumed
         )
 
     def _fetch(self, stored: _Stored) -> WireChunk:
@@ -165,11 +165,11 @@ class Tape:
 
 
 class Rows:
-    """The rows of a tape by number, from 0: each is one message, as servers and iterators give them."""
+    """The rows of a spool by number, from 0: each is one message, as servers and iterators give them."""
 
-    def __init__(self, tape: Tape) -> None:
-        self._tape = tape
-        self._ended = list(accumulate(chunk.messages for chunk in tape.entries))
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._ended = list(accumulate(chunk.messages for chunk in spool.entries))
 
     def __len__(self) -> int:
         return self._ended[-1] if self._ended else 0
@@ -181,7 +181,7 @@ class Rows:
         first, begin = self._find(start)
         last, end = self._find(stop)
         for index in range(first, last + 1):
-            chunk = self._tape[index]
+            chunk = self._spool[index]
             piece = chunk.data(begin if index == first else 0, end if index == last else None)
             if piece:
                 yield piece

@@ -1,23 +1,23 @@
 """How COPY data travels on a connection: on its own byte stream, or through libpq."""
 
-from copyd.copyman.links.borrowed import give_back, lend
+from copyd.copyman.links.borrowed import give_back, lease
 from copyd.copyman.links.choice import LinkName, choose, open_copy_in, open_copy_out
 from copyd.copyman.links.conversation import CANCEL_TIMEOUT
 from copyd.copyman.links.libpq import LibpqCopyIn
-from copyd.copyman.links.opening import Opening
-from copyd.copyman.links.query import Question
+from copyd.copyman.links.preamble import Preamble
+from copyd.copyman.links.query import Query
 from copyd.copyman.links.wire import WireCopyIn
 
 __all__ = [
     "CANCEL_TIMEOUT",
     "LibpqCopyIn",
     "LinkName",
-    "Opening",
-    "Question",
+    "Preamble",
+    "Query",
     "WireCopyIn",
     "choose",
     "give_back",
-    "lend",
+    "lease",
     "open_copy_in",
     "open_copy_out",
 ]

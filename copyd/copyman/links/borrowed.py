@@ -10,20 +10,20 @@ import psycopg
 if TYPE_CHECKING:
     from copyd.connection import Connection
 
-_LENT: WeakSet[Connection] = WeakSet()
+_LEASED: WeakSet[Connection] = WeakSet()
 """Shared by all threads; adding and discarding one element are each one step under the GIL."""
 
 
-def lend(connection: Connection) -> None:
+def lease(connection: Connection) -> None:
     """Note that `connection` is in a COPY.
 
     Raises psycopg.InterfaceError where it is in one already.
     """
-    if connection in _LENT:
+    if connection in _LEASED:
         raise psycopg.InterfaceError("the connection is in another COPY")
-    _LENT.add(connection)
+    _LEASED.add(connection)
 
 
 def give_back(connection: Connection) -> None:
     """Note that `connection` is an ordinary one again, or closed."""
-    _LENT.discard(connection)
+    _LEASED.discard(connection)

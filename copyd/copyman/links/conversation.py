@@ -1,4 +1,4 @@
-"""The course of one COPY on a connection, whatever link carries its data."""
+"""One COPY statement as a state machine, on whatever link its data travels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psycopg
 
 if TYPE_CHECKING:
     from copyd.connection import Connection
-    from copyd.copyman.links.query import Question
+    from copyd.copyman.links.query import Query
     from copyd.wire import CommandTag
 
 CANCEL_TIMEOUT = 5.0
@@ -29,17 +29,17 @@ class State(Enum):
     STARTING = "entering COPY"
     COPYING = "in COPY"
     ENDING = "leaving COPY"
-    SETTLING = "handing back to libpq"
+    RETURNING = "handing back to libpq"
     ENDED = "ended"
     LOST = "lost"
 
 
 MOVES = {
     State.NEW: {State.STARTING, State.LOST},
-    State.STARTING: {State.COPYING, State.ENDING, State.SETTLING, State.ENDED, State.LOST},
-    State.COPYING: {State.ENDING, State.SETTLING, State.LOST},
-    State.ENDING: {State.SETTLING, State.ENDED, State.LOST},
-    State.SETTLING: {State.ENDED, State.LOST},
+    State.STARTING: {State.COPYING, State.ENDING, State.RETURNING, State.ENDED, State.LOST},
+    State.COPYING: {State.ENDING, State.RETURNING, State.LOST},
+    State.ENDING: {State.RETURNING, State.ENDED, State.LOST},
+    State.RETURNING: {State.ENDED, State.LOST},
     State.ENDED: {State.LOST},
     State.LOST: {State.LOST},
 }
@@ -62,7 +62,7 @@ class Conversation(ABC):
         self._state = State.NEW
         self._is_aborting = False
         self._error: psycopg.Error | None = None
-        self._question: Question | None = None
+        self._query: Query | None = None
         self._outgoing: list[memoryview] = []
         self.tag: CommandTag | None = None
         self._moved = 0
@@ -94,7 +94,7 @@ class Conversation(ABC):
     @property
     def events(self) -> int:
         """Poll events to wait for."""
-        return self._question.events if self._question is not None else self._copy_events()
+        return self._query.events if self._query is not None else self._copy_events()
 
     @abstractmethod
     def start(self) -> None:
@@ -107,8 +107,8 @@ class Conversation(ABC):
         the connection is lost, once it is closed.
         """
         try:
-            if self._question is not None:
-                self._pump_question(self._question)
+            if self._query is not None:
+                self._pump_query(self._query)
             elif self._state not in RESTING:
                 self._pump_copy()
         except BaseException as error:
@@ -133,7 +133,7 @@ class Conversation(ABC):
     def close(self) -> None:
         """Close the connection: the server rolls back what it was given."""
         self._release()
-        self._question = None
+        self._query = None
         self._connection.close()
         self._move(State.LOST)
 
@@ -146,10 +146,10 @@ class Conversation(ABC):
     def _has_sent_all(self) -> bool:
         return not self._outgoing
 
-    def _pump_question(self, question: Question) -> None:
+    def _pump_query(self, query: Query) -> None:
         """Wait for libpq to see, with an empty statement, where the server stands."""
-        if question.pump():
-            self._question = None
+        if query.pump():
+            self._query = None
             self._move(State.ENDED)
 
     def _fail(self, error: psycopg.Error) -> None:

@@ -26,7 +26,7 @@ _MORE_LINES = {
 }
 
 
-class Question:
+class Query:
     """One ordinary statement, asked of libpq without waiting; an empty one makes libpq listen."""
 
     def __init__(self, connection: Connection, statement: bytes) -> None:

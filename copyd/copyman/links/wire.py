@@ -16,7 +16,7 @@ import psycopg
 
 from copyd.copyman.chunk import WireChunk
 from copyd.copyman.links.conversation import LISTEN_EVERY, Conversation, State
-from copyd.copyman.links.query import Question, hand_on_notice, server_error
+from copyd.copyman.links.query import Query, hand_on_notice, server_error
 from copyd.wire import (
     COPY_DONE,
     CommandTag,
@@ -79,7 +79,7 @@ class _WireConversation(Conversation):
             self._pump_stream(self._stream)
             # A server that refuses is ready before it has the rest of the message it was in.
             if self._is_ready and self._has_sent_all:
-                self._settle()
+                self._hand_back()
 
     @abstractmethod
     def _pump_stream(self, stream: Stream) -> None:
@@ -148,16 +148,16 @@ class _WireConversation(Conversation):
         else:
             self._cancel()
 
-    def _settle(self) -> None:
+    def _hand_back(self) -> None:
         """ReadyForQuery: give the stream back and let libpq see where the server stands."""
         if self._rest or not self._scanner.is_between_messages:
             raise ProtocolError("the server went on after it was ready for the next query")
         if self.tag is None and self._error is None:
             raise ProtocolError("the server ended the statement without a verdict")
         self._release()
-        self._move(State.SETTLING)
+        self._move(State.RETURNING)
         if self.is_last:
-            self._question = Question(self._connection, b"")
+            self._query = Query(self._connection, b"")
         else:
             self._move(State.ENDED)
 

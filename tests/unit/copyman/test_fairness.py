@@ -6,11 +6,11 @@ from math import inf
 
 import pytest
 
-from copyd.copyman.fairness import Pace, Timesheet
+from copyd.copyman.fairness import Budget, Lags
 
 
-def sheet(**needed: float) -> Timesheet[str]:
-    made: Timesheet[str] = Timesheet()
+def sheet(**needed: float) -> Lags[str]:
+    made: Lags[str] = Lags()
     for party, seconds in needed.items():
         made.charge(party, seconds)
     return made
@@ -57,15 +57,15 @@ def test_those_that_have_left_are_not_compared_with(others: list[str], lag: floa
 
 def test_what_is_forgiven_is_never_more_than_what_was_charged() -> None:
     times = sheet(slow=7.0, fast=1.0)
-    times.forgive(["slow", "fast"], 2.0)
+    times.credit(["slow", "fast"], 2.0)
     assert times.lag("slow", ["fast"]) == 5.0
-    times.forgive(["slow", "fast"], 100.0)
+    times.credit(["slow", "fast"], 100.0)
     times.charge("slow", 3.0)
     assert times.lag("slow", ["fast"]) == 3.0
 
 
 def test_a_copy_at_a_quarter_of_its_best_speed_is_at_a_good_pace() -> None:
-    pace = Pace()
+    pace = Budget()
     for tick in range(30):  # 100 MB/s for three seconds
         pace.seconds_for(10_000_000, moment=tick / 10)
     assert pace.seconds_for(25_000_000, moment=3.1) == pytest.approx(1.0)
@@ -75,14 +75,14 @@ def test_a_copy_at_a_quarter_of_its_best_speed_is_at_a_good_pace() -> None:
 
 
 def test_a_copy_that_drips_from_the_start_is_never_at_a_good_pace() -> None:
-    pace = Pace()
+    pace = Budget()
     assert all(pace.seconds_for(100_000, moment=10.0 * step) == 0.1 for step in range(10))
 
 
 def test_three_equals_behind_deep_buffers_hold_nobody_back_however_long_it_takes() -> None:
-    times, pace = sheet(), Pace()
+    times, pace = sheet(), Budget()
     for step in range(10_000):  # 100 MB/s; one is waited for two thirds of the time
-        times.forgive("abc", pace.seconds_for(500_000, moment=step * 0.005))
+        times.credit("abc", pace.seconds_for(500_000, moment=step * 0.005))
         times.charge("a", 0.0035)
         times.charge("b", 0.0001)
         times.charge("c", 0.0002)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copyd.copyman.batching.isolation import Found, Look, Span, isolate, narrow, skim
+from copyd.copyman.batching.isolation import Found, Probe, Span, find_named, isolate, narrow
 from copyd.copyman.batching.refusal import FOREIGN_KEY, Refusal
 
 if TYPE_CHECKING:
@@ -168,20 +168,22 @@ def test_one_bad_row_costs_three_tries_where_its_line_is_named() -> None:
 FEW = 100
 
 
-def skimmed(judge: Judge, refusal: Refusal | None) -> tuple[list[tuple[int, Refusal]], list[Look]]:
-    """Let `skim` ask the judge until it knows; also returns what it looked at."""
-    search = skim(len(judge.rows), refusal, FEW)
+def named_by(
+    judge: Judge, refusal: Refusal | None
+) -> tuple[list[tuple[int, Refusal]], list[Probe]]:
+    """Let `find_named` ask the judge until it knows; also returns what it looked at."""
+    search = find_named(len(judge.rows), refusal, FEW)
     outcome: Refusal | None = None
-    looks: list[Look] = []
+    probes: list[Probe] = []
     while True:
         try:
-            look = search.send(outcome)
+            probe = search.send(outcome)
         except StopIteration as end:
             found: list[tuple[int, Refusal]] = end.value
-            return found, looks
-        looks.append(look)
-        outcome = (judge if look.inserts else Judge(judge.rows, judge.hint)).load(
-            look.span, keeps=False
+            return found, probes
+        probes.append(probe)
+        outcome = (judge if probe.inserts else Judge(judge.rows, judge.hint)).load(
+            probe.span, keeps=False
         )
 
 
@@ -190,35 +192,35 @@ def skimmed(judge: Judge, refusal: Refusal | None) -> tuple[list[tuple[int, Refu
     rows=st.integers(1, 5_000),
     is_tried=st.booleans(),
 )
-def test_skimming_finds_every_row_that_is_bad_as_it_stands(
+def test_every_row_that_is_bad_as_it_stands_is_named(
     bad: set[int], rows: int, is_tried: bool
 ) -> None:
     judge = Judge([Row(key, is_bad=key in bad) for key in range(rows)])
     refusal = judge.load(Span(0, rows), keeps=False) if is_tried else None
-    found, looks = skimmed(judge, refusal)
+    found, probes = named_by(judge, refusal)
     assert [row for row, _ in found] == sorted(row for row in bad if row < rows)
     assert {why.sqlstate for _, why in found} <= {CHECK}
-    assert not any(look.inserts for look in looks)
-    assert all(look.span.rows <= FEW for look in looks)
+    assert not any(probe.inserts for probe in probes)
+    assert all(probe.span.rows <= FEW for probe in probes)
 
 
 @given(there=st.sets(st.integers(0, 999)), bad=st.sets(st.integers(0, 999)))
-def test_skimming_inserts_once_a_row_was_in_the_way(there: set[int], bad: set[int]) -> None:
+def test_probes_insert_once_a_row_was_in_the_way(there: set[int], bad: set[int]) -> None:
     judge = Judge([Row(key, is_bad=key in bad) for key in range(1_000)], keys=there)
     refusal = judge.load(Span(0, 1_000), keeps=False)
-    found, looks = skimmed(judge, refusal)
+    found, probes = named_by(judge, refusal)
     inserts = refusal is not None and refusal.is_conflict
     assert [row for row, _ in found] == sorted(bad | there if inserts else bad)
-    assert {look.inserts for look in looks} <= {inserts}
+    assert {probe.inserts for probe in probes} <= {inserts}
 
 
 @given(hint=st.sampled_from(["absent", "out of range"]), rows=plain_rows)
-def test_skimming_gives_up_where_no_row_is_named(hint: str, rows: list[Row]) -> None:
+def test_probes_end_where_no_row_is_named(hint: str, rows: list[Row]) -> None:
     judge = Judge(rows, hint)
     refusal = judge.load(Span(0, len(rows)), keeps=False)
     if refusal is not None:
         with pytest.raises(StopIteration) as end:
-            next(skim(len(rows), refusal, FEW))
+            next(find_named(len(rows), refusal, FEW))
         assert end.value.value == []
 
 

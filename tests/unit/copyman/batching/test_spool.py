@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copyd.copyman.batching.spool import Rows, Selection, Tape
+from copyd.copyman.batching.spool import Rows, Selection, Spool
 from copyd.copyman.chunk import WireChunk
 from copyd.errors import CopydError
 from copyd.wire import data_header
@@ -37,26 +37,26 @@ def cut(rows: Sequence[bytes], places: Sequence[int]) -> list[WireChunk]:
 places = st.lists(st.integers(0, 500), max_size=10)
 
 
-def tape_of(chunks: Sequence[WireChunk], memory: int) -> Tape:
-    tape = Tape(memory)
+def spool_of(chunks: Sequence[WireChunk], memory: int) -> Spool:
+    spool = Spool(memory)
     for chunk in chunks:
-        tape.append(chunk)
-    return tape
+        spool.append(chunk)
+    return spool
 
 
 @given(rows=lines, places=places, memory=memories, data=st.data())
 def test_any_rows_of_a_tape_are_those_that_were_put_there(
     rows: list[bytes], places: list[int], memory: int, data: st.DataObject
 ) -> None:
-    tape = tape_of(cut(rows, places), memory)
-    assert (tape.rows, tape.size) == (len(rows), len(b"".join(rows)))
-    kept = Rows(tape)
+    spool = spool_of(cut(rows, places), memory)
+    assert (spool.rows, spool.size) == (len(rows), len(b"".join(rows)))
+    kept = Rows(spool)
     assert len(kept) == len(rows)
     start = data.draw(st.integers(0, len(rows)))
     stop = data.draw(st.integers(0, len(rows)))
     assert b"".join(kept.data(start, stop)) == b"".join(rows[start:stop])
     assert [kept.row(number) for number in range(len(rows))] == rows
-    tape.clear()
+    spool.clear()
 
 
 @given(rows=lines, places=places, memory=memories, data=st.data())
@@ -64,8 +64,8 @@ def test_a_selection_is_the_rows_without_those_left_out(
     rows: list[bytes], places: list[int], memory: int, data: st.DataObject
 ) -> None:
     without = sorted(data.draw(st.sets(st.integers(0, max(len(rows) - 1, 0)))) if rows else ())
-    tape = tape_of(cut(rows, places), memory)
-    selection = Selection(Rows(tape), without)
+    spool = spool_of(cut(rows, places), memory)
+    selection = Selection(Rows(spool), without)
     left = [number for number in range(len(rows)) if number not in without]
     assert len(selection) == len(left)
     assert [selection.number(row) for row in range(len(left))] == left
@@ -74,7 +74,7 @@ def test_a_selection_is_the_rows_without_those_left_out(
     assert b"".join(selection.data(start, stop)) == b"".join(rows[n] for n in left[start:stop])
     spans = list(selection.spans(start, stop))
     assert [n for begin, end in spans for n in range(begin, end)] == left[start:stop]
-    tape.clear()
+    spool.clear()
 
 
 @given(
@@ -86,26 +86,26 @@ def test_a_selection_is_the_rows_without_those_left_out(
 def test_what_is_taken_and_put_back_in_part_comes_in_order_and_once(
     rows: list[bytes], places: list[int], memory: int, steps: list[str]
 ) -> None:
-    coming, tape, taken = cut(rows, places), Tape(memory), list[WireChunk]()
+    coming, spool, taken = cut(rows, places), Spool(memory), list[WireChunk]()
     for step in [*steps, *["append"] * len(coming)]:
         if step == "append":
             if coming:
-                tape.append(coming.pop(0))
-        elif len(tape):
-            chunk = tape.take()
+                spool.append(coming.pop(0))
+        elif len(spool):
+            chunk = spool.take()
             middle = chunk.messages // 2
             head, tail = chunk.part(0, middle), chunk.part(middle)
             if step == "take" or head is None or tail is None:
                 taken.append(chunk)
             else:
-                tape.put_back(tail)
+                spool.put_back(tail)
                 taken.append(head)
-    assert tape.size == sum(chunk.size for chunk in tape)
-    while len(tape):
-        taken.append(tape.take())
+    assert spool.size == sum(chunk.size for chunk in spool)
+    while len(spool):
+        taken.append(spool.take())
     assert b"".join(chunk.payload for chunk in taken) == b"".join(rows)
     assert sum(chunk.messages for chunk in taken) == len(rows)
-    assert (tape.rows, tape.size) == (0, 0)
+    assert (spool.rows, spool.size) == (0, 0)
 
 
 @given(rows=lines, places=places, data=st.data())
@@ -141,14 +141,14 @@ def open_files() -> int:
 
 def test_files_are_closed_as_soon_as_what_is_in_them_was_taken() -> None:
     before = open_files()
-    tape = Tape(100)
+    spool = Spool(100)
     for number in range(50):
-        tape.append(WireChunk.of_rows([b"%060d\n" % number]))
+        spool.append(WireChunk.of_rows([b"%060d\n" % number]))
     most = open_files() - before
     assert 4 < most < 20
     opened = []
     for number in range(50):
-        assert tape.take().payload == b"%060d\n" % number
+        assert spool.take().payload == b"%060d\n" % number
         opened.append(open_files() - before)
     assert opened == sorted(opened, reverse=True)
     assert opened[-1] == 0
@@ -156,23 +156,23 @@ def test_files_are_closed_as_soon_as_what_is_in_them_was_taken() -> None:
 
 def test_a_tape_that_is_never_empty_gives_back_the_disk_that_it_used() -> None:
     before = open_files()
-    tape = Tape(100)
+    spool = Spool(100)
     for number in range(500):
-        tape.append(WireChunk.of_rows([b"%060d\n" % number]))
+        spool.append(WireChunk.of_rows([b"%060d\n" % number]))
         if number >= 8:
-            assert tape.take().payload == b"%060d\n" % (number - 8)
+            assert spool.take().payload == b"%060d\n" % (number - 8)
             assert open_files() - before <= 6
-    tape.clear()
+    spool.clear()
     assert open_files() == before
 
 
 def test_a_tape_that_is_forgotten_leaves_no_file_open() -> None:
     before = open_files()
-    tape = Tape(1)
+    spool = Spool(1)
     for _ in range(3):
-        tape.append(WireChunk.of_rows([b"row\n"]))
+        spool.append(WireChunk.of_rows([b"row\n"]))
     assert open_files() > before
-    del tape
+    del spool
     assert open_files() == before
 
 
@@ -180,8 +180,8 @@ def test_where_no_file_can_be_made_the_error_says_where_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    tape = Tape(1)
-    tape.append(WireChunk.of_rows([b"in memory\n"]))
+    spool = Spool(1)
+    spool.append(WireChunk.of_rows([b"in memory\n"]))
     with pytest.raises(CopydError, match=r"cannot be kept in .*missing: .*or set TMPDIR"):
-        tape.append(WireChunk.of_rows([b"too much\n"]))
-    assert tape.rows == 1
+        spool.append(WireChunk.of_rows([b"too much\n"]))
+    assert spool.rows == 1

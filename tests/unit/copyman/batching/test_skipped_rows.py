@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copyd.copyman.batching.skipping import skipping, unescape
+from copyd.copyman.batching.skipped_rows import skipping_copy, unescape
 
 SKIPS = b"ON_ERROR ignore, LOG_VERBOSITY verbose"
 
@@ -35,7 +35,7 @@ SKIPS = b"ON_ERROR ignore, LOG_VERBOSITY verbose"
 def test_a_plain_statement_is_given_the_options_and_any_other_is_left_alone(
     statement: bytes, skips: bytes | None
 ) -> None:
-    assert skipping(statement) == (None if skips is None else skips % SKIPS)
+    assert skipping_copy(statement) == (None if skips is None else skips % SKIPS)
 
 
 @pytest.mark.parametrize(

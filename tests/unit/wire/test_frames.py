@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from copyd.wire import BLOCK_LIMIT, HEADER_SIZE, Message, ProtocolError, Scanner, data_header
-from copyd.wire.framing import ROW_STARTS, leap, sift, stride
+from copyd.wire.frames import ROW_STARTS, leap, sift, stride
 
 TRICKY_SIZES = [5, 6, 10, 251, 252, 262, 266, 2_556, 2_656, 2_660, 65_531, 65_532]
 

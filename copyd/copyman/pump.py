@@ -7,7 +7,7 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from copyd.copyman.fairness import Timesheet
+from copyd.copyman.fairness import Lags
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -51,7 +51,7 @@ def attend(
             break
         if not ready:
             raise TimeoutError(f"no data for {stall_timeout:g} s")
-        _pump_all([party for party in listening if party in ready], faults, Timesheet())
+        _pump_all([party for party in listening if party in ready], faults, Lags())
     return faults
 
 
@@ -82,7 +82,7 @@ def _left(limit: float | None, used: float) -> float:
 def drive(
     parties: Iterable[Party],
     limits: Limits,
-    timesheet: Timesheet[Party] | None = None,
+    lags: Lags[Party] | None = None,
     *,
     behind: Callable[[], Iterable[Party]] = tuple,
     moved: dict[Party, tuple[int, float]] | None = None,
@@ -96,13 +96,13 @@ def drive(
     Returns what went wrong, by party: what its pump raised, or a TimeoutError for one that
     reached one of `limits`. None of them waits for another's fault.
 
-    Charges `timesheet`: to each party its own pumping, and the time that it is waited for.
+    Charges `lags`: to each party its own pumping, and the time that it is waited for.
     """
     faults: dict[Party, Exception] = {}
-    timesheet = Timesheet() if timesheet is None else timesheet
+    lags = Lags() if lags is None else lags
     members = frozenset(parties)
     moved = {} if moved is None else moved
-    pending = _pump_all(members & moved.keys() if moved else members, faults, timesheet)
+    pending = _pump_all(members & moved.keys() if moved else members, faults, lags)
     for party in moved.keys() - pending:
         del moved[party]
     for party in pending:
@@ -114,7 +114,7 @@ def drive(
         _note_moves(moved, now)
         done = members - moved.keys() - faults.keys()
         remaining = {
-            party: limits.remaining(idle=now - since, lag=timesheet.lag(party, done))
+            party: limits.remaining(idle=now - since, lag=lags.lag(party, done))
             for party, (_, since) in moved.items()
         }
         for party in [party for party, seconds in remaining.items() if seconds <= 0]:
@@ -128,8 +128,8 @@ def drive(
         ready = wait([*moved, *beside], None if soonest == inf else soonest)
         waited = monotonic() - now
         for party in moved:
-            timesheet.charge(party, waited)
-        for party in set(ready) - set(_pump_all(ready, faults, timesheet)):
+            lags.charge(party, waited)
+        for party in set(ready) - set(_pump_all(ready, faults, lags)):
             moved.pop(party, None)
     return faults
 
@@ -142,7 +142,7 @@ def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
 
 
 def _pump_all(
-    parties: Iterable[Party], faults: dict[Party, Exception], timesheet: Timesheet[Party]
+    parties: Iterable[Party], faults: dict[Party, Exception], lags: Lags[Party]
 ) -> list[Party]:
     """Pump each once, on its own time; returns those that are not done.
 
@@ -157,6 +157,6 @@ def _pump_all(
         except Exception as error:  # noqa: BLE001 - the boundary where an exception becomes a fault
             faults[party] = error
         ended = monotonic()
-        timesheet.charge(party, ended - began)
+        lags.charge(party, ended - began)
         began = ended
     return unfinished

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING
 
-from copyd.copyman.links.query import Question, begin_statement, require_usable
+from copyd.copyman.links.query import Query, begin_statement, require_usable
 
 if TYPE_CHECKING:
     from copyd.connection import Connection
@@ -18,7 +18,7 @@ _FACTS = b"""
 """
 
 
-class Opening:
+class Preamble:
     """One round trip at most, on an idle connection or in its open transaction."""
 
     progress = 0
@@ -28,7 +28,7 @@ class Opening:
         """`asks_facts`: whether the server is asked what may forbid to borrow the byte stream."""
         self._connection = connection
         self._asks_facts = asks_facts
-        self._question: Question | None = None
+        self._query: Query | None = None
         self.is_aborted = False
         self.is_listening = False
         """Whether notifications may come; known once `pump` is True, if it was asked."""
@@ -37,10 +37,10 @@ class Opening:
 
     @property
     def events(self) -> int:
-        return self._question.events if self._question is not None else select.POLLIN
+        return self._query.events if self._query is not None else select.POLLIN
 
     def fileno(self) -> int | None:
-        return self._question.fileno() if self._question is not None else None
+        return self._query.fileno() if self._query is not None else None
 
     def start(self) -> None:
         """Ask what has to be asked.
@@ -52,27 +52,27 @@ class Opening:
         statements += [_FACTS] if self._asks_facts else []
         asked = b"; ".join(filter(None, statements))
         if asked:
-            self._question = Question(self._connection, asked)
+            self._query = Query(self._connection, asked)
 
     def pump(self) -> bool:
         """Go on; True when the transaction is open.
 
         Raises psycopg.Error: what the server said, or that the connection is lost and closed.
         """
-        question = self._question
-        if question is None:
+        query = self._query
+        if query is None:
             return True
         try:
-            if not question.pump():
+            if not query.pump():
                 return False
         except BaseException:
             self.close()
             raise
-        self._question = None
-        if question.error is not None:
-            raise question.error
+        self._query = None
+        if query.error is not None:
+            raise query.error
         if self._asks_facts:
-            facts = question.results[-1]
+            facts = query.results[-1]
             self.is_listening = facts.get_value(0, 0) != b"0"
             self.has_gssapi_encryption = facts.get_value(0, 1) != b"0"
         return True
@@ -83,5 +83,5 @@ class Opening:
         self.is_aborted = True
 
     def close(self) -> None:
-        self._question = None
+        self._query = None
         self._connection.close()

@@ -1,8 +1,8 @@
-"""Rows that PostgreSQL 17 and later skip by themselves, in one pass; pure.
+"""Rows that COPY itself skips on PostgreSQL 17 and later, in one pass; pure.
 
-COPY with ON_ERROR ignore skips a row whose values its types do not take, and says which, but not
-why: that is asked afterwards, of all rows at once. PostgreSQL documentation, "COPY" and
-``pg_input_error_info``.
+COPY with ON_ERROR ignore skips a row that has an invalid value and reports its line, but not the
+reason. One query afterwards asks for the reasons of all skipped rows. PostgreSQL documentation,
+"COPY" and ``pg_input_error_info``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ SELECT v.row, v.name, e.sql_error_code, e.message, e.detail, e.hint
 """
 
 
-def skipping(statement: bytes) -> bytes | None:
-    """Return the COPY `statement` such that it skips rows; None where it is not a plain one."""
+def skipping_copy(statement: bytes) -> bytes | None:
+    """Add ON_ERROR ignore to a COPY `statement`; None where its options do not allow it."""
     found = _TAIL.search(statement)
     if found is None:
         return None
@@ -53,14 +53,14 @@ def skipping(statement: bytes) -> bytes | None:
     return statement[: found.start("options")] + options + b", " + _SKIPS + b")"
 
 
-def question(
+def reasons_query(
     connection: Connection,
     skipped: Iterable[tuple[int, bytes, str]],
     columns: Mapping[str, str],
 ) -> bytes:
-    """Return the query that asks why rows were skipped.
+    """Return the query for the reasons of `skipped` rows.
 
-    `skipped`: each row's number, the row as it was sent, and what the server said of it.
+    `skipped`: each row's number, the row as it was sent, and the server's notice about it.
     `columns`: the type of each, by name, in the order in which they are sent.
     """
     asked = [
@@ -73,8 +73,8 @@ def question(
     return sql.SQL(_ASK).format(**parts).as_bytes(connection)
 
 
-def answers(result: PGresult, encoding: str) -> dict[int, Refusal]:
-    """Read the answer: why each row was skipped, by its number; the first column counts."""
+def read_reasons(result: PGresult, encoding: str) -> dict[int, Refusal]:
+    """Read the query's result: a Refusal by row number, for the first invalid column of the row."""
     found: dict[int, Refusal] = {}
     for index in range(result.ntuples):
         number, name, state, message, detail, hint = (
@@ -93,7 +93,7 @@ def answers(result: PGresult, encoding: str) -> dict[int, Refusal]:
 
 
 def _values(row: str, said: str, columns: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and type of those columns that the server may have meant."""
+    """Yield name, value and type of the columns that the notice may mean."""
     fields = row.removesuffix("\n").split("\t")
     named = [name for name in columns if name in said]
     for (name, type_), field in zip(columns.items(), fields):  # noqa: B905 - the row may be short

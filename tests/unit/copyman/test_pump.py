@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from copyd.copyman.pumping import Limits, drive
+from copyd.copyman.pump import Limits, drive
 
 NEVER = -inf  # a lag that nobody waits for
 

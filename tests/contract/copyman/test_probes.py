@@ -10,7 +10,7 @@ import pytest
 from psycopg import errors
 
 from copyd.copyman.batching.refusal import Refusal
-from copyd.copyman.batching.session import BROKEN_OFF, Talk
+from copyd.copyman.batching.session import BROKEN_OFF, Session
 from copyd.copyman.chunk import PayloadChunk
 from copyd.copyman.links import choose
 from tests.contract.copyman.conftest import eventually, is_usable
@@ -26,16 +26,16 @@ COPY_T = b"COPY t FROM STDIN"
 MUCH = b"".join(b"%d\n" % number for number in range(1_000_000))
 
 
-def talking(bench: Bench) -> tuple[Connection, Talk]:
+def open_session(bench: Bench) -> tuple[Connection, Session]:
     bench.execute("CREATE TABLE t (i int CHECK (i >= 0))")
     connection = bench.connect(autocommit=False)
     connection.execute("SAVEPOINT s")
     name = bench.links[connection]
     link = choose(connection, name, is_listening=False, has_gssapi_encryption=False)
-    return connection, Talk(connection, link)
+    return connection, Session(connection, link)
 
 
-def outcome(connection: Connection, talk: Talk, steps: Generator[bool, None, T]) -> T:
+def outcome(connection: Connection, session: Session, steps: Generator[bool, None, T]) -> T:
     while True:
         try:
             next(steps)
@@ -43,13 +43,13 @@ def outcome(connection: Connection, talk: Talk, steps: Generator[bool, None, T])
             found: T = end.value
             return found
         poller = select.poll()
-        poller.register(connection.fileno(), talk.events)
+        poller.register(connection.fileno(), session.events)
         assert poller.poll(10_000)
 
 
-def undo(connection: Connection, talk: Talk) -> None:
-    talk.say(b"ROLLBACK TO SAVEPOINT s")
-    outcome(connection, talk, talk.flush())
+def undo(connection: Connection, session: Session) -> None:
+    session.queue(b"ROLLBACK TO SAVEPOINT s")
+    outcome(connection, session, session.flush())
 
 
 @pytest.mark.parametrize(
@@ -68,32 +68,34 @@ def undo(connection: Connection, talk: Talk) -> None:
         (b"", False, 0),
     ],
 )
-def test_a_look_says_what_a_copy_would_and_leaves_the_connection_usable(
+def test_a_probe_says_what_a_copy_would_and_leaves_the_connection_usable(
     bench: Bench, data: bytes, inserts: bool, found: int | str
 ) -> None:
-    connection, talk = talking(bench)
-    seen = outcome(connection, talk, talk.look(COPY_T, PayloadChunk([data]), inserts=inserts))
+    connection, session = open_session(bench)
+    seen = outcome(
+        connection, session, session.probe(COPY_T, PayloadChunk([data]), inserts=inserts)
+    )
     said = f"{seen.sqlstate} {seen.line}" if isinstance(seen, Refusal) else seen
-    undo(connection, talk)
+    undo(connection, session)
     assert said == found
     assert is_usable(connection)
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (0,)
 
 
 def test_a_table_that_is_not_there_is_an_error_though_its_rows_are_on_the_way(bench: Bench) -> None:
-    connection, talk = talking(bench)
+    connection, session = open_session(bench)
     with pytest.raises(errors.UndefinedTable):
         outcome(
             connection,
-            talk,
-            talk.look(b"COPY absent FROM STDIN", PayloadChunk([MUCH]), inserts=False),
+            session,
+            session.probe(b"COPY absent FROM STDIN", PayloadChunk([MUCH]), inserts=False),
         )
-    undo(connection, talk)
+    undo(connection, session)
     assert is_usable(connection)
 
 
-def test_one_who_cancels_a_look_is_not_taken_for_us(bench: Bench) -> None:
-    connection, talk = talking(bench)
+def test_one_who_cancels_a_probe_is_not_taken_for_us(bench: Bench) -> None:
+    connection, session = open_session(bench)
     bench.execute(
         "CREATE FUNCTION f() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(60); END' LANGUAGE plpgsql"
     )
@@ -107,7 +109,7 @@ def test_one_who_cancels_a_look_is_not_taken_for_us(bench: Bench) -> None:
     canceller = threading.Thread(target=cancel)
     canceller.start()
     with pytest.raises(errors.QueryCanceled):
-        outcome(connection, talk, talk.look(COPY_T, PayloadChunk([b"1\n"]), inserts=False))
+        outcome(connection, session, session.probe(COPY_T, PayloadChunk([b"1\n"]), inserts=False))
     canceller.join()
-    undo(connection, talk)
+    undo(connection, session)
     assert is_usable(connection)
