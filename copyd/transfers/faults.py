@@ -1,4 +1,7 @@
-"""What may be told of an error: its words, or only its facts where the words may quote a row."""
+"""One error, classified: may it pass, how is it counted, and how much of it may be logged.
+
+A message that may quote a row is replaced by SQLSTATE, condition and place.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,24 @@ import psycopg
 
 from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
+from copyd.server_errors import Message, class_of, copy_line, is_transient_state
 from copyd.transfers.stopping import RunStopped
 
 
 class RowsRefused(CopydError):
-    """Rows of a table were refused; the cause is what the server said, which may quote them."""
+    """Rows of a table were refused; the cause is the server's error, which may quote them."""
 
 
-# Errors of these SQLSTATE classes speak of connections, locks and resources, never of values that
-# are stored; those of the others of names and privileges, and functions make names out of values.
-# PostgreSQL documentation, "Error Codes".
-_OF_STATES = frozenset("08 25 40 53 55 57".split())  # noqa: SIM905 - easier to read
-_OF_NAMES = frozenset("0A 0L 0P 26 28 34 3B 3D 3F 42 58".split())  # noqa: SIM905 - as above
-# Where procedural languages raise what a function says, under any SQLSTATE.
 _RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
-# "COPY t, line 7, column x: ..."; the table's name may hold commas, the words may be translated.
-_LINE = re.compile(r"(?m)^COPY .*?, \S+ (\d+)(?:,|:|$)")
+"""Source files of the procedural languages: a function chose message and SQLSTATE."""
+OTHERS = ("stall", "connection", "refused", "source", "stopped", "other")
+"""Kinds of errors without a SQLSTATE; those with one are in `copyd.server_errors`."""
+NOBODYS = frozenset({"source", "stopped"})
+"""Kinds for which no destination can be blamed."""
+
+
+class SourceFailed(CopydError):
+    """The source is given up for this run, whatever its destinations are like."""
 
 
 def counted(number: int, noun: str) -> str:
@@ -32,12 +37,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what `error` says, on one line; for the person who runs the command alone."""
+    """Return the message of `error` on one line; it may quote a row: for the terminal only."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def in_full(error: BaseException) -> str:
-    """Return all that is known of `error`, on one line; for the person who runs the command."""
+    """Return everything about `error`, its cause included, on one line; for the terminal only."""
     cause = error.__cause__
     if isinstance(error, RowsRefused) and cause is not None:
         return f"{one_line(error)}: {one_line(cause)}"
@@ -45,10 +50,8 @@ def in_full(error: BaseException) -> str:
 
 
 def name_table(error: BaseException, table: str) -> BaseException:
-    """Say which table it was where `error` is about rows: COPY may have gone elsewhere first."""
-    if not isinstance(error, psycopg.Error) or not error.sqlstate:
-        return error
-    if _is_without_values(error, error.sqlstate[:2]):
+    """Name the table in an error that may quote rows: its CONTEXT may not."""
+    if not isinstance(error, psycopg.Error) or not error.sqlstate or _is_safe(error):
         return error
     refused = RowsRefused(f"table {table}: {facts(error)}")
     refused.__cause__ = error
@@ -56,24 +59,24 @@ def name_table(error: BaseException, table: str) -> BaseException:
 
 
 def facts(error: BaseException) -> str:
-    """Return what anybody may know of `error`, on one line.
+    """Return what may be logged of `error`, on one line.
 
-    The server's own words where they cannot hold what a row holds; else SQLSTATE, condition, and
-    where it happened.
+    The server's message where it cannot quote a row; else SQLSTATE, condition and place.
     """
     if not isinstance(error, psycopg.Error) or not error.sqlstate:
         return one_line(error)
-    if _is_without_values(error, error.sqlstate[:2]):
+    if _is_safe(error):
         return " ".join((error.diag.message_primary or one_line(error)).split())
     return f"{error.sqlstate} {_condition(error)}{_place(error)}"
 
 
-def _is_without_values(error: psycopg.Error, of_class: str) -> bool:
-    """Whether the words cannot hold what a row holds; a context says that a function was at work."""
-    diag = error.diag
-    if diag.source_file in _RAISED_IN:
+def _is_safe(error: psycopg.Error) -> bool:
+    """Whether the message cannot quote a row; a CONTEXT means that a function was running."""
+    if error.diag.source_file in _RAISED_IN:
         return False
-    return of_class in _OF_STATES or (of_class in _OF_NAMES and diag.context is None)
+    message = class_of(error.sqlstate or "").message
+    has_names_only = message is Message.NAMES and error.diag.context is None
+    return message is Message.SAFE or has_names_only
 
 
 def _condition(error: psycopg.Error) -> str:
@@ -86,69 +89,36 @@ def _place(error: psycopg.Error) -> str:
     table = diag.table_name and f"table {diag.schema_name}.{diag.table_name}"
     column = diag.column_name and f"column {diag.column_name}"
     constraint = diag.constraint_name and f"constraint {diag.constraint_name}"
-    found = _LINE.search(diag.context or "")
-    line = found and f"line {found[1]} of its COPY"
+    number = copy_line(diag.context)
+    line = number and f"line {number} of its COPY"
     said = ", ".join(part for part in (table, column, constraint, line) if part)
     return f": {said}" if said else ""
 
 
-TRANSIENT_CLASSES = ("08", "40", "53")
-TRANSIENT_STATES = ("57P01", "57P02", "57P03", "57P05", "55P03", "25006")
-
-
 def is_transient(error: BaseException) -> bool:
-    """Whether the cause may pass by itself: a lost connection, a stall, a server going down.
-
-    By SQLSTATE where the server gave one; PostgreSQL documentation, "Error Codes". A sentence of
-    ours is as transient as what it was raised from.
-    """
-    while isinstance(error, CopydError) and error.__cause__ is not None:
-        error = error.__cause__
+    """Whether the cause may pass by itself: a lost connection, a stall, a server going down."""
+    error = _root(error)
     if isinstance(error, psycopg.Error) and error.sqlstate:
-        state = error.sqlstate
-        return state[:2] in TRANSIENT_CLASSES or state in TRANSIENT_STATES
+        return is_transient_state(error.sqlstate)
     return isinstance(error, (psycopg.OperationalError, OSError, TimeoutError))
 
 
-OF_CLASSES = {
-    "08": "connection",
-    "0A": "feature_not_supported",
-    "22": "data",
-    "23": "constraint",
-    "25": "transaction_state",
-    "28": "authorization",
-    "3D": "catalog",
-    "3F": "schema",
-    "40": "rollback",
-    "42": "definition_or_privilege",
-    "53": "resources",
-    "54": "limit",
-    "55": "state_or_lock",
-    "57": "intervention",
-    "58": "system",
-    "P0": "raised",
-    "XX": "internal",
-}
-OTHERS = ("stall", "connection", "refused", "source", "stopped", "other")
-"""Of errors without a SQLSTATE: late, lost, refused by copyd itself, no destination's doing."""
-NOBODYS = frozenset({"source", "stopped"})
-"""Kinds for which no destination can be blamed."""
-
-
-class SourceFailed(CopydError):
-    """The source is given up for this run, whatever its destinations are like."""
-
-
 def kind(error: BaseException) -> str:
-    """Return what to count `error` as; a sentence of ours is of the kind of what caused it."""
+    """Return the kind under which metrics count `error`."""
     if isinstance(error, (SourceFailed, RunStopped)):
         return "source" if isinstance(error, SourceFailed) else "stopped"
-    while isinstance(error, CopydError) and error.__cause__ is not None:
-        error = error.__cause__
+    error = _root(error)
     if isinstance(error, psycopg.Error) and error.sqlstate:
-        return OF_CLASSES.get(error.sqlstate[:2], "other")
+        return class_of(error.sqlstate).kind
     if isinstance(error, (TimeoutError, CannotReconcile)):
         return "stall"
     if isinstance(error, (psycopg.OperationalError, OSError)):
         return "connection"
     return "refused" if isinstance(error, CopydError) else "other"
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the error behind sentences of ours: they are classified by their cause."""
+    while isinstance(error, CopydError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

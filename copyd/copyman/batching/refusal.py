@@ -1,28 +1,21 @@
-"""What a server says of a row that it does not take; pure.
+"""A server's reason for refusing a row; pure.
 
-Message, detail and context may quote the row: they are for the reject's own files, never for a
+Message, detail and context may quote the row: they go to the reject's own files, never into a
 log, an event or a ``repr``.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from copyd.server_errors import CONFLICTS, FOREIGN_KEY, Blame, class_of, copy_line
 
 if TYPE_CHECKING:
     import psycopg
 
-ROW_CLASSES = frozenset({"22", "23", "38", "39", "54", "P0"})
-"""SQLSTATE classes of errors that a row is to blame for: its data, a constraint, a limit, what a
-function of a trigger raised. PostgreSQL documentation, "Error Codes"."""
-FOREIGN_KEY = "23503"
-_CONFLICTS = ("23505", "23P01")  # unique, exclusion
 _RAISE = "exec_stmt_raise"
-_RAISED_CLASSES_THAT_PASS = frozenset({"08", "40", "53", "55", "57"})
-# "COPY t, line 7, column x: ..."; the table's name may hold commas, the words may be translated, and
-# the value behind may look like it. A trigger's own lines stand before it.
-_LINE = re.compile(r"(?m)^COPY .*?, \S+ (\d+)(?:,|:|$)")
+"""The function of PostgreSQL that carries out RAISE of PL/pgSQL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class Refusal:
 
     @classmethod
     def of(cls, error: psycopg.Error) -> Refusal:
-        """Read what the server said."""
+        """Read the server's error."""
         diag = error.diag
         return cls(
             sqlstate=error.sqlstate or "XX000",
@@ -50,13 +43,13 @@ class Refusal:
             context=diag.context,
             constraint=diag.constraint_name,
             column=diag.column_name,
-            line=line_of(diag.context),
+            line=copy_line(diag.context),
         )
 
     @property
     def is_conflict(self) -> bool:
         """Whether the row is in the way of another one."""
-        return self.sqlstate in _CONFLICTS
+        return self.sqlstate in CONFLICTS
 
     @property
     def may_pass(self) -> bool:
@@ -78,19 +71,9 @@ class Reject:
 
 
 def is_about_a_row(error: psycopg.Error) -> bool:
-    """Whether a row is to blame, and not the connection, the statement or the server.
-
-    What RAISE said in a trigger is about the row, whatever SQLSTATE it chose, unless that is one
-    of a fault that passes.
-    """
-    state = error.sqlstate
-    if state is None:
+    """Whether a row is to blame, and not the connection, the statement or the server."""
+    if error.sqlstate is None:
         return False
+    blame = class_of(error.sqlstate).blame
     is_raised = error.diag.source_function == _RAISE
-    return state[:2] in ROW_CLASSES or (is_raised and state[:2] not in _RAISED_CLASSES_THAT_PASS)
-
-
-def line_of(context: str | None) -> int | None:
-    """Return the line of COPY that a server's CONTEXT names, None where it names none."""
-    found = _LINE.findall(context or "")
-    return int(found[-1]) if found else None
+    return blame is Blame.ROW or (is_raised and blame is Blame.RAISED)

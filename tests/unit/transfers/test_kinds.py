@@ -8,7 +8,8 @@ from psycopg import errors
 
 from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
-from copyd.transfers.faults import NOBODYS, OF_CLASSES, OTHERS, SourceFailed, kind
+from copyd.server_errors import CLASSES
+from copyd.transfers.faults import NOBODYS, OTHERS, SourceFailed, kind
 from copyd.transfers.stopping import RunStopped
 
 
@@ -42,7 +43,7 @@ def caused_by(cause: Exception) -> CopydError:
 )
 def test_a_fault_is_of_one_kind(error: Exception, expected: str) -> None:
     assert kind(error) == expected
-    assert expected in {*OF_CLASSES.values(), *OTHERS}
+    assert expected in {*(each.kind for each in CLASSES.values()), *OTHERS}
 
 
 def test_nobody_is_blamed_for_kinds_that_there_are() -> None:

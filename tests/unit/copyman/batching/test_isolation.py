@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copyd.copyman.batching.isolation import Found, Probe, Span, find_named, isolate, narrow
-from copyd.copyman.batching.refusal import FOREIGN_KEY, Refusal
+from copyd.copyman.batching.refusal import Refusal
+from copyd.server_errors import FOREIGN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

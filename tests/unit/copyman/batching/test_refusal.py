@@ -7,37 +7,7 @@ import pytest
 from psycopg import errors
 from psycopg.pq import DiagnosticField
 
-from copyd.copyman.batching.refusal import Refusal, is_about_a_row, line_of
-
-
-@pytest.mark.parametrize(
-    ("context", "line"),
-    [
-        ('COPY t, line 7, column x: "a"', 7),
-        ("COPY t, line 7, column x: null input", 7),
-        ('COPY t, line 12: "1\tb"', 12),
-        ("COPY t, line 3", 3),
-        ('COPY a, b, c, line 7: "x"', 7),
-        ('COPY t, line 7, column x: "y, line 9: z"', 7),
-        ('COPY t, line 7: "1, line 9, column x"', 7),
-        ("COPY t, Zeile 7, Spalte x: »a«", 7),
-        ("COPY t, 行 7: «a»", 7),
-        ("COPY t, ligne 7, colonne x : « a »", 7),
-        ("COPY t, línea 7", 7),
-        ('COPY t, строка 7, столбец x: "a"', 7),
-        ('PL/pgSQL function f() line 3 at RAISE\nCOPY t, line 41: "1"', 41),
-        ('SQL statement "INSERT"\nPL/pgSQL function f() line 3 at SQL statement\nCOPY t, line 5', 5),
-        ('SQL statement "COPY u, line 2"\nCOPY t, line 5', 5),
-        ("COPY t, line", None),
-        ("PL/pgSQL function f() line 3 at RAISE", None),
-        ("", None),
-        (None, None),
-    ],
-)  # fmt: skip
-def test_the_line_is_the_one_that_copy_names_in_whatever_language(
-    context: str | None, line: int | None
-) -> None:
-    assert line_of(context) == line
+from copyd.copyman.batching.refusal import Refusal, is_about_a_row
 
 
 def said(kind: type[psycopg.Error], function: str = "") -> psycopg.Error:
