@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from psycopg.abc import Params, QueryNoTemplate
 
 Connection = psycopg.Connection[Any]
+Row = TypeVar("Row")
 
 
 def one_row(connection: Connection, query: QueryNoTemplate, params: Params | None = None) -> Any:
     """Return the row of a query that cannot have none, such as a SELECT without FROM."""
-    row = connection.execute(query, params).fetchone()
-    assert row is not None  # noqa: S101 - the caller's query has one row by construction
+    return only_row(connection.execute(query, params))
+
+
+def only_row(cursor: psycopg.Cursor[Row]) -> Row:
+    """Return the row of a query that cannot have none, which `cursor` has executed."""
+    row = cursor.fetchone()
+    if row is None:
+        raise RuntimeError("a query returned no row, although it always has one")
     return row

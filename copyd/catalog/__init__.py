@@ -6,17 +6,15 @@ It serves both ends, source and destination, and changes nothing.
 from copyd.catalog import read_access
 from copyd.catalog.columns import binary_refusal, copied, require_key, require_match, selected
 from copyd.catalog.digest import Digest, Form, compute, digest_of, forms
+from copyd.catalog.keys import Key, deferrable_constraints, foreign_keys
 from copyd.catalog.order import Order, load_order
 from copyd.catalog.relations import (
     Column,
-    Key,
     Relation,
-    deferrable_constraints,
-    foreign_keys,
+    find_tables,
     look_up,
     look_up_all,
     query_columns,
-    resolve,
 )
 from copyd.catalog.session import OUR_PATH, begin, look_in, looking_in, milliseconds, set_local
 
@@ -34,6 +32,7 @@ __all__ = [
     "copied",
     "deferrable_constraints",
     "digest_of",
+    "find_tables",
     "foreign_keys",
     "forms",
     "load_order",
@@ -46,7 +45,6 @@ __all__ = [
     "read_access",
     "require_key",
     "require_match",
-    "resolve",
     "selected",
     "set_local",
 ]

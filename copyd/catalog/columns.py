@@ -10,7 +10,8 @@ from copyd.errors import CopydError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from copyd.catalog.relations import Column, Key, Relation
+    from copyd.catalog.keys import Key
+    from copyd.catalog.relations import Column, Relation
 
 _LATEST = (18, 18)
 # Types of pg_catalog whose texts one another may understand, by what they stand for.

@@ -12,7 +12,7 @@ from copyd.errors import CopydError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from copyd.catalog.relations import ForeignKey
+    from copyd.catalog.keys import ForeignKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,22 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
 from copyd.catalog.binary_types import Types
+from copyd.catalog.keys import Key, usable_keys
 from copyd.errors import CopydError
-from copyd.names import TableName, quote
+from copyd.names import TableName
 from copyd.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+
+    from psycopg.pq.abc import PGresult
 
     from copyd.connection import Connection
     from copyd.names import Pattern
@@ -36,9 +39,6 @@ _NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
 """What the server takes for a name, qualified or not."""
 _NAMES = statement("copyd.catalog", "names")
 _COLUMNS = statement("copyd.catalog", "columns")
-_KEYS = statement("copyd.catalog", "keys")
-_DEFERRABLE = statement("copyd.catalog", "deferrable_constraints")
-_FOREIGN_KEYS = statement("copyd.catalog", "foreign_keys")
 _WRITTEN = statement("copyd.catalog", "type_names")
 
 
@@ -64,18 +64,6 @@ class Column:
     binary_refusal: str | None = None
     is_user_compound: bool = False
     number: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What tells two rows of a table apart: columns that are NOT NULL and together unique.
-
-    ``operators``: for each column the SQL of the = that its unique index goes by.
-    """
-
-    columns: tuple[str, ...]
-    operators: tuple[str, ...]
-    is_primary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +106,6 @@ class Relation:
         return self.kind in _LOCKABLE
 
 
-@dataclass(frozen=True, slots=True)
-class ForeignKey:
-    """One table references another, or itself; ``action`` is pg_constraint.confdeltype."""
-
-    referencing: int
-    referenced: int
-    action: str
-    is_deferrable: bool
-    name: str
-    referencing_table: str = ""
-
-
 def look_up(connection: Connection, name: str) -> Relation:
     """Find what `name`, written as in SQL, stands for.
 
@@ -151,7 +127,7 @@ def look_up_all(connection: Connection, names: Sequence[str]) -> tuple[Relation,
     return tuple(found[oids[name]] for name in names)
 
 
-def resolve(
+def find_tables(
     connection: Connection, patterns: Sequence[Pattern], *, without: Collection[str] = ()
 ) -> tuple[Relation, ...]:
     """Find the tables that `patterns` take, each once, ordered by name.
@@ -175,37 +151,6 @@ def resolve(
     return _describe(connection, sorted(taken, key=lambda oid: listed[oid].name))
 
 
-def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKey, ...]:
-    """Return the enforced foreign keys from and to the tables `oids`.
-
-    Those of a partition count as those of its partitioned table where that is among them.
-    """
-    can_be_off = connection.info.server_version >= 180_000
-    is_enforced = sql.SQL("k.conenforced" if can_be_off else "true")
-    query = _FOREIGN_KEYS.format(is_enforced=is_enforced)
-    rows = connection.execute(query, {"oids": list(oids)}).fetchall()
-    return tuple(
-        ForeignKey(
-            child,
-            parent,
-            action,
-            is_deferrable,
-            name,
-            referencing_table=str(TableName(*child_name)),
-        )
-        for child, parent, action, is_deferrable, name, child_name in rows
-    )
-
-
-def deferrable_constraints(
-    connection: Connection, oid: int, *, foreign_keys: bool = True
-) -> tuple[sql.Identifier, ...]:
-    """Return the names of the constraints of a table whose check may wait for the COMMIT."""
-    parameters = {"oid": oid, "foreign_keys": foreign_keys}
-    rows = connection.execute(_DEFERRABLE, parameters).fetchall()
-    return tuple(sql.Identifier(schema, name) for schema, name in rows)
-
-
 def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:
     """Return the columns that `query` yields, without running it.
 
@@ -220,8 +165,7 @@ def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:
     for name in names:
         if names.count(name) > 1:
             raise CopydError(f"the query has two columns named {name}: name each once, with AS")
-    result = cursor.pgresult
-    assert result is not None  # noqa: S101 - a statement that succeeded has one
+    result = cast("PGresult", cursor.pgresult)  # a statement that succeeded has one
     oids = [result.ftype(position) for position in range(len(names))]
     modifiers = [result.fmod(position) for position in range(len(names))]
     written = [row[0] for row in connection.execute(_WRITTEN, [oids, modifiers])]
@@ -293,7 +237,7 @@ def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int])
 def _describe(connection: Connection, oids: Sequence[int]) -> tuple[Relation, ...]:
     """Return the relations that there are of `oids`, in their order, each once."""
     bare = {row[0]: Relation(*row) for row in connection.execute(_RELATIONS, [oids])}
-    columns, keys = _columns(connection, oids), _keys(connection, oids)
+    columns, keys = _columns(connection, oids), usable_keys(connection, oids)
     return tuple(
         replace(bare[oid], columns=tuple(columns[oid]), keys=tuple(keys[oid]))
         for oid in dict.fromkeys(oids)
@@ -349,12 +293,3 @@ def _column(
         is_user_compound=types.carries_numbers(type_),
         number=number,
     )
-
-
-def _keys(connection: Connection, oids: Sequence[int]) -> Mapping[int, Sequence[Key]]:
-    keys: defaultdict[int, list[Key]] = defaultdict(list)
-    for oid, columns, schemas, operators, is_primary in connection.execute(_KEYS, [oids]):
-        qualified = zip(schemas, operators, strict=True)
-        spelled = tuple(f"OPERATOR({quote(schema)}.{name})" for schema, name in qualified)
-        keys[oid].append(Key(tuple(columns), spelled, is_primary))
-    return keys

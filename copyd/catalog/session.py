@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from psycopg import sql
 
+from copyd.connection import only_row
 from copyd.statements import statement
 
 if TYPE_CHECKING:
@@ -57,9 +58,7 @@ def begin(connection: Connection, **more: str) -> Session:
         _set(connection, more)
         cursor.execute(_SESSION)
         look_in(connection, OUR_PATH)
-        row = cursor.fetchone()
-    assert row is not None  # noqa: S101 - whoever asks is active
-    path, pid, started = row
+        path, pid, started = only_row(cursor)
     # The cursor is older than the client_encoding: in SQL_ASCII its text is bytes.
     return Session(path.decode() if isinstance(path, bytes) else path, pid, started)
 

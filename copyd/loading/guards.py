@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from copyd.catalog import foreign_keys
+from copyd.connection import one_row, only_row
 from copyd.errors import CopydError
 from copyd.names import quote
 from copyd.statements import statement
@@ -158,9 +159,10 @@ def delete_triggers(
 
 def require_emptied(connection: Connection, target: Target, names: Sequence[str]) -> None:
     """Raise CopydError where rows are there after their DELETE, which the triggers `names` keep."""
-    rows = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.rows)
-    row = connection.execute(rows).fetchone()
-    if row is not None and row[0]:
+    (are_there,) = one_row(
+        connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.rows)
+    )
+    if are_there:
         raise CopydError(
             f"rows of table {target.relation.label} stayed after DELETE, which a trigger of it "
             f'keeps ({", ".join(map(quote, names))}): use triggers = "skip" or '
@@ -183,9 +185,7 @@ def _role_refusals(
 
 def _role(connection: Connection) -> _Role:
     with connection.cursor(row_factory=class_row(_Role)) as cursor:
-        role = cursor.execute(_ROLE).fetchone()
-    assert role is not None  # noqa: S101 - pg_roles shows every role to everybody
-    return role
+        return only_row(cursor.execute(_ROLE))
 
 
 def _access(connection: Connection, targets: Sequence[Target], use: Use) -> Mapping[int, _Access]:

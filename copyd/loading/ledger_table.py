@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 from psycopg.rows import class_row
 
+from copyd.connection import only_row
 from copyd.errors import CopydError
 from copyd.names import TableName, quote
 from copyd.statements import statement
@@ -182,9 +183,7 @@ def _checked(connection: Connection, schema: str) -> Facts:
 def look(connection: Connection, schema: str) -> Facts:
     """Ask the catalogs what there is."""
     with connection.cursor(row_factory=class_row(Facts)) as cursor:
-        found = cursor.execute(_FACTS, {"schema": schema, "name": NAME}).fetchone()
-    assert found is not None  # noqa: S101 - the VALUES make it one row
-    return found
+        return only_row(cursor.execute(_FACTS, {"schema": schema, "name": NAME}))
 
 
 def _create_schema(connection: Connection, schema: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from copyd.catalog import copied, look_up, looking_in, query_columns, resolve, selected
+from copyd.catalog import copied, find_tables, look_up, looking_in, query_columns, selected
 from copyd.errors import CopydError
 from copyd.names import Pattern
 from copyd.transfers.source.readings import Reading
@@ -55,7 +55,7 @@ def find(
     """
     if all("." in name for name in what.names):
         patterns = [Pattern.parse(name) for name in what.names]
-        return resolve(connection, patterns, without=[transfer.ledger or ""])
+        return find_tables(connection, patterns, without=[transfer.ledger or ""])
     with looking_in(connection, own_path):
         return tuple(look_up(connection, name) for name in what.names)
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 from psycopg.errors import RaiseException
 
+from copyd.catalog.keys import ForeignKey, Key, foreign_keys
 from copyd.catalog.relations import (
     Column,
-    ForeignKey,
-    Key,
-    foreign_keys,
+    find_tables,
     look_up,
     look_up_all,
     query_columns,
-    resolve,
 )
 from copyd.errors import CopydError
 from copyd.names import Pattern, TableName
@@ -53,7 +51,7 @@ def any_path(connection: Connection, request: pytest.FixtureRequest) -> Connecti
 
 def found(connection: Connection, *patterns: str, without: tuple[str, ...] = ()) -> list[str]:
     parsed = [Pattern.parse(pattern) for pattern in patterns]
-    return [relation.label for relation in resolve(connection, parsed, without=without)]
+    return [relation.label for relation in find_tables(connection, parsed, without=without)]
 
 
 def column(connection: Connection, name: str, table: str = "public.t") -> Column:
@@ -292,7 +290,7 @@ def test_exact_names_take_whatever_holds_rows(shop: Connection) -> None:
 
 
 def test_found_tables_are_described(shop: Connection) -> None:
-    (relation,) = resolve(shop, [Pattern.parse("sales.p*")])
+    (relation,) = find_tables(shop, [Pattern.parse("sales.p*")])
     assert relation == look_up(shop, "sales.p")
 
 
@@ -426,6 +424,6 @@ def test_operators_that_somebody_planted_are_not_used(connection: Connection) ->
     with pytest.raises(RaiseException, match="trapped"), connection.transaction():
         connection.execute("SELECT FROM pg_class WHERE oid > 0")
     relation = look_up(connection, "t")
-    assert resolve(connection, [Pattern.parse("public.*")]) == (relation,)
+    assert find_tables(connection, [Pattern.parse("public.*")]) == (relation,)
     assert len(foreign_keys(connection, [relation.oid])) == 1
     assert len(query_columns(connection, "TABLE t")) == 2

@@ -12,7 +12,8 @@ from copyd.catalog.columns import (
     require_match,
     selected,
 )
-from copyd.catalog.relations import Column, Key, Relation
+from copyd.catalog.keys import Key
+from copyd.catalog.relations import Column, Relation
 from copyd.errors import CopydError
 
 ID = Column("id", "integer", category="N", signature="int4")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from copyd.catalog.keys import ForeignKey
 from copyd.catalog.order import Order, load_order
-from copyd.catalog.relations import ForeignKey
 from copyd.errors import CopydError
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.catalog.relations import Column, Key, Relation
+from copyd.catalog.keys import Key
+from copyd.catalog.relations import Column, Relation
 from copyd.errors import CopydError
 from copyd.loading import staging, strategies
 from copyd.loading.strategies import shrink_refusal
