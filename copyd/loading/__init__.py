@@ -2,6 +2,7 @@
 
 from copyd.loading import guards, staging, strategies
 from copyd.loading.ledger import Entry, Ledger, Position
+from copyd.loading.privileges import Use
 from copyd.loading.staged_rejects import TRIALS, Sieve
 from copyd.loading.strategies import Applied, shrink_refusal
 from copyd.loading.target import Target
@@ -14,6 +15,7 @@ __all__ = [
     "Position",
     "Sieve",
     "Target",
+    "Use",
     "guards",
     "shrink_refusal",
     "staging",

@@ -18,8 +18,9 @@ from copyd.catalog import (
     require_key,
     require_match,
 )
+from copyd.connection import only_row
 from copyd.errors import CopydError
-from copyd.loading import Target, guards, strategies
+from copyd.loading import Target, Use, guards, strategies
 from copyd.names import TableName
 from copyd.transfers.destination.horizon import There, require_ours
 from copyd.transfers.destination.self_copy import mistaken
@@ -132,9 +133,9 @@ def target_of(reading: Reading, relation: Relation, *, meant: Mode, number: int)
     return Target(relation=relation, columns=columns, key=key, number=number)
 
 
-def use_of(loading: Loading, *, deletes: bool) -> guards.Use:
+def use_of(loading: Loading, *, deletes: bool) -> Use:
     """Say what a run does to the tables."""
-    return guards.Use(loading.mode, loading.replace_with, loading.triggers, deletes=deletes)
+    return Use(loading.mode, loading.replace_with, loading.triggers, deletes=deletes)
 
 
 def claim(
@@ -303,8 +304,6 @@ def _look_inside(connection: Connection, targets: Sequence[Target]) -> tuple[dat
     # An array, because a row takes no more than 1664 columns.
     query = sql.SQL("SELECT pg_catalog.clock_timestamp(), ARRAY[{}]::boolean[]")
     with connection.cursor(binary=True) as cursor:
-        row = cursor.execute(query.format(sql.SQL(", ").join(probes))).fetchone()
-    assert row is not None  # noqa: S101 - a SELECT without FROM has one row
-    now, are_empty = row
+        now, are_empty = only_row(cursor.execute(query.format(sql.SQL(", ").join(probes))))
     oids = (target.relation.oid for target in targets)
     return now, {oid for oid, is_empty in zip(oids, are_empty, strict=True) if is_empty}

@@ -14,13 +14,13 @@ from copyd.catalog.relations import look_up_all
 from copyd.errors import CopydError
 from copyd.loading import strategies
 from copyd.loading.guards import (
-    Use,
     delete_triggers,
     refusals,
     require_emptied,
     require_fit,
     warnings,
 )
+from copyd.loading.privileges import Use
 from copyd.loading.target import Target
 
 if TYPE_CHECKING:
