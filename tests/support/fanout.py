@@ -47,14 +47,19 @@ class Fanout:
     conninfos: dict[str, str] = field(default_factory=dict)
     seen: list[Event] = field(default_factory=list)
 
-    def create(self, *statements: str, replicas: int = 1, more: str = "") -> None:
-        """Make a source and replicas, all with the same tables; ``more`` only at the replicas."""
+    def create(self, *statements: str, replicas: int = 1, more: str = "", fill: str = "") -> None:
+        """Make a source and replicas with the same tables.
+
+        ``more`` runs at the replicas only, ``fill`` at the source.
+        """
         for name in (SOURCE, *REPLICAS[:replicas]):
             self.conninfos[name] = self.server.conninfo(self.databases[name])
             empty(self.conninfos[name])
             execute(self.conninfos[name], *statements)
             if more and name != SOURCE:
                 execute(self.conninfos[name], more)
+        if fill:
+            self.do(SOURCE, fill)
 
     @property
     def replicas(self) -> tuple[str, ...]:
