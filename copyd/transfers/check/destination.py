@@ -10,10 +10,10 @@ from copyd.catalog import begin, milliseconds
 from copyd.connection import one_row
 from copyd.loading import Ledger, guards
 from copyd.transfers.destination import (
-    decide,
     look_up_there,
     misfits,
     name_of,
+    need_of,
     order_of,
     parts_of,
     refusals,
@@ -141,7 +141,7 @@ class _Visit:
             adopt = loading.adopt
             for sentence in refusals(part.there, transfer, identity, mode=mode, adopt=adopt):
                 self.notes.error(sentence, target.relation.label)
-        decide(part.there, part.reading, transfer, self.offer.snapshot, mode=mode)
+        need_of(part.there, part.reading, transfer, self.offer.snapshot, mode=mode)
 
     def _can_be_seen(self, target: Target) -> bool:
         asked = "SELECT pg_catalog.has_any_column_privilege(%s::oid, 'SELECT')"

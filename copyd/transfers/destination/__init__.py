@@ -1,7 +1,7 @@
 """One destination in one try: from what is found there to COMMIT or to nothing."""
 
 from copyd.transfers.destination.attempt import SKIP, Attempt
-from copyd.transfers.destination.horizon import decide, refusals, require_ours
+from copyd.transfers.destination.horizon import need_of, refusals, require_ours
 from copyd.transfers.destination.pending_rejects import last_successes, prepare, wind_up
 from copyd.transfers.destination.preparation import (
     DEFER,
@@ -21,7 +21,6 @@ __all__ = [
     "DEFER",
     "SKIP",
     "Attempt",
-    "decide",
     "does_without_key",
     "find_targets",
     "is_locked",
@@ -29,6 +28,7 @@ __all__ = [
     "look_up_there",
     "misfits",
     "name_of",
+    "need_of",
     "order_of",
     "parts_of",
     "prepare",

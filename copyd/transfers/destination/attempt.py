@@ -6,47 +6,38 @@ its own and may be cut off: nobody waits for one that was.
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg import sql
-from tenacity import (
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_when_event_set,
-    wait_random_exponential,
-)
 
-from copyd.catalog import OUR_PATH, begin, look_in, looking_in, milliseconds
+from copyd.catalog import OUR_PATH, look_in, looking_in
 from copyd.copyman import StatementReceiver
 from copyd.errors import CopydError
 from copyd.loading import Entry, Ledger, guards, strategies
-from copyd.transfers.backend import Backend, cut, end
-from copyd.transfers.destination.horizon import decide
-from copyd.transfers.destination.pending_rejects import settle_at
+from copyd.transfers.backend import end
+from copyd.transfers.destination.commit import Commit
+from copyd.transfers.destination.horizon import need_of
+from copyd.transfers.destination.pending_rejects import resolve_pending
 from copyd.transfers.destination.preparation import claim, find_targets
-from copyd.transfers.destination.rejects import Aside
-from copyd.transfers.faults import is_transient
+from copyd.transfers.destination.rejects import Rejects
+from copyd.transfers.destination.session import Session
 from copyd.transfers.source import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from copyd.connection import Connection
     from copyd.copyman import Link
     from copyd.names import TableName
-    from copyd.transfers.destination.table_load import Part
+    from copyd.transfers.backend import Backend
+    from copyd.transfers.destination.table_load import TableLoad
     from copyd.transfers.source import Reading, Snapshot, Source
     from copyd.transfers.transfer import Loading, Mode, Replica, Transfer
 
 
-CUT_WITHIN = 2.0
-"""Seconds that a thread gets to notice that its connection was cut."""
 NO_STANDBY = "SET LOCAL synchronous_commit = local"
 """Statistics need not wait for a standby."""
 SKIP = "SET LOCAL session_replication_role = replica"
@@ -56,20 +47,15 @@ SKIP = "SET LOCAL session_replication_role = replica"
 class Attempt:
     """One try; made anew for each. Its steps are taken in the order in which they stand here.
 
-    ``parts`` are the tables in the order of loading, parents before children. ``is_committing``:
-    COMMIT was sent and not refused, so that nobody but the ledger knows what became of it unless
-    ``is_committed``.
-    ``marks``: the highest cursor of each reading, where the source was asked for it.
+    ``tables`` are in the order of loading, parents before children. ``session``: its connection, and
+    the thread that uses it; ``commit``: its COMMIT, which may be in doubt. ``marks``: the highest
+    value of each reading's watermark column, where the source was asked for it.
     """
 
     def __init__(self, replica: Replica, transfer: Transfer, run: str, *, is_full: bool) -> None:
-        self.parts: tuple[Part, ...] = ()
-        self.backend: Backend | None = None
-        self.is_committing = False
-        self.is_committed = False
+        self.tables: tuple[TableLoad, ...] = ()
         self.marks: dict[str, str | None] = {}
         self.analyze_seconds = 0.0
-        self.notes: list[str] = []
         self._server = replica.server
         self._loading = _in_full(replica.loading) if is_full else replica.loading
         self._meant = replica.loading.mode
@@ -77,26 +63,22 @@ class Attempt:
         self._run = run
         self._is_full = is_full
         self._ledger = None if transfer.ledger is None else Ledger(transfer.ledger)
-        self._connection: Connection | None = None
-        self._own_path = ""
-        self._aside = _aside(transfer, replica.server.name, run)
+        self.commit = Commit(run, self._ledger, _rejects(transfer, replica.server.name, run))
+        self.session = Session(
+            replica.server, lock_timeout=transfer.lock_timeout, on_close=self.commit.close
+        )
         self._receiver: StatementReceiver | None = None
         self._snapshot: Snapshot | None = None
-        self._over = threading.Event()
-        self._working = threading.Lock()  # guards who uses and who closes the connection
+        self._lost_backend: Backend | None = None
 
     @property
     def connection(self) -> Connection:
-        """The connection; raises RuntimeError before there is one."""
-        if self._connection is None:
-            raise RuntimeError(f"destination {self._server.name} is not connected")
-        return self._connection
+        """The session's connection; raises RuntimeError before there is one."""
+        return self.session.connection
 
     @property
-    def is_lost(self) -> bool:
-        """Whether its connection is gone, so that nobody can ask the server any more."""
-        connection = self._connection
-        return connection is None or connection.closed or connection.broken
+    def _rejects(self) -> Rejects | None:
+        return self.commit.rejects
 
     # -- before the data --------------------------------------------------------------------------
 
@@ -105,18 +87,18 @@ class Attempt:
 
         Raises CopydError or psycopg.Error where they will not.
         """
-        connection = self._connect()
+        connection = self.session.connect()
         if predecessor is not None:
             end(connection, predecessor)
-        self._settle_rejects()
-        self.backend = self._begin(connection)
+        self._resolve_pending_rejects()
+        self.session.begin()
         if self._ledger is not None and self._ledger.prepare(connection):
             connection.commit()  # the ledger is new, and other runs wait for it
-            self._begin(connection)
+            self.session.begin()
         targets = find_targets(
-            connection, source, self._loading, meant=self._meant, own_path=self._own_path
+            connection, source, self._loading, meant=self._meant, own_path=self.session.own_path
         )
-        self.parts = claim(
+        self.tables = claim(
             connection, source, targets, self._loading, self._ledger, meant=self._meant
         )
         if self._loading.triggers == "skip":
@@ -132,12 +114,12 @@ class Attempt:
         if self._loading.mode == "replace" and self._loading.replace_with == "delete":
             self._delete_all()
             return
-        for part in self.parts:
-            part.before = self._count(part)
-            if part.is_staged:
-                self.connection.execute(strategies.stage(part.target))
-            if part.removes:
-                self.connection.execute(strategies.stage_keys(part.target))
+        for table in self.tables:
+            table.before = self._count(table)
+            if table.is_staged:
+                self.connection.execute(strategies.stage(table.target))
+            if table.removes:
+                self.connection.execute(strategies.stage_keys(table.target))
 
     def scans(self, snapshot: Snapshot) -> tuple[Scan, ...]:
         """Say what is to be read for this destination, in the order of loading.
@@ -146,24 +128,24 @@ class Attempt:
         """
         self._snapshot = snapshot
         found: list[Scan] = []
-        for part in self.parts:
+        for table in self.tables:
             mode = self._loading.mode
-            part.need = decide(
-                part.there,
-                part.reading,
+            table.need = need_of(
+                table.there,
+                table.reading,
                 self._transfer,
                 snapshot,
                 mode=mode,
                 is_forced=self._is_full,
             )
-            found.append(Scan(part.reading, part.need.bounds))
-            if part.removes and part.target.key is not None:
-                found.append(Scan(part.reading, keys_only=part.target.key.columns))
+            found.append(Scan(table.reading, table.need.bounds))
+            if table.removes and table.target.key is not None:
+                found.append(Scan(table.reading, keys_only=table.target.key.columns))
         return tuple(found)
 
     def binary_refusal(self, reading: Reading) -> str | None:
         """Say why rows of `reading` cannot come in binary."""
-        return self._part(reading).binary_refusal
+        return self._table(reading).binary_refusal
 
     # -- the data ---------------------------------------------------------------------------------
 
@@ -173,33 +155,33 @@ class Attempt:
         Raises psycopg.Error where the server refuses.
         """
         if self._truncates:
-            self.connection.execute(strategies.truncate([part.target for part in self.parts]))
+            self.connection.execute(strategies.truncate([table.target for table in self.tables]))
         # COPY fires triggers and defaults of the tables, which find names as the role does.
-        look_in(self.connection, self._own_path)
+        look_in(self.connection, self.session.own_path)
 
     def receiver(self, scan: Scan, *, format_: str) -> StatementReceiver:
         """Return what takes the rows of `scan`."""
         statement = self.copy_in(scan, format_=format_)
         connection, link = self.connection, self._transfer.link
-        if self._aside is None:
+        if self._rejects is None:
             self._receiver = StatementReceiver(connection, statement, link=link)
         elif scan.keys_only is not None:
-            self._receiver = self._aside.key_receiver(connection, statement, link=link)
+            self._receiver = self._rejects.key_receiver(connection, statement, link=link)
         else:
-            part = self._part(scan.reading)
-            self._receiver = self._aside.receiver(connection, statement, part, link=link)
+            table = self._table(scan.reading)
+            self._receiver = self._rejects.receiver(connection, statement, table, link=link)
         return self._receiver
 
     def copy_in(self, scan: Scan, *, format_: str) -> sql.Composed:
         """Return the COPY statement that takes the rows of `scan`."""
-        part = self._part(scan.reading)
-        part.format = format_
+        table = self._table(scan.reading)
+        table.format = format_
         if scan.keys_only is not None:
-            return strategies.copy_keys(part.target, format=format_)
-        if part.is_staged:
-            return strategies.copy_into_stage(part.target, format=format_)
-        is_frozen = self._truncates and part.target.relation.kind == "r"
-        return strategies.copy_rows(part.target, format=format_, freeze=is_frozen)
+            return strategies.copy_keys(table.target, format=format_)
+        if table.is_staged:
+            return strategies.copy_into_stage(table.target, format=format_)
+        is_frozen = self._truncates and table.target.relation.kind == "r"
+        return strategies.copy_rows(table.target, format=format_, freeze=is_frozen)
 
     @property
     def link(self) -> Link | None:
@@ -208,10 +190,10 @@ class Attempt:
 
     def loaded(self, scan: Scan, *, rows: int, size: int) -> None:
         """Note what a scan brought, once the server says that it has it, or has put it aside."""
-        part = self._part(scan.reading)
-        part.size += size
+        table = self._table(scan.reading)
+        table.size += size
         if scan.keys_only is None:
-            part.read = part.rows = rows
+            table.read = table.rows = rows
 
     # -- after the data ---------------------------------------------------------------------------
 
@@ -221,46 +203,33 @@ class Attempt:
         Raises CopydError where too many rows would vanish, or are rejected, and psycopg.Error where
         the server refuses.
         """
-        if self._aside is not None:
-            self._aside.settle_held()
+        if self._rejects is not None:
+            self._rejects.retry_held()
         look_in(self.connection, OUR_PATH)
         mode = self._loading.mode
         self._apply(mode)
-        for part in reversed(self.parts):
-            part.remove_missing(self.connection)
-        for part in self.parts:
-            part.require_not_shrunk(mode, self._transfer.max_shrink)
-        for part in self.parts:
+        for table in reversed(self.tables):
+            table.remove_missing(self.connection)
+        for table in self.tables:
+            table.require_not_shrunk(mode, self._transfer.max_shrink)
+        for table in self.tables:
             if self._ledger is not None:
-                self._ledger.record(self.connection, self._entry(part))
+                self._ledger.record(self.connection, self._entry(table))
         self._run_own(self._loading.after, "after")  # whatever it commits, the ledger says so
-        if self._aside is not None:
-            self._aside.seal(self.parts)
-        self._commit()
-        self._publish()
+        if self._rejects is not None:
+            self._rejects.seal(self.tables)
+        self.commit.send(self.session)
 
     def inherit(self, lost: Attempt) -> None:
-        """Take over from another the COMMIT of which nobody knows what became of it."""
-        self.parts, self.backend = lost.parts, lost.backend
-        self._aside, lost._aside = lost._aside, None
-        self.is_committing = True
+        """Take over the COMMIT of another try, of which nobody knows the outcome."""
+        self.tables, self._lost_backend = lost.tables, lost.session.backend
+        self.commit.inherit(lost.commit)
 
-    def settle(self) -> None:
-        """Find out what became of the COMMIT of the one before, however long that takes.
-
-        Raises what will not pass by itself, and at last what kept it from being found out.
-        """
-        attempts = Retrying(
-            retry=retry_if_exception(is_transient),
-            stop=stop_when_event_set(self._over),
-            wait=wait_random_exponential(multiplier=0.1, max=5),
-            sleep=sleep_using_event(self._over),
-            reraise=True,
-        )
-        attempts(self._ask_the_ledger)
-        self.is_committing = self.is_committed
-        if self.is_committed:
-            self._publish()
+    def resolve(self) -> None:
+        """Find out what became of the COMMIT that was inherited; raises as `Commit.resolve`."""
+        if self._lost_backend is None:
+            raise RuntimeError("no COMMIT was inherited")
+        self.commit.resolve(self.session, self.tables[0].name, self._lost_backend)
 
     def tidy(self) -> None:
         """Do what follows the COMMIT: ``after_commit``, ANALYZE.
@@ -280,95 +249,29 @@ class Attempt:
             began = monotonic()
             connection.autocommit = False
             connection.execute(NO_STANDBY)
-            for part in self.parts:
-                analyze = sql.SQL("ANALYZE {}").format(part.target.relation.identifier)
+            for table in self.tables:
+                analyze = sql.SQL("ANALYZE {}").format(table.target.relation.identifier)
                 connection.execute(analyze)
             connection.commit()
             self.analyze_seconds = monotonic() - began
-
-    # -- being given up ---------------------------------------------------------------------------
-
-    def work(self, step: Callable[[], None]) -> None:
-        """Take `step` in a thread; if the try is given up meanwhile, close the connection then."""
-        try:
-            with self._working:
-                step()
-        finally:
-            if self._over.is_set():
-                self.close()
-
-    def cut(self) -> None:
-        """Cut the connection under a thread that waits on it: it gets an error instead."""
-        self._over.set()
-        if self._connection is not None:
-            cut(self._connection)
-
-    def cut_and_wait(self) -> None:
-        """Cut it, and wait for the thread a little: what it has done is known then."""
-        self.cut()
-        if self._working.acquire(timeout=CUT_WITHIN):
-            self._working.release()
-
-    def close(self) -> None:
-        """Roll back what is not committed; a thread that is at work is cut off and does it."""
-        self._over.set()
-        if self._working.acquire(blocking=False):
-            try:
-                if self._connection is not None:
-                    self._connection.close()
-                if self._aside is not None and not self.is_committed:
-                    self._aside.close(is_doubtful=self.is_committing)
-            finally:
-                self._working.release()
-        else:
-            self.cut()
 
     # -- steps of steps ---------------------------------------------------------------------------
 
     def _apply(self, mode: Mode) -> None:
         """Bring what is staged into the tables."""
-        if self._aside is not None:
-            self._aside.apply(self.connection, self.parts, mode)
-            self._aside.require_few(self.parts)
+        if self._rejects is not None:
+            self._rejects.apply(self.connection, self.tables, mode)
+            self._rejects.require_few(self.tables)
             return
-        for part in self.parts:
-            part.apply(self.connection, mode)
+        for table in self.tables:
+            table.apply(self.connection, mode)
 
-    def _settle_rejects(self) -> None:
-        """Settle what earlier runs left; what cannot be looked at stays, and is told at the end."""
+    def _resolve_pending_rejects(self) -> None:
+        """Ask about rejects of earlier runs; what cannot be asked stays, and is told at the end."""
         policy = self._transfer.rejects
         if policy is not None:
             with suppress(CopydError):
-                settle_at(self._server, policy.directory, self._transfer.name)
-
-    def _commit(self) -> None:
-        self.is_committing = True
-        try:
-            self.connection.commit()
-        except psycopg.Error:
-            self.is_committing = self.is_lost  # a server that refuses has surely not committed
-            raise
-        self.is_committed = True
-
-    def _publish(self) -> None:
-        """Publish the rejects of what is committed; what fails here, the next start makes good."""
-        if self._aside is not None:
-            try:
-                self._aside.publish()
-            except CopydError as error:
-                self.notes.append(str(error))
-
-    def _connect(self) -> Connection:
-        self._connection = self._server.connect()
-        if self._over.is_set():  # the run did not wait
-            raise CopydError(f"connected to {self._server.name} too late")
-        return self._connection
-
-    def _begin(self, connection: Connection) -> Backend:
-        lock_timeout = milliseconds(self._transfer.lock_timeout)
-        session = begin(connection, lock_timeout=lock_timeout)
-        self._own_path = session.path
-        return Backend(session.pid, session.started)
+                resolve_pending(self._server, policy.directory, self._transfer.name)
 
     @property
     def _truncates(self) -> bool:
@@ -376,30 +279,30 @@ class Attempt:
 
     @property
     def _names(self) -> list[TableName]:
-        return [part.name for part in self.parts]
+        return [table.name for table in self.tables]
 
-    def _part(self, reading: Reading) -> Part:
-        return next(part for part in self.parts if part.reading == reading)
+    def _table(self, reading: Reading) -> TableLoad:
+        return next(table for table in self.tables if table.reading == reading)
 
-    def _count(self, part: Part) -> int:
+    def _count(self, table: TableLoad) -> int:
         """How many rows are there; the ledger knows, where it is about this table."""
-        entry = part.there.entry
-        if part.there.is_empty or self._loading.mode == "insert":
+        entry = table.there.entry
+        if table.there.is_empty or self._loading.mode == "insert":
             return 0
-        if entry is not None and entry.relation == part.there.oid:
+        if entry is not None and entry.relation == table.there.oid:
             return entry.rows
         is_asked = self._ledger is not None
-        return strategies.count(self.connection, part.target) if is_asked else 0
+        return strategies.count(self.connection, table.target) if is_asked else 0
 
     def _delete_all(self) -> None:
         connection, triggers = self.connection, self._loading.triggers
-        targets = [part.target for part in self.parts]
+        targets = [table.target for table in self.tables]
         keepers = guards.delete_triggers(connection, targets, triggers=triggers)
-        for part in reversed(self.parts):
-            part.before = connection.execute(strategies.delete(part.target)).rowcount
-            names = keepers.get(part.target.relation.oid)
+        for table in reversed(self.tables):
+            table.before = connection.execute(strategies.delete(table.target)).rowcount
+            names = keepers.get(table.target.relation.oid)
             if names:
-                guards.require_emptied(connection, part.target, names)
+                guards.require_emptied(connection, table.target, names)
 
     def _run_own(self, statements: Sequence[str], key: str) -> None:
         """Run the operator's SQL, which finds names as the role does."""
@@ -407,20 +310,20 @@ class Attempt:
             return
         connection = self.connection
         before = _transaction(connection)
-        with looking_in(connection, self._own_path):
+        with looking_in(connection, self.session.own_path):
             for statement in statements:
                 connection.execute(sql.SQL(statement))
         if _transaction(connection) != before:
             raise CopydError(f"{key} ends the transaction: leave COMMIT and ROLLBACK out of it")
 
-    def _entry(self, part: Part) -> Entry:
+    def _entry(self, table: TableLoad) -> Entry:
         """What the ledger says of the table from the COMMIT on."""
-        snapshot, relation = self._snapshot, part.target.relation
+        snapshot, relation = self._snapshot, table.target.relation
         if snapshot is None:
             raise RuntimeError("nothing was read yet")
-        entry, source = part.there.entry, part.reading.relation
-        full_horizon, full_at = snapshot.xmin, part.there.now
-        if entry is not None and not part.need.is_full:
+        entry, source = table.there.entry, table.reading.relation
+        full_horizon, full_at = snapshot.xmin, table.there.now
+        if entry is not None and not table.need.is_full:
             full_horizon, full_at = entry.full_horizon or 0, entry.full_at or full_at
         return Entry(
             schema=relation.schema,
@@ -432,34 +335,22 @@ class Attempt:
             snapshot=snapshot.text,
             horizon=snapshot.xmin,
             full_horizon=full_horizon,
-            mark=self.marks.get(part.reading.name),
+            mark=self.marks.get(table.reading.name),
             filenode=source.filenode if source is not None else None,
-            rows=part.held,
-            size=part.size,
-            format=part.format,
-            fingerprint=part.there.fingerprint,
-            committed_at=part.there.now,
+            rows=table.held,
+            size=table.size,
+            format=table.format,
+            fingerprint=table.there.fingerprint,
+            committed_at=table.there.now,
             full_at=full_at,
             after_commit_done=not self._loading.after_commit,
         )
 
-    def _ask_the_ledger(self) -> None:
-        """Ask on a new connection, once our old backend has ended; the row's lock says when."""
-        if self._ledger is None or self.backend is None:
-            raise RuntimeError("without a ledger nobody knows")
-        if self._connection is not None:
-            self._connection.close()
-        connection = self._connect()
-        end(connection, self.backend)
-        self._begin(connection)
-        name = self._names[0]
-        self.is_committed = self._ledger.settle(connection, name.schema, name.name, self._run)
 
-
-def _aside(transfer: Transfer, destination: str, run: str) -> Aside | None:
+def _rejects(transfer: Transfer, destination: str, run: str) -> Rejects | None:
     if transfer.on_error == "stop" or transfer.rejects is None or transfer.ledger is None:
         return None
-    return Aside(
+    return Rejects(
         transfer.rejects, transfer.ledger, transfer=transfer.name, destination=destination, run=run
     )
 

@@ -95,7 +95,7 @@ def refusals(
         )
 
 
-def decide(
+def need_of(
     there: There,
     reading: Reading,
     transfer: Transfer,

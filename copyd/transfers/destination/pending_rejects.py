@@ -35,7 +35,7 @@ def prepare(transfer: Transfer) -> None:
         rejects.prepare_root(transfer.rejects.directory)
 
 
-def settle_at(server: Server, directory: Path, transfer: str) -> tuple[Settled, ...]:
+def resolve_pending(server: Server, directory: Path, transfer: str) -> tuple[Settled, ...]:
     """Settle what is pending of `transfer` at one destination, before it is loaded anew.
 
     Its ledger knows of two runs, so nobody can tell any more once two others were committed. It is
@@ -52,7 +52,7 @@ def settle_at(server: Server, directory: Path, transfer: str) -> tuple[Settled, 
 def wind_up(transfer: Transfer) -> tuple[Settled, ...]:
     """Return after a run what is still pending, and remove rejects that are too old.
 
-    Nobody is asked. Raises as `settle_at`.
+    Nobody is asked. Raises as `resolve_pending`.
     """
     policy = transfer.rejects
     if policy is None:

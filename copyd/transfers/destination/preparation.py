@@ -24,7 +24,7 @@ from copyd.loading import Target, Use, guards, strategies
 from copyd.names import TableName
 from copyd.transfers.destination.horizon import There, require_ours
 from copyd.transfers.destination.self_copy import mistaken
-from copyd.transfers.destination.table_load import Part
+from copyd.transfers.destination.table_load import TableLoad
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -146,7 +146,7 @@ def claim(
     ledger: Ledger | None,
     *,
     meant: Mode,
-) -> tuple[Part, ...]:
+) -> tuple[TableLoad, ...]:
     """Claim the ledger, lock the tables, and see that they are this transfer's.
 
     Returns them in the order of loading. Raises CopydError where somebody else has them, which may
@@ -196,7 +196,7 @@ def parts_of(
     entries: Mapping[TableName, Entry | None],
     *,
     meant: Mode,
-) -> dict[int, Part]:
+) -> dict[int, TableLoad]:
     """Say how each of `targets`, of which the ledger has `entries`, is loaded; by its oid."""
     asked = [target for target in targets if _is_asked(entries.get(name_of(target)), loading)]
     now, empty = _look_inside(connection, asked)
@@ -209,7 +209,7 @@ def parts_of(
         is_compared = loading.mode != "replace" and there.has_key and not there.is_empty
         majors = (source.major, major(connection))
         given = [column for column in reading.columns if column.name in target.names]
-        parts[target.relation.oid] = Part(
+        parts[target.relation.oid] = TableLoad(
             reading=reading,
             target=target,
             there=there,
@@ -221,7 +221,7 @@ def parts_of(
     return parts
 
 
-def _stage_after_parents(connection: Connection, parts: Mapping[int, Part]) -> None:
+def _stage_after_parents(connection: Connection, parts: Mapping[int, TableLoad]) -> None:
     """Stage what references a staged table: its rows may need rows that are not there yet."""
     staged = {oid for oid, part in parts.items() if part.is_compared}
     keys = foreign_keys(connection, list(parts)) if staged else ()

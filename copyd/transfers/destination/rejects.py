@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from copyd.connection import Connection
     from copyd.copyman import LinkName, Reject
     from copyd.loading import Applied, Target
-    from copyd.transfers.destination.table_load import Part
+    from copyd.transfers.destination.table_load import TableLoad
     from copyd.transfers.transfer import Mode, RejectPolicy
 
 
-class Aside:
+class Rejects:
     """The rejects of one try. Its steps are taken in the order in which they stand here.
 
     It works on the try's connection, in its transaction, and in one thread at a time.
@@ -40,13 +40,13 @@ class Aside:
         self._files = RejectFiles(
             policy.directory, transfer=transfer, destination=destination, run=run
         )
-        self._receivers: list[tuple[Part, BatchReceiver]] = []
+        self._receivers: list[tuple[TableLoad, BatchReceiver]] = []
         self._ordinals: dict[int, list[int]] = {}  # by the target's number, of what was rejected
 
     # -- while data comes -------------------------------------------------------------------------
 
     def receiver(
-        self, connection: Connection, statement: sql.Composed, part: Part, *, link: LinkName
+        self, connection: Connection, statement: sql.Composed, part: TableLoad, *, link: LinkName
     ) -> BatchReceiver:
         """Return what takes the rows of a table, or of its staging table."""
         receiver = BatchReceiver(
@@ -72,15 +72,15 @@ class Aside:
 
     # -- after the data ---------------------------------------------------------------------------
 
-    def settle_held(self) -> None:
+    def retry_held(self) -> None:
         """Try again what foreign keys refused, as long as some are taken; the rest is rejected."""
         receivers = [receiver for _, receiver in self._receivers]
-        _settle(receivers)
+        _retry_all(receivers)
         for part, receiver in self._receivers:
             if not part.is_staged:
                 part.rows = receiver.loaded
 
-    def apply(self, connection: Connection, parts: Sequence[Part], mode: Mode) -> None:
+    def apply(self, connection: Connection, parts: Sequence[TableLoad], mode: Mode) -> None:
         """Bring what is staged into the tables, but for the rows that these refuse.
 
         Raises psycopg.Error for what no row is to blame for, CopydError where too many are refused.
@@ -99,11 +99,11 @@ class Aside:
             for part, sieve in sieves:
                 if sieve.held:
                     checking.enter_context(_checking(connection, part))
-            _settle([sieve for _, sieve in sieves])
+            _retry_all([sieve for _, sieve in sieves])
         for part, sieve in sieves:
             part.note(sieve.applied)
 
-    def require_few(self, parts: Sequence[Part]) -> None:
+    def require_few(self, parts: Sequence[TableLoad]) -> None:
         """Raise CopydError where more of what was read is rejected than the policy allows."""
         read, rejected = sum(part.read for part in parts), self._files.rows
         if rejected > Fraction(str(self._policy.max_reject_ratio)) * read:
@@ -114,7 +114,7 @@ class Aside:
 
     # -- around the COMMIT ------------------------------------------------------------------------
 
-    def seal(self, parts: Sequence[Part]) -> None:
+    def seal(self, parts: Sequence[TableLoad]) -> None:
         """Sync the files before COMMIT, with what the ledger is to be asked about it later."""
         tables = [
             LoadedTable(
@@ -139,7 +139,7 @@ class Aside:
 
     # -- steps of steps ---------------------------------------------------------------------------
 
-    def _put_aside(self, part: Part, reject: Reject) -> None:
+    def _put_aside(self, part: TableLoad, reject: Reject) -> None:
         if self._files.rows >= self._policy.max_rejects:
             raise CopydError(
                 f"more than max_rejects = {self._policy.max_rejects:,} rows were rejected"
@@ -148,7 +148,7 @@ class Aside:
         part.rejected += 1
         self._ordinals.setdefault(part.target.number, []).append(reject.ordinal)
 
-    def _sieve(self, connection: Connection, part: Part, mode: Mode) -> Sieve:
+    def _sieve(self, connection: Connection, part: TableLoad, mode: Mode) -> Sieve:
         def bring(target: Target) -> Applied:
             if mode == "append" and part.is_compared:
                 strategies.require_no_doubles(connection, part.target)
@@ -165,7 +165,7 @@ def _forget(reject: Reject) -> None:
     del reject
 
 
-def _settle(waiting: Sequence[BatchReceiver | Sieve]) -> None:
+def _retry_all(waiting: Sequence[BatchReceiver | Sieve]) -> None:
     """Try what is held again, at all of them, until none takes any more."""
     while sum(each.retry() for each in waiting):
         pass
@@ -173,14 +173,14 @@ def _settle(waiting: Sequence[BatchReceiver | Sieve]) -> None:
         each.refuse()
 
 
-def _deferrable(connection: Connection, part: Part) -> tuple[sql.Identifier, ...]:
+def _deferrable(connection: Connection, part: TableLoad) -> tuple[sql.Identifier, ...]:
     """Return the constraints to be checked row by row though they could wait for the COMMIT."""
     oid, has_order = part.target.relation.oid, not part.is_circular
     return deferrable_constraints(connection, oid, foreign_keys=has_order)
 
 
 @contextmanager
-def _checking(connection: Connection, part: Part) -> Iterator[None]:
+def _checking(connection: Connection, part: TableLoad) -> Iterator[None]:
     """Have constraints checked by each statement, so that the row to blame can be found."""
     names = _deferrable(connection, part)
     mode = sql.SQL("SET CONSTRAINTS {} {}")

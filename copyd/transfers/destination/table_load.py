@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Part:
+class TableLoad:
     """A table of the transfer at a destination.
 
     ``is_compared``: its rows are compared by key with what is there. ``is_staged``: they go into a

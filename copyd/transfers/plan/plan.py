@@ -74,7 +74,7 @@ def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Section, ...]:
         rehearsals = []
         for replica in transfer.replicas:
             rehearsal = Rehearsal(replica, transfer, is_full=is_full)
-            stack.callback(rehearsal.close)
+            stack.callback(rehearsal.session.close)
             rehearsal.begin(source, snapshot)
             rehearsals.append(rehearsal)
         groups: dict[tuple[Scan, ...], list[Rehearsal]] = {}
@@ -115,18 +115,18 @@ class Rehearsal(Attempt):
         Raises CopydError or psycopg.Error where a run could not go on.
         """
         del predecessor
-        connection = self._connect()
+        connection = self.session.connect()
         connection.read_only = True
-        self._begin(connection)
+        self.session.begin()
         if self._ledger is not None:
             for sentence in self._ledger.refusals(connection):
                 raise CopydError(sentence)
         targets = find_targets(
-            connection, source, self._loading, meant=self._meant, own_path=self._own_path
+            connection, source, self._loading, meant=self._meant, own_path=self.session.own_path
         )
         has_circles = self._arrange(connection, source, targets)
         self._script = Script(connection)
-        self._connection = self._script.as_connection
+        self.session.use(self._script.as_connection)
         self._begin_again()
         if self._ledger is not None:
             self._claim(connection, self._ledger, targets)
@@ -149,7 +149,7 @@ class Rehearsal(Attempt):
             return Section(self.name, "destination", refusal=self.refusal)
         if self._transfer.overlap != "all":
             self.marks = {
-                part.reading.name: Later("mark") for part in self.parts if part.reading.cursor
+                table.reading.name: Later("mark") for table in self.tables if table.reading.cursor
             }
         self.finish()
         self.tidy()
@@ -157,9 +157,9 @@ class Rehearsal(Attempt):
 
     def _begin_again(self) -> None:
         """Begin as before; the search path that is the role's own is known already."""
-        own_path = self._own_path
-        self._begin(self.connection)
-        self._own_path = own_path
+        own_path = self.session.own_path
+        self.session.begin()
+        self.session.own_path = own_path
 
     def _arrange(self, connection: Connection, source: Source, targets: Sequence[Target]) -> bool:
         """Put the parts in the order of loading; True where their references go in a circle."""
@@ -172,7 +172,7 @@ class Rehearsal(Attempt):
             mode, adopt = loading.mode, loading.adopt
             require_ours(part.there, transfer, source.identity, mode=mode, adopt=adopt)
         order = order_of(connection, targets, loading)
-        self.parts = tuple(parts[oid] for oid in order.order)
+        self.tables = tuple(parts[oid] for oid in order.order)
         return bool(order.circles)
 
     def _claim(self, connection: Connection, ledger: Ledger, targets: Sequence[Target]) -> None:

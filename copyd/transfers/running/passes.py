@@ -85,11 +85,11 @@ class Passes:
     def _find_bounds(self, connection: Connection, members: Sequence[Destination]) -> None:
         """Ask where bounded scans began, for those that look at what these had left out."""
         for member in members:
-            for part in member.trying.parts:
-                if part.need.left_out is not None:
-                    query = bound_query(part.reading, part.need.left_out)
+            for table in member.trying.tables:
+                if table.need.left_out is not None:
+                    query = bound_query(table.reading, table.need.left_out)
                     row = connection.execute(query).fetchone()
-                    part.bound = row[0] if row is not None else None
+                    table.bound = row[0] if row is not None else None
 
     def _scan(
         self,

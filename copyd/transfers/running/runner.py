@@ -223,7 +223,7 @@ class Runner:
 
         def take() -> None:
             try:
-                attempt.work(step)
+                attempt.session.work(step)
             except Exception as error:  # noqa: BLE001 - handed to the runner, whose boundary this is
                 self._inbox.put(_Done(destination, attempt, error))
             else:
@@ -261,14 +261,14 @@ class Runner:
         """Have the run's thread look around, whatever it waits for; called by any thread."""
         self._inbox.put(None)
         for destination in self._in({State.FED}):
-            destination.trying.cut()
+            destination.trying.session.cut()
 
     def _is_due(self, destination: Destination) -> None:
         """Try again one that has rested, cut off one that takes too long."""
         if destination.state is State.RESTING:
             self._prepare(destination)
         else:
-            destination.trying.cut()
+            destination.trying.session.cut()
             late = TimeoutError(f"no answer within {self._within[destination]:g} s")
             self._go_on(destination, late)
 
@@ -303,7 +303,7 @@ class Runner:
         step(destination, error)
 
     def _prepared(self, destination: Destination, error: Exception | None) -> None:
-        destination.backend = destination.trying.backend or destination.backend
+        destination.backend = destination.trying.session.backend or destination.backend
         if error is not None:
             self._fault(destination, error)
             return
@@ -326,9 +326,9 @@ class Runner:
 
     def _finished(self, destination: Destination, error: Exception | None) -> None:
         attempt = destination.trying
-        if error is None or attempt.is_committed:
+        if error is None or attempt.commit.is_done:
             self._succeed(destination)
-        elif not attempt.is_committing:
+        elif not attempt.commit.is_sent:
             self._fault(destination, error)
         elif self._transfer.ledger is None:
             self._end(destination, Verdict.UNKNOWN, error)
@@ -340,16 +340,16 @@ class Runner:
         lost = destination.trying
         settling = self._new_attempt(destination)
         settling.inherit(lost)
-        lost.close()
+        lost.session.close()
         destination.cause = error
         destination.move(State.SETTLING)
-        self._start(destination, settling.settle, inf)
+        self._start(destination, settling.resolve, inf)
 
     def _settled(self, destination: Destination, error: Exception | None) -> None:
         """The ledger has said whether the COMMIT took place, or nobody could read it."""
         if error is not None:
             self._end(destination, Verdict.UNKNOWN, error)
-        elif destination.trying.is_committed:
+        elif destination.trying.commit.is_done:
             self._succeed(destination)
         else:
             lost = destination.cause or CopydError("the transaction was lost")
@@ -360,7 +360,7 @@ class Runner:
         destination.analyze_seconds = attempt.analyze_seconds
         if error is not None:
             destination.notes.append(f"after its COMMIT: {facts(error)}")
-        attempt.close()
+        attempt.session.close()
         destination.move(State.ENDED)
 
     # -- verdicts ---------------------------------------------------------------------------------
@@ -371,15 +371,15 @@ class Runner:
 
     def _confirm(self, destination: Destination) -> None:
         """Its COMMIT took place: what it has written counts from here on."""
-        parts = destination.trying.parts
-        destination.rows = sum(part.rows + part.removed for part in parts)
-        destination.size = sum(part.size for part in parts)
-        destination.read = sum(part.read for part in parts)
-        destination.rejected = sum(part.rejected for part in parts)
-        destination.notes += destination.trying.notes
-        for part in parts:
-            if part.missed:
-                missed = events.RowsMissed(destination.name, part.there.table, part.missed)
+        tables = destination.trying.tables
+        destination.rows = sum(table.rows + table.removed for table in tables)
+        destination.size = sum(table.size for table in tables)
+        destination.read = sum(table.read for table in tables)
+        destination.rejected = sum(table.rejected for table in tables)
+        destination.notes += destination.trying.commit.notes
+        for table in tables:
+            if table.missed:
+                missed = events.RowsMissed(destination.name, table.there.table, table.missed)
                 self._run.observe(missed)
         self._judge(destination, Verdict.SUCCEEDED, None)
         destination.move(State.TIDYING)
@@ -414,7 +414,7 @@ class Runner:
     def _close_left(self) -> None:
         """Close the connections that a copy has held until now."""
         while self._left:
-            self._left.pop().close()
+            self._left.pop().session.close()
 
     def _let_go(self, destination: Destination) -> None:
         """Close its connection, as soon as no copy holds it."""
@@ -422,7 +422,7 @@ class Runner:
             if destination.state is State.FED:
                 self._left.append(destination.attempt)
             else:
-                destination.attempt.close()
+                destination.attempt.session.close()
 
     def _end(self, destination: Destination, verdict: Verdict, cause: BaseException | None) -> None:
         self._let_go(destination)
@@ -459,8 +459,8 @@ class Runner:
     def _cut_off(self, destination: Destination) -> None:
         """Cut one that is finishing; its COMMIT counts if it took place, though the news is late."""
         if destination.state is State.FINISHING:
-            destination.trying.cut_and_wait()
-            if destination.trying.is_committed:
+            destination.trying.session.cut_and_wait()
+            if destination.trying.commit.is_done:
                 self._confirm(destination)
 
     def _abandon(self, destination: Destination) -> None:
@@ -477,6 +477,6 @@ class Runner:
 def _unfinished(destination: Destination) -> Verdict:
     """The verdict on one that is not waited for any more."""
     is_in_doubt = destination.state is State.SETTLING or (
-        destination.state is State.FINISHING and destination.trying.is_committing
+        destination.state is State.FINISHING and destination.trying.commit.is_sent
     )
     return Verdict.UNKNOWN if is_in_doubt else Verdict.FAILED

@@ -40,9 +40,9 @@ def round_trips(fanout: Fanout, tap: Wiretap, tables: list[str], loading: Loadin
     transfer = fanout.transfer(*tables, loading=loading, conninfos={"eu": through})
     tap.arm()
     attempt = Attempt(transfer.replicas[0], transfer, "run", is_full=False)
-    with closing(attempt), hold(transfer) as source:
+    with closing(attempt.session), hold(transfer) as source:
         attempt.prepare(source, None)
-        assert len(attempt.parts) == len(tables)
+        assert len(attempt.tables) == len(tables)
         return sum(step.kind in (b"Q", b"S") for step in tap.steps if step.way == "to_server")
 
 

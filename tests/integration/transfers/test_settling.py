@@ -13,7 +13,7 @@ from copyd.copyman.batching.refusal import Refusal, Reject
 from copyd.loading.ledger import Entry, Ledger, Position
 from copyd.loading.rejects import Fate, LoadedTable, RejectFiles, kept, prune
 from copyd.names import TableName
-from copyd.transfers.destination.pending_rejects import settle_at
+from copyd.transfers.destination.pending_rejects import resolve_pending
 from copyd.transfers.server import Server as Place
 from tests.support.reject_files import NOW, pending, published, tree
 
@@ -61,7 +61,7 @@ def record(eu: Place, *runs: str) -> None:
 
 
 def settle(root: Path, place: Place) -> tuple[Settled, ...]:
-    return settle_at(place, root, "orders")
+    return resolve_pending(place, root, "orders")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from copyd.catalog.relations import Column, Relation
 from copyd.errors import CopydError
 from copyd.loading.ledger import Entry, Position
-from copyd.transfers.destination.horizon import Need, There, decide, require_ours
+from copyd.transfers.destination.horizon import Need, There, need_of, require_ours
 from copyd.transfers.server import Server
 from copyd.transfers.source.readings import Bounds, Reading
 from copyd.transfers.source.snapshot import Snapshot
@@ -39,7 +39,7 @@ INCREMENTAL: list[Mode] = ["append", "merge"]
 
 
 def need(there: There, mode: Mode, **changes: object) -> Need:
-    return decide(there, READING, replace(TRANSFER, **changes), SNAPSHOT, mode=mode)  # type: ignore[arg-type]
+    return need_of(there, READING, replace(TRANSFER, **changes), SNAPSHOT, mode=mode)  # type: ignore[arg-type]
 
 
 def without_key(there: There) -> There:
@@ -126,7 +126,7 @@ def test_another_history_without_a_key_is_refused(there: There) -> None:
 def test_newer_data_is_never_replaced_by_an_older_snapshot(mode: Mode, there: There) -> None:
     with pytest.raises(CopydError, match="newer data"):
         need(there, mode)
-    forced = decide(there, READING, TRANSFER, SNAPSHOT, mode="replace", is_forced=True)
+    forced = need_of(there, READING, TRANSFER, SNAPSHOT, mode="replace", is_forced=True)
     assert forced.bounds == Bounds()
 
 
@@ -137,7 +137,7 @@ def test_an_older_snapshot_is_appended_by_key_without_touching_what_is_there() -
 
 def test_rows_of_a_view_are_all_read() -> None:
     reading = replace(READING, relation=None, query="SELECT 1 AS id")
-    assert decide(LOADED, reading, TRANSFER, SNAPSHOT, mode="merge").bounds == Bounds()
+    assert need_of(LOADED, reading, TRANSFER, SNAPSHOT, mode="merge").bounds == Bounds()
 
 
 def test_a_table_that_was_emptied_since_is_filled_again() -> None:

@@ -1,0 +1,101 @@
+"""The COMMIT of one try: sent, in doubt where its answer is lost, and then found out from the ledger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_when_event_set,
+    wait_random_exponential,
+)
+
+from copyd.errors import CopydError
+from copyd.transfers.backend import end
+from copyd.transfers.faults import is_transient
+
+if TYPE_CHECKING:
+    from copyd.loading import Ledger
+    from copyd.names import TableName
+    from copyd.transfers.backend import Backend
+    from copyd.transfers.destination.rejects import Rejects
+    from copyd.transfers.destination.session import Session
+
+
+class Commit:
+    """The COMMIT of `run`, and with it the files of its rejects.
+
+    ``is_sent``: COMMIT was sent and not refused, so that only the ledger knows the outcome unless
+    ``is_done``. ``notes``: what failed afterwards, without harm to the data.
+    """
+
+    def __init__(self, run: str, ledger: Ledger | None, rejects: Rejects | None) -> None:
+        self.is_sent = False
+        self.is_done = False
+        self.notes: list[str] = []
+        self.rejects = rejects
+        self._run = run
+        self._ledger = ledger
+
+    def send(self, session: Session) -> None:
+        """COMMIT, then publish the rejects; raises psycopg.Error where there is no good answer."""
+        self.is_sent = True
+        try:
+            session.connection.commit()
+        except psycopg.Error:
+            self.is_sent = session.is_lost  # a server that refuses has surely not committed
+            raise
+        self.is_done = True
+        self._publish()
+
+    def inherit(self, lost: Commit) -> None:
+        """Take over a COMMIT that is in doubt."""
+        self.rejects, lost.rejects = lost.rejects, None
+        self.is_sent = True
+
+    def resolve(self, session: Session, table: TableName, backend: Backend) -> None:
+        """Find out whether `backend` has committed, however long that takes; then as `send` does.
+
+        `table`: one of those that the run loaded. Raises errors that are not transient, and at last,
+        when the session is given up, what kept it from being found out.
+        """
+
+        def ask() -> None:
+            self._ask(session, table, backend)
+
+        attempts = Retrying(
+            retry=retry_if_exception(is_transient),
+            stop=stop_when_event_set(session.over),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            sleep=sleep_using_event(session.over),
+            reraise=True,
+        )
+        attempts(ask)
+        self.is_sent = self.is_done
+        if self.is_done:
+            self._publish()
+
+    def close(self) -> None:
+        """Remove the files of rejects, unless they are published or the ledger has to decide."""
+        if self.rejects is not None and not self.is_done:
+            self.rejects.close(is_doubtful=self.is_sent)
+
+    def _ask(self, session: Session, table: TableName, backend: Backend) -> None:
+        """Ask on a new connection, once our old backend has ended; the row's lock says when."""
+        if self._ledger is None:
+            raise RuntimeError("without a ledger nobody knows")
+        end(session.connect(), backend)
+        session.begin()
+        name = table.schema, table.name
+        self.is_done = self._ledger.settle(session.connection, *name, self._run)
+
+    def _publish(self) -> None:
+        """Publish the rejects of what is committed; what fails here, the next run makes good."""
+        if self.rejects is not None:
+            try:
+                self.rejects.publish()
+            except CopydError as error:
+                self.notes.append(str(error))
