@@ -9,10 +9,10 @@ import pytest
 
 from copyd import events
 from copyd.transfers import Loading, Verdict
+from tests.support.loadings import ALL_WAYS, DELETE, KEYED, MERGE, TEN, TRUNCATE, adopting
 
 if TYPE_CHECKING:
     from tests.support.fanout import Fanout
-from tests.support.loadings import ALL_WAYS, DELETE, KEYED, MERGE, TEN, TRUNCATE, adopting
 
 
 @ALL_WAYS

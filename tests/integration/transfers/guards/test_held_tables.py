@@ -9,11 +9,11 @@ import pytest
 
 from copyd import events
 from copyd.transfers import Loading, Reintroduce, run
+from tests.support.loadings import APPEND, DELETE, KEYED, MERGE, TEN
 
 if TYPE_CHECKING:
     from copyd.events import Event
     from tests.support.fanout import Fanout
-from tests.support.loadings import APPEND, DELETE, KEYED, MERGE, TEN
 
 
 def test_nobody_waits_for_a_destination_whose_ledger_row_is_held(fanout: Fanout) -> None:

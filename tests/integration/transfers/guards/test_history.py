@@ -9,12 +9,6 @@ import pytest
 from copyd.transfers import Loading, Tables, Verdict
 from copyd.transfers.transfer import TableOptions
 from tests.support import servers
-from tests.support.sql import execute
-from tests.support.standby import standby_of, wait_until_caught_up
-
-if TYPE_CHECKING:
-    from copyd.cluster import Installation
-    from tests.support.fanout import Fanout
 from tests.support.loadings import (
     APPEND,
     BY_HAND,
@@ -28,10 +22,14 @@ from tests.support.loadings import (
     TEN,
     note_of_five,
 )
+from tests.support.sql import execute
+from tests.support.standby import standby_of, wait_until_caught_up
+
+if TYPE_CHECKING:
+    from copyd.cluster import Installation
+    from tests.support.fanout import Fanout
 
 ON_A_LATER_TIMELINE = "UPDATE copyd.ledger SET timeline = timeline + 1, lsn = '0/0'"
-
-
 NEWER = "UPDATE copyd.ledger SET lsn = 'FFFFFFF/0'"
 
 

@@ -11,14 +11,6 @@ import pytest
 from copyd.cluster import Cluster
 from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict, run
 from tests.support import servers
-from tests.support.sql import ask, execute
-from tests.support.standby import shut_down, start_again
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from copyd.cluster import Installation
-    from tests.support.fanout import Fanout
 from tests.support.loadings import (
     ALL_WAYS,
     APPEND,
@@ -32,6 +24,14 @@ from tests.support.loadings import (
     adopting,
     note_of_five,
 )
+from tests.support.sql import ask, execute
+from tests.support.standby import shut_down, start_again
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from copyd.cluster import Installation
+    from tests.support.fanout import Fanout
 
 
 @ALL_WAYS

@@ -10,13 +10,13 @@ import pytest
 
 from copyd import events
 from copyd.transfers import Loading, Reintroduce
+from tests.support.loadings import ALL_WAYS, KEYED, MERGE, ROWS, TEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from copyd.events import Event
     from tests.support.fanout import Fanout
-from tests.support.loadings import ALL_WAYS, KEYED, MERGE, ROWS, TEN
 
 TRAP = """
 CREATE TABLE public.caught (who text);
@@ -24,7 +24,6 @@ GRANT ALL ON public.caught TO PUBLIC;
 CREATE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN INSERT INTO public.caught VALUES (current_user); RETURN NEW; END'
 """
-
 
 SET_TRAP = """
 CREATE TRIGGER trap BEFORE INSERT OR UPDATE ON copyd.ledger
@@ -79,7 +78,6 @@ def test_a_trigger_that_was_planted_in_our_own_ledger_does_not_run(
 
 TYPES = "int int8 text name oid timestamptz timestamp bool date interval int2 xid pg_lsn numeric"
 
-
 PLANTED = f"""
 CREATE SCHEMA planted;
 DO $do$
@@ -116,12 +114,10 @@ CREATE TABLE planted.pg_class (oid int); CREATE TABLE planted.pg_stat_activity (
 CREATE TABLE planted.pg_namespace (oid int); CREATE TABLE planted.ledger (run text)
 """
 
-
 OUR_BACKENDS = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE datname = current_database() AND application_name = 'copyd'
 """
-
 
 TIMED = "CREATE TABLE t (id int PRIMARY KEY, note text, at timestamptz DEFAULT now())"
 

@@ -8,11 +8,11 @@ import pytest
 
 from copyd import events
 from copyd.cluster.poll import wait_for
+from tests.support.loadings import APPEND, INCREMENTAL, KEYED, KEYLESS, ROWS, TEN, ids
 
 if TYPE_CHECKING:
     from copyd.transfers import Loading
     from tests.support.fanout import Fanout
-from tests.support.loadings import APPEND, INCREMENTAL, KEYED, KEYLESS, ROWS, TEN, ids
 
 
 def test_append_adds_new_rows_and_touches_no_other(fanout: Fanout) -> None:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.loadings import ALL_WAYS, APPEND, INCREMENTAL, KEYED, KEYLESS, MERGE, TEN, ids
+
 if TYPE_CHECKING:
     from copyd.transfers import Loading
     from tests.support.fanout import Fanout
-from tests.support.loadings import ALL_WAYS, APPEND, INCREMENTAL, KEYED, KEYLESS, MERGE, TEN, ids
 
 
 @pytest.mark.parametrize(("way", "table"), [(APPEND, KEYLESS), (APPEND, KEYED), (MERGE, KEYED)])

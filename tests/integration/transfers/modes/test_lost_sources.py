@@ -9,11 +9,11 @@ import pytest
 from copyd import events
 from copyd.transfers import Reintroduce, run
 from tests.support.fanout import OTHERS
+from tests.support.loadings import KEYED, TEN
 
 if TYPE_CHECKING:
     from copyd.events import Event
     from tests.support.fanout import Fanout
-from tests.support.loadings import KEYED, TEN
 
 
 def test_a_source_whose_locks_are_lost_is_read_again(fanout: Fanout) -> None:

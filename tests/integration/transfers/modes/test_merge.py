@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.loadings import APPEND, INCREMENTAL, KEYED, KEYLESS, MERGE, ROWS, TEN, ids
+
 if TYPE_CHECKING:
     from copyd.transfers import Loading
     from tests.support.fanout import Fanout
-from tests.support.loadings import APPEND, INCREMENTAL, KEYED, KEYLESS, MERGE, ROWS, TEN, ids
 
 
 def test_merge_changes_and_adds_rows_and_reads_no_others(fanout: Fanout) -> None:

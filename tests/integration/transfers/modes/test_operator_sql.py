@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from copyd.transfers import Loading
+from tests.support.loadings import APPEND, DELETE, KEYED, KEYLESS, TEN, ids
 
 if TYPE_CHECKING:
     from tests.support.fanout import Fanout
-from tests.support.loadings import APPEND, DELETE, KEYED, KEYLESS, TEN, ids
 
 CALLS = "CREATE TABLE calls (what text)"
 

@@ -8,10 +8,6 @@ import psycopg
 
 from copyd import events
 from copyd.transfers import Loading, Reintroduce
-
-if TYPE_CHECKING:
-    from copyd.events import Event
-    from tests.support.fanout import Fanout
 from tests.support.loadings import (
     APPEND,
     EXACT,
@@ -23,6 +19,10 @@ from tests.support.loadings import (
     TRUNCATE,
     ids,
 )
+
+if TYPE_CHECKING:
+    from copyd.events import Event
+    from tests.support.fanout import Fanout
 
 
 @REPLACE
@@ -79,7 +79,6 @@ FAMILY = (
     "CREATE TABLE children (id int PRIMARY KEY, parent int NOT NULL REFERENCES parents)",
     "CREATE TABLE a_pets (id int PRIMARY KEY, child int NOT NULL REFERENCES children)",
 )
-
 
 TABLES = ("public.a_pets", "public.children", "public.parents")
 

@@ -6,11 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from copyd.cluster.poll import wait_for
+from tests.support.loadings import ALL_WAYS, APPEND, INCREMENTAL, KEYED, MERGE, TEN, TRUNCATE
 
 if TYPE_CHECKING:
     from copyd.transfers import Loading
     from tests.support.fanout import Fanout
-from tests.support.loadings import ALL_WAYS, APPEND, INCREMENTAL, KEYED, MERGE, TEN, TRUNCATE
 
 
 def seq_scans(fanout: Fanout, table: str) -> int:

@@ -9,10 +9,10 @@ import pytest
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Query, Tables
 from copyd.transfers.transfer import TableOptions
+from tests.support.loadings import DELETE, EXACT, KEYED, MERGE, ROWS, TEN
 
 if TYPE_CHECKING:
     from tests.support.fanout import Fanout
-from tests.support.loadings import DELETE, EXACT, KEYED, MERGE, ROWS, TEN
 
 
 @pytest.mark.parametrize("mode", ["replace", "append", "merge"])

@@ -11,14 +11,12 @@ from copyd import events
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Tables
 from copyd.transfers.transfer import TableOptions
+from tests.support.loadings import APPEND, INCREMENTAL, MERGE, ids
 
 if TYPE_CHECKING:
     from tests.support.fanout import Fanout
-from tests.support.loadings import APPEND, INCREMENTAL, MERGE, ids
 
 TIMED = "CREATE TABLE t (id int PRIMARY KEY, note text, at timestamptz)"
-
-
 HOUR = timedelta(hours=1)
 
 
