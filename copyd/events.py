@@ -10,6 +10,35 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """What a destination committed.
+
+    The run wrote or removed ``rows``. The source sent ``read`` rows, ``size`` bytes; ``rejected``
+    of these rows were refused and the others ``loaded``.
+    """
+
+    rows: int = 0
+    read: int = 0
+    rejected: int = 0
+    size: int = 0
+
+    @property
+    def loaded(self) -> int:
+        return self.read - self.rejected
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.rows + other.rows,
+            self.read + other.read,
+            self.rejected + other.rejected,
+            self.size + other.size,
+        )
+
+
+NO_ROWS = Counts()
+
+
+@dataclass(frozen=True, slots=True)
 class RunStarted:
     """A run began; ``estimated_rows`` is the source's own estimate, None where it has none."""
 
@@ -102,21 +131,15 @@ class HorizonHeldBack:
 
 @dataclass(frozen=True, slots=True)
 class DestinationEnded:
-    """A destination's part of the run is over; rows and bytes are those that it committed.
+    """A destination's part of the run is over.
 
-    ``rows`` were written or removed by the run. Of what the source sent it, ``read`` rows in all,
-    ``loaded`` were taken and ``rejected`` put aside. ``data_timestamp``: that of the snapshot which
-    it has committed; None where it has committed none.
+    ``data_timestamp``: that of the committed snapshot, None where nothing was committed.
     """
 
     destination: str
     verdict: str
-    rows: int
-    size: int
+    counts: Counts
     cause: str | None
-    read: int = 0
-    loaded: int = 0
-    rejected: int = 0
     data_timestamp: float | None = None
 
 

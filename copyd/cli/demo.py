@@ -202,9 +202,9 @@ def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_faul
     if with_fault and all(outcome.passes == 1 for outcome in ended.outcomes):
         console.print("The copy was over before the fault: try more --rows")
     console.print(report.table(ended))
-    size = sum(outcome.size for outcome in ended.outcomes)
+    size = sum(outcome.counts.size for outcome in ended.outcomes)
     console.print(
-        f"Delivered {sum(outcome.rows for outcome in ended.outcomes):,} rows, "
+        f"Delivered {sum(outcome.counts.rows for outcome in ended.outcomes):,} rows, "
         f"{size / 1e6:,.0f} MB in {ended.seconds:.2f} s: {size / 1e6 / ended.seconds:,.0f} MB/s"
     )
     return ended

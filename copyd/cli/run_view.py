@@ -64,7 +64,7 @@ def show(
         _present(ended, comparison)
     likeness = "equal" if comparison is None else comparison.likeness.value
     code = exits.OF_VERDICT[ended.verdict.value]
-    if code == 0 and not allows_rejects and any(each.rejected for each in ended.outcomes):
+    if code == 0 and not allows_rejects and any(each.counts.rejected for each in ended.outcomes):
         code = exits.PARTLY
     for pending in ended.pending:
         click.echo(f"copyd: rejects stay pending: {pending}", err=True)

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from copyd.errors import CopydError
+from copyd.events import Counts
 from copyd.observe.records import Begun, DestinationRecord, Ended, Known, Record, Recorded
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ SELECT id, transfer, run, started, ended, verdict, cause FROM runs
  WHERE :transfer IS NULL OR transfer = :transfer ORDER BY started DESC, id DESC LIMIT :limit
 """
 _DESTINATIONS = """
-SELECT name, verdict, rows, size, read, loaded, rejected, cause, data_timestamp, ended
+SELECT name, verdict, rows, read, rejected, size, cause, data_timestamp, ended
   FROM destinations WHERE id = ? ORDER BY name
 """
 
@@ -161,8 +162,10 @@ def _require_schema(writer: sqlite3.Connection, path: Path) -> None:
 
 def _recorded(reader: sqlite3.Connection, id_: int, run: Sequence[Any]) -> Recorded:
     transfer, name, started, ended, verdict, cause = run
-    parts = reader.execute(_DESTINATIONS, (id_,))
-    destinations = tuple(DestinationRecord(*each) for each in parts)
+    destinations = tuple(
+        DestinationRecord(each[0], each[1], Counts(*each[2:6]), *each[6:])
+        for each in reader.execute(_DESTINATIONS, (id_,))
+    )
     return Recorded(transfer, name, started, ended, verdict, cause, destinations)
 
 
@@ -173,10 +176,11 @@ def _put_ended(writer: sqlite3.Connection, ended: Ended) -> None:
         (ended.ended, ended.verdict, ended.cause, id_),
     )
     for each in ended.destinations:
+        counts = each.counts
         writer.execute(
             "INSERT OR REPLACE INTO destinations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (id_, each.name, each.verdict, each.rows, each.size, each.read, each.loaded,
-             each.rejected, each.cause, each.data_timestamp, each.ended),
+            (id_, each.name, each.verdict, counts.rows, counts.size, counts.read, counts.loaded,
+             counts.rejected, each.cause, each.data_timestamp, each.ended),
         )  # fmt: skip
         is_good = each.verdict == "succeeded"
         known = {

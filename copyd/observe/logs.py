@@ -45,6 +45,7 @@ _LEVELS: dict[type, str] = {
 """What is not here is "info", or what its verdict says."""
 
 _VERDICT_LEVELS = {"succeeded": "info", "partial": "warning"}
+_COUNTS = ("rows", "size", "read", "loaded", "rejected")
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31"}
 _SECRETS = (
@@ -133,14 +134,22 @@ def _write(event: Event, context: Fields) -> None:
     level = level_of(event)
     if not _LEVEL.isEnabledFor(getattr(logging, level.upper())):
         return
-    told = {each.name: _plain(getattr(event, each.name)) for each in fields(event)}
+    told: Fields = {}
+    for each in fields(event):
+        told |= _plain(each.name, getattr(event, each.name))
     # A full disk, a reader that is gone, a stream that is closed: nobody is left to be told.
     with suppress(OSError, ValueError):
         getattr(structlog.get_logger(), level)(name_of(event), **{**context, **told})
 
 
-def _plain(value: object) -> object:
-    return sorted(value) if isinstance(value, frozenset) else value
+def _plain(name: str, value: object) -> Fields:
+    match value:
+        case frozenset():
+            return {name: sorted(value)}
+        case events.Counts():
+            return {key: getattr(value, key) for key in _COUNTS}
+        case _:
+            return {name: value}
 
 
 def _conceal(_logger: object, _method: str, told: Any) -> Any:

@@ -205,8 +205,8 @@ class Metrics:
     def _count_destination(self, transfer: str, event: Event) -> None:
         match event:
             case events.DestinationEnded():
-                self._counters.committed.add(transfer, event.destination, by=event.rows)
-                self._counters.rejected.add(transfer, event.destination, by=event.rejected)
+                self._counters.committed.add(transfer, event.destination, by=event.counts.rows)
+                self._counters.rejected.add(transfer, event.destination, by=event.counts.rejected)
             case events.DestinationDropped():
                 self._counters.drops.add(transfer, event.destination)
                 self._counters.faults.add(transfer, event.destination, event.kind)

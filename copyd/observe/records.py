@@ -10,7 +10,7 @@ from copyd import events
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from copyd.events import Event
+    from copyd.events import Counts, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,7 @@ class DestinationRecord:
 
     name: str
     verdict: str
-    rows: int
-    size: int
-    read: int
-    loaded: int
-    rejected: int
+    counts: Counts
     cause: str | None
     data_timestamp: float | None
     ended: float
@@ -111,11 +107,7 @@ class RunRecorder:
         return DestinationRecord(
             name=event.destination,
             verdict=event.verdict,
-            rows=event.rows,
-            size=event.size,
-            read=event.read,
-            loaded=event.loaded,
-            rejected=event.rejected,
+            counts=event.counts,
             cause=event.cause,
             data_timestamp=event.data_timestamp,
             ended=self._clock(),

@@ -3,7 +3,7 @@
 from copyd.transfers.faults import NOBODYS, counted, facts
 from copyd.transfers.running import Outcome, Report, Verdict, run
 from copyd.transfers.server import Server
-from copyd.transfers.stopping import RunStopped, Stop
+from copyd.transfers.stop import RunStopped, Stop
 from copyd.transfers.transfer import (
     Format,
     Loading,

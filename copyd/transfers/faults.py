@@ -12,7 +12,7 @@ import psycopg
 from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
 from copyd.server_errors import Message, class_of, copy_line, is_transient_state
-from copyd.transfers.stopping import RunStopped
+from copyd.transfers.stop import RunStopped
 
 
 class RowsRefused(CopydError):

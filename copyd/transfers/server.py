@@ -1,4 +1,4 @@
-"""A server: a named connection, and the sentences for when there is none."""
+"""A named conninfo; readable errors when connecting fails."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A connection string (keywords or URI, as libpq takes it) and the name to call it by.
+    """A named conninfo (keywords or URI, as libpq takes it).
 
-    ``problem``: why nobody can connect to it, found before anybody tried.
+    ``problem``: why connecting is pointless, known from the configuration alone.
     """
 
     name: str

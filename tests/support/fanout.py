@@ -139,7 +139,7 @@ class Fanout:
         """Carry it out; every destination must fail. Returns the causes."""
         report = self.run(*tables, **options)
         assert {each.verdict.value for each in report.outcomes} == {"failed"}, report
-        assert {each.rows for each in report.outcomes} == {0}
+        assert {each.counts.rows for each in report.outcomes} == {0}
         return "; ".join(each.cause or "" for each in report.outcomes)
 
     @property

@@ -42,7 +42,9 @@ def started(run: str = "run-1", *, transfer: str = "orders") -> events.RunStarte
 
 
 def ended(name: str, verdict: str = "succeeded", **more: object) -> events.DestinationEnded:
-    fields = {"rows": 10, "size": 100, "cause": None, **more}
+    counted = {"rows": 10, "size": 100}
+    counted |= {key: int(str(more.pop(key))) for key in ("rows", "rejected") if key in more}
+    fields = {"counts": events.Counts(**counted), "cause": None, **more}
     return events.DestinationEnded(name, verdict, **fields)  # type: ignore[arg-type]
 
 

@@ -139,7 +139,7 @@ def follow(fanout: ZooFanout, case: Case, format_: Format) -> None:
     report = copied(transfer)
     before = fanout.assert_equal()
     rows = sum(number for number, _ in before.values())
-    assert [outcome.rows for outcome in report.outcomes] == [rows] * 3
+    assert [outcome.counts.rows for outcome in report.outcomes] == [rows] * 3
     zoo.execute(fanout.source, fanout.zoo.change(*case.changes))
     copied(transfer)
     after = fanout.assert_equal()

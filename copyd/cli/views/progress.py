@@ -129,8 +129,8 @@ class RunProgress:
     def _end(self, event: events.DestinationEnded) -> None:
         is_good = event.verdict == "succeeded"
         if is_good:
-            self._deliveries[event.destination].rows = event.rows
-            self._bars.update(self._tasks[event.destination], total=max(event.rows, 1))
+            self._deliveries[event.destination].rows = event.counts.rows
+            self._bars.update(self._tasks[event.destination], total=max(event.counts.rows, 1))
         colour = "green" if is_good else "red"
         self._show(event.destination, f"[{colour}]{event.verdict}[/]", event.cause)
 

@@ -38,11 +38,11 @@ def table(report: Report, *, is_private: bool = False) -> Table:
         reason = "".join(f": {said}" for said in (why, *outcome.notes) if said)
         rendered.add_row(
             Text(outcome.destination),
-            f"{outcome.read:,}",
-            f"{outcome.loaded:,}",
-            f"{outcome.rejected:,}",
-            f"{outcome.rows:,}",
-            decimal(outcome.size),
+            f"{outcome.counts.read:,}",
+            f"{outcome.counts.loaded:,}",
+            f"{outcome.counts.rejected:,}",
+            f"{outcome.counts.rows:,}",
+            decimal(outcome.counts.size),
             f"{outcome.seconds:.2f}",
             f"{_rate(outcome):.0f}",
             Text.assemble((verdict, _COLOURS[verdict]), reason),
@@ -155,11 +155,11 @@ def _fields(outcome: Outcome) -> Document:
         "destination": outcome.destination,
         "verdict": outcome.verdict.value,
         "cause": outcome.cause,
-        "read": outcome.read,
-        "loaded": outcome.loaded,
-        "rejected": outcome.rejected,
-        "rows": outcome.rows,
-        "bytes": outcome.size,
+        "read": outcome.counts.read,
+        "loaded": outcome.counts.loaded,
+        "rejected": outcome.counts.rejected,
+        "rows": outcome.counts.rows,
+        "bytes": outcome.counts.size,
         "seconds": round(outcome.seconds, 6),
         "bytes_per_second": round(_rate(outcome) * 1e6),
         "passes": outcome.passes,
@@ -176,4 +176,4 @@ def _fields(outcome: Outcome) -> Document:
 
 def _rate(outcome: Outcome) -> float:
     """Megabytes of payload a second."""
-    return outcome.size / 1e6 / outcome.seconds if outcome.seconds else 0.0
+    return outcome.counts.size / 1e6 / outcome.seconds if outcome.seconds else 0.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
+from copyd.events import Counts
 from copyd.loading import shrink_refusal, strategies
 from copyd.names import TableName
 from copyd.transfers.destination.horizon import Need, There
@@ -54,6 +55,11 @@ class TableLoad:
     def name(self) -> TableName:
         """The destination's table."""
         return TableName(self.target.relation.schema, self.target.relation.name)
+
+    @property
+    def counts(self) -> Counts:
+        """What the run wrote, removed and read, once it is all applied."""
+        return Counts(self.rows + self.removed, self.read, self.rejected, self.size)
 
     def apply(self, connection: Connection, mode: Mode) -> None:
         """Bring what is staged into the table.

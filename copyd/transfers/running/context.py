@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
-from copyd.transfers.stopping import Stop
+from copyd.transfers.stop import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

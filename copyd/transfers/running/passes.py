@@ -14,7 +14,7 @@ from copyd.transfers.faults import facts, name_table
 from copyd.transfers.running.relay import Relay
 from copyd.transfers.running.states import State
 from copyd.transfers.source import bound_query, choose_format, copy_out, mark_query
-from copyd.transfers.stopping import RunStopped
+from copyd.transfers.stop import RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -19,7 +19,7 @@ from copyd.transfers.running.passes import SourceLost
 from copyd.transfers.running.runner import Runner
 from copyd.transfers.running.states import Destination, Outcome, State, Verdict
 from copyd.transfers.source import hold
-from copyd.transfers.stopping import RunStopped, Stop
+from copyd.transfers.stop import RunStopped, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

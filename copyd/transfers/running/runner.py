@@ -26,7 +26,7 @@ from copyd.transfers.running.context import DeadlinePassed, Run
 from copyd.transfers.running.passes import Passes, SourceLost
 from copyd.transfers.running.states import Destination, State, Verdict
 from copyd.transfers.source import is_long
-from copyd.transfers.stopping import RunStopped
+from copyd.transfers.stop import RunStopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -372,10 +372,7 @@ class Runner:
     def _confirm(self, destination: Destination) -> None:
         """Its COMMIT took place: what it has written counts from here on."""
         tables = destination.trying.tables
-        destination.rows = sum(table.rows + table.removed for table in tables)
-        destination.size = sum(table.size for table in tables)
-        destination.read = sum(table.read for table in tables)
-        destination.rejected = sum(table.rejected for table in tables)
+        destination.counts = sum((table.counts for table in tables), events.NO_ROWS)
         destination.notes += destination.trying.commit.notes
         for table in tables:
             if table.missed:
@@ -438,13 +435,9 @@ class Runner:
             events.DestinationEnded(
                 ended.destination,
                 verdict.value,
-                ended.rows,
-                ended.size,
+                ended.counts,
                 ended.cause,
-                read=ended.read,
-                loaded=ended.loaded,
-                rejected=ended.rejected,
-                data_timestamp=ended.data_timestamp,
+                ended.data_timestamp,
             )
         )
 

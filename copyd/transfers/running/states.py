@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from copyd.events import NO_ROWS, Counts
 from copyd.transfers.faults import facts, in_full, kind
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ MOVES = {
 class Outcome:
     """How one destination ended.
 
-    Rows and bytes are those that it committed: of the rows that it ``read`` so many were
-    ``rejected``, and all others ``loaded``. ``seconds`` run from the start of its last pass to
+    ``counts``: what it committed. ``seconds`` run from the start of its last pass to
     its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
     value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
     data. ``data_timestamp``: how old the snapshot is that it has committed. ``kind``: what sort of fault
@@ -70,10 +70,7 @@ class Outcome:
 
     destination: str
     verdict: Verdict
-    rows: int = 0
-    read: int = 0
-    rejected: int = 0
-    size: int = 0
+    counts: Counts = NO_ROWS
     seconds: float = 0.0
     passes: int = 0
     faults: int = 0
@@ -86,11 +83,6 @@ class Outcome:
     notes: tuple[str, ...] = ()
     data_timestamp: float | None = None
     kind: str | None = None
-
-    @property
-    def loaded(self) -> int:
-        """Rows that were read and not rejected."""
-        return self.read - self.rejected
 
 
 @dataclass(eq=False)
@@ -108,10 +100,7 @@ class Destination:
     reconciliations: int = 0
     link: Link | None = None
     format: ChosenFormat | None = None
-    rows: int = 0
-    read: int = 0
-    rejected: int = 0
-    size: int = 0
+    counts: Counts = NO_ROWS
     began: float | None = None
     judged: float | None = None
     analyze_seconds: float = 0.0
@@ -156,10 +145,7 @@ class Destination:
         return Outcome(
             destination=self.name,
             verdict=self.verdict or Verdict.FAILED,
-            rows=self.rows if is_committed else 0,
-            read=self.read if is_committed else 0,
-            rejected=self.rejected if is_committed else 0,
-            size=self.size if is_committed else 0,
+            counts=self.counts if is_committed else NO_ROWS,
             seconds=self.judged - self.began if self.began and self.judged else 0.0,
             passes=self.passes,
             faults=self.faults,

@@ -80,7 +80,7 @@ def test_what_another_major_reads_otherwise_in_binary_is_refused_there(
         named = {"compounds": "PostgreSQL 13", "intervals": "PostgreSQL 17"}[table]
         for outcome in report.outcomes:
             assert named in (outcome.cause or "")
-            assert (outcome.rows, outcome.passes) == (0, 0)
+            assert (outcome.counts.rows, outcome.passes) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_type_that_another_major_lacks_is_refused_before_data_moves(
         assert report.verdict is Verdict.FAILED
         for outcome in report.outcomes:
             assert sentence in (outcome.cause or "")
-            assert (outcome.rows, outcome.passes) == (0, 0)
+            assert (outcome.counts.rows, outcome.passes) == (0, 0)
 
 
 @pytest.mark.parametrize(

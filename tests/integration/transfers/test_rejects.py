@@ -114,10 +114,16 @@ def test_each_destination_puts_aside_what_it_refuses_and_has_all_else(site: Site
     site.ask(site.replicas["asia"], "ALTER TABLE t ADD CONSTRAINT one CHECK (x <> 3)")
     report = site.run(site.transfer("t"))
     assert report.verdict is Verdict.SUCCEEDED, report.outcomes
-    fared = {each.destination: (each.read, each.loaded, each.rejected) for each in report.outcomes}
+    fared = {
+        each.destination: (each.counts.read, each.counts.loaded, each.counts.rejected)
+        for each in report.outcomes
+    }
     assert fared == {"eu": (1000, 1000, 0), "us": (1000, 998, 2), "asia": (1000, 900, 100)}
     ended = [each for each in site.happened if isinstance(each, events.DestinationEnded)]
-    assert {each.destination: (each.read, each.loaded, each.rejected) for each in ended} == fared
+    assert {
+        each.destination: (each.counts.read, each.counts.loaded, each.counts.rejected)
+        for each in ended
+    } == fared
     assert site.facts(report, "eu") == []
     assert [each["row"] for each in site.facts(report, "us")] == [b"1\t1\n", b"500\t0\n"]
     assert [each["ordinal"] for each in site.facts(report, "us")] == [1, 500]
@@ -180,7 +186,7 @@ def test_staged_rows_are_put_aside_as_well(site: Site, mode: str) -> None:
     us = site.replicas["us"]
     site.ask(us, "ALTER TABLE t ALTER x TYPE varchar(3)")
     first = site.run(site.transfer("t", mode=mode, key=("i",)))
-    assert [outcome(first, name).rejected for name in site.replicas] == [1, 1, 1]
+    assert [outcome(first, name).counts.rejected for name in site.replicas] == [1, 1, 1]
     site.ask(
         site.source,
         "INSERT INTO t SELECT i, i FROM generate_series(201, 300) i",

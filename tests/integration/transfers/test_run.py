@@ -116,7 +116,7 @@ def test_a_dropped_destination_comes_back_under_the_same_snapshot(site: Site) ->
     report = run(site.transfer(reintroduce=2), observe=once(disturb, seen))
     assert report.verdict is Verdict.SUCCEEDED
     assert [outcome.passes for outcome in report.outcomes] == [1, 2]
-    assert [outcome.rows for outcome in report.outcomes] == [ROWS, ROWS]
+    assert [outcome.counts.rows for outcome in report.outcomes] == [ROWS, ROWS]
     assert site.ask(site.eu, SOURCE_SUM) == site.ask(site.us, SOURCE_SUM) == before
     assert told(seen, "us") == [
         events.RunStarted,
@@ -139,7 +139,7 @@ def test_a_destination_that_is_not_to_return_fails_with_its_servers_words(site: 
         Verdict.FAILED,
     )
     assert "terminating connection" in (us.cause or "")
-    assert (us.rows, us.size) == (0, 0)
+    assert (us.counts.rows, us.counts.size) == (0, 0)
     assert site.ask(site.us, "SELECT count(*) FROM t") == (0,)
 
 
@@ -189,7 +189,7 @@ def test_what_is_read_cannot_be_emptied_from_the_snapshot_on(
 
     report = run(one_off(site.source, (site.eu,), what), observe=empty)
     assert report.verdict is Verdict.SUCCEEDED
-    assert report.outcomes[0].rows == ROWS
+    assert report.outcomes[0].counts.rows == ROWS
     assert len(refused) == 1
 
 
@@ -303,7 +303,7 @@ def test_child_tables_are_tables_of_their_own(site: Site) -> None:
     site.ask(site.source, "CREATE TABLE child () INHERITS (t)")
     site.ask(site.source, "INSERT INTO child VALUES (-1, 'child')")
     report = run(site.transfer())
-    assert [outcome.rows for outcome in report.outcomes] == [ROWS, ROWS]
+    assert [outcome.counts.rows for outcome in report.outcomes] == [ROWS, ROWS]
 
 
 def test_a_source_database_of_another_encoding_is_read_as_utf8(
@@ -329,7 +329,7 @@ def test_rows_that_the_destination_refuses_at_commit_are_a_failure(site: Site) -
     eu, us = report.outcomes
     assert (eu.verdict, us.verdict) == (Verdict.SUCCEEDED, Verdict.FAILED)
     assert "23503 foreign_key_violation: table public.t" in (us.cause or "")
-    assert us.rows == 0
+    assert us.counts.rows == 0
 
 
 def test_a_commit_whose_answer_is_lost_is_unknown(site: Site) -> None:
@@ -339,7 +339,7 @@ def test_a_commit_whose_answer_is_lost_is_unknown(site: Site) -> None:
     assert (eu.verdict, us.verdict) == (Verdict.SUCCEEDED, Verdict.UNKNOWN)
     assert report.verdict is Verdict.PARTIAL
     assert "the answer to COMMIT was lost" in (us.cause or "")
-    assert us.rows == 0
+    assert us.counts.rows == 0
 
 
 def test_a_query_without_distinct_names_is_refused_before_any_destination_is_touched(

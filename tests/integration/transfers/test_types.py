@@ -110,7 +110,7 @@ def test_no_setting_makes_a_table_look_empty_that_was_emptied_and_filled_before_
             while ask(source, waiting) != [(1,)]:
                 assert monotonic() < deadline, "nobody waits for the table"
             writer.commit()
-            assert running.result(30).outcomes[0].rows == 2
+            assert running.result(30).outcomes[0].counts.rows == 2
 
 
 @pytest.mark.parametrize("kind", zoo.ODD)
@@ -124,7 +124,7 @@ def test_a_type_that_must_not_travel_in_binary_is_refused_with_a_sentence(
     for outcome in report.outcomes:
         assert f"column {kind} {zoo.NEVER_BINARY[kind]}" in (outcome.cause or "")
         assert (outcome.cause or "").endswith(": use the text format")
-        assert (outcome.rows, outcome.passes) == (0, 0)
+        assert (outcome.counts.rows, outcome.passes) == (0, 0)
     assert [ask(end, "SELECT count(*) FROM zoo.odd") for end in kept_fanout.ends] == rows
 
 

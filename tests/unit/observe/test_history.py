@@ -60,10 +60,10 @@ def test_a_run_is_recorded_with_its_destinations(tmp_path: Path) -> None:
     assert (run.transfer, run.run, run.verdict) == ("orders", "run-1", "succeeded")
     assert (run.started, run.ended, run.cause) == (NOW, NOW, None)
     eu, us = run.destinations
-    assert (eu.name, eu.verdict, eu.rows, eu.size, eu.data_timestamp) == (
+    assert (eu.name, eu.verdict, eu.counts.rows, eu.counts.size, eu.data_timestamp) == (
         "eu", "succeeded", 10, 100, NOW - 1,
     )  # fmt: skip
-    assert us.rejected == 2
+    assert us.counts.rejected == 2
     assert told == []
 
 

@@ -10,7 +10,7 @@ from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
 from copyd.server_errors import CLASSES
 from copyd.transfers.faults import NOBODYS, OTHERS, SourceFailed, kind
-from copyd.transfers.stopping import RunStopped
+from copyd.transfers.stop import RunStopped
 
 
 def caused_by(cause: Exception) -> CopydError:

@@ -55,7 +55,7 @@ def test_rows_of_an_older_snapshot_are_appended_without_touching_those_there(
     fanout.succeed(loading=APPEND)
     fanout.do("eu", NEWER, BY_HAND)
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')")
-    assert fanout.succeed(loading=APPEND)[0].rows == 1
+    assert fanout.succeed(loading=APPEND)[0].counts.rows == 1
     assert note_of_five(fanout) == "by hand"
 
 
@@ -91,7 +91,7 @@ def test_a_new_timeline_makes_everything_be_compared_by_key(fanout: Fanout, way:
     fanout.succeed(loading=way)
     # On the old timeline it was at an LSN that the new one has not reached.
     fanout.do("eu", "UPDATE copyd.ledger SET timeline = timeline - 1", NEWER, BY_HAND)
-    assert fanout.succeed(loading=way)[0].rows == 1
+    assert fanout.succeed(loading=way)[0].counts.rows == 1
     assert fanout.relayed == 10
     fanout.assert_equal()
     fanout.succeed(loading=way)
@@ -131,7 +131,7 @@ def test_another_meaning_of_the_rows_takes_a_full_run(
     assert "run copyd once books --full" in fanout.fail(loading=way, what=other)
     assert note_of_five(fanout) == "by hand"
     fanout.succeed(loading=way, what=other, is_full=True)
-    assert fanout.succeed(loading=way, what=other)[0].rows == 0
+    assert fanout.succeed(loading=way, what=other)[0].counts.rows == 0
     assert fanout.ask("eu", "SELECT id FROM t") == fanout.ask("source", "SELECT id FROM t")
 
 

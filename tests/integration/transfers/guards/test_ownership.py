@@ -50,7 +50,7 @@ def test_a_table_with_rows_that_no_run_has_loaded_must_be_adopted(
 def test_what_is_adopted_is_compared_by_key_once(fanout: Fanout, way: Loading) -> None:
     fanout.create(KEYED, fill=TEN)
     fanout.do("eu", "INSERT INTO t VALUES (5, 'of old'), (6, 'first')")
-    assert fanout.succeed(loading=adopting(way))[0].rows == 9
+    assert fanout.succeed(loading=adopting(way))[0].counts.rows == 9
     fanout.assert_equal()
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')")
     fanout.succeed(loading=adopting(way))

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 def test_append_adds_new_rows_and_touches_no_other(fanout: Fanout) -> None:
     fanout.create(KEYED, fill=TEN)
-    assert fanout.succeed(loading=APPEND)[0].rows == 10
+    assert fanout.succeed(loading=APPEND)[0].counts.rows == 10
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')", "DELETE FROM t WHERE id = 1")
     fanout.do("source", "UPDATE t SET note = 'changed' WHERE id = 2")
     (outcome,) = fanout.succeed(loading=APPEND)
-    assert outcome.rows == 1
+    assert outcome.counts.rows == 1
     assert fanout.relayed == 2  # the other eight were written before the horizon
     assert fanout.ask("eu", ROWS) == [*((i, "first") for i in range(1, 11)), (11, "new")]
 
@@ -70,9 +70,9 @@ def test_without_a_key_every_row_comes_once_whoever_is_still_writing(fanout: Fan
     fanout.succeed(loading=APPEND)
     assert ids(fanout) == [*range(1, 11)]
     slow.commit()
-    assert fanout.succeed(loading=APPEND)[0].rows == 4
+    assert fanout.succeed(loading=APPEND)[0].counts.rows == 4
     fanout.assert_equal()
-    assert fanout.succeed(loading=APPEND)[0].rows == 0
+    assert fanout.succeed(loading=APPEND)[0].counts.rows == 0
     fanout.assert_equal()
 
 
@@ -110,7 +110,7 @@ def test_without_a_key_a_rewritten_source_table_takes_a_full_run(
     fanout.succeed(loading=APPEND, is_full=True)
     fanout.assert_equal()
     fanout.do("source", "INSERT INTO t VALUES (12, 'newer')")
-    assert fanout.succeed(loading=APPEND)[0].rows == 1
+    assert fanout.succeed(loading=APPEND)[0].counts.rows == 1
     fanout.assert_equal()
 
 
@@ -120,7 +120,7 @@ def test_with_a_key_a_rewritten_source_table_loses_nothing(fanout: Fanout, way: 
     fanout.succeed(loading=way)
     fanout.do("source", "ALTER TABLE t ALTER note TYPE varchar(99) USING note || ''")
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')")
-    assert fanout.succeed(loading=way)[0].rows == 1
+    assert fanout.succeed(loading=way)[0].counts.rows == 1
     fanout.assert_equal()
 
 
@@ -134,7 +134,7 @@ def test_a_source_table_that_another_one_took_the_place_of_is_compared_as_a_whol
     fanout.do("source", "INSERT INTO u SELECT * FROM t", "INSERT INTO u VALUES (11, 'swapped in')")
     fanout.succeed(loading=way)
     fanout.do("source", "DROP TABLE t", "ALTER TABLE u RENAME TO t")
-    assert fanout.succeed(loading=way)[0].rows == 1
+    assert fanout.succeed(loading=way)[0].counts.rows == 1
     fanout.assert_equal()
 
 

@@ -21,7 +21,7 @@ def test_a_table_that_was_emptied_by_hand_is_filled_again(
     fanout.succeed(loading=way)
     fanout.do("eu", "DELETE FROM t")
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')")
-    assert fanout.succeed(loading=way)[0].rows == 11
+    assert fanout.succeed(loading=way)[0].counts.rows == 11
     fanout.assert_equal()
 
 
@@ -43,7 +43,7 @@ def test_rows_of_a_table_that_was_made_again_are_compared_by_key(
     fanout.create(KEYED, fill=TEN)
     fanout.succeed(loading=way)
     fanout.do("eu", "DROP TABLE t", KEYED, "INSERT INTO t VALUES (1, 'first'), (2, 'of old')")
-    assert fanout.succeed(loading=way)[0].rows == 9
+    assert fanout.succeed(loading=way)[0].counts.rows == 9
     fanout.assert_equal()
 
 
@@ -65,11 +65,11 @@ def test_a_full_run_loads_every_row_anew(fanout: Fanout, way: Loading) -> None:
     fanout.succeed(loading=way)
     fanout.do("eu", "UPDATE t SET note = 'by hand' WHERE id = 5", "DELETE FROM t WHERE id = 6")
     fanout.do("eu", "INSERT INTO t VALUES (99, 'stray')")
-    assert fanout.succeed(loading=way)[0].rows == 0  # what was there is not looked at
-    assert fanout.succeed(loading=way, is_full=True)[0].rows == 10
+    assert fanout.succeed(loading=way)[0].counts.rows == 0  # what was there is not looked at
+    assert fanout.succeed(loading=way, is_full=True)[0].counts.rows == 10
     fanout.assert_equal()
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')")
-    assert fanout.succeed(loading=way)[0].rows == 1
+    assert fanout.succeed(loading=way)[0].counts.rows == 1
     fanout.assert_equal()
 
 

@@ -19,12 +19,12 @@ def test_merge_changes_and_adds_rows_and_reads_no_others(fanout: Fanout) -> None
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')", "DELETE FROM t WHERE id = 1")
     fanout.do("source", "UPDATE t SET note = NULL WHERE id = 2")
     (outcome,) = fanout.succeed(loading=MERGE)
-    assert outcome.rows == 2
+    assert outcome.counts.rows == 2
     assert fanout.relayed == 2
     assert fanout.ask("eu", ROWS) == [
         (1, "first"), (2, None), *((i, "first") for i in range(3, 11)), (11, "new"),
     ]  # fmt: skip
-    assert fanout.succeed(loading=MERGE)[0].rows == 0
+    assert fanout.succeed(loading=MERGE)[0].counts.rows == 0
 
 
 def test_a_change_that_is_committed_late_is_not_lost(fanout: Fanout) -> None:
@@ -43,7 +43,7 @@ def test_rows_that_the_source_no_longer_has_go_where_that_is_asked_for(fanout: F
     fanout.succeed(loading=MERGE)
     fanout.do("source", "DELETE FROM t WHERE id > 8", "UPDATE t SET id = 100 WHERE id = 1")
     (outcome,) = fanout.succeed(loading=MERGE, delete_missing=True)
-    assert outcome.rows == 4  # one added, three removed
+    assert outcome.counts.rows == 4  # one added, three removed
     fanout.assert_equal()
 
 
@@ -64,7 +64,7 @@ def test_rows_that_trade_a_unique_value_are_merged(fanout: Fanout) -> None:
     fanout.succeed(loading=MERGE)
     fanout.do("source", "DELETE FROM t", "INSERT INTO t VALUES (1, 'b'), (2, 'a'), (4, 'c')")
     (outcome,) = fanout.succeed(loading=MERGE, delete_missing=True)
-    assert outcome.rows == 4
+    assert outcome.counts.rows == 4
     fanout.assert_equal()
 
 
@@ -73,7 +73,7 @@ def test_a_key_other_than_the_primary_one_can_be_named(fanout: Fanout) -> None:
     fanout.do("source", "INSERT INTO t VALUES (1, 'a'), (2, 'b')")
     fanout.succeed(loading=MERGE, key=("code",))
     fanout.do("source", "UPDATE t SET id = 3 WHERE code = 'a'")
-    assert fanout.succeed(loading=MERGE, key=("code",))[0].rows == 1
+    assert fanout.succeed(loading=MERGE, key=("code",))[0].counts.rows == 1
     fanout.assert_equal()
 
 
@@ -92,7 +92,7 @@ def test_partitions_are_read_and_written_through_their_root(fanout: Fanout) -> N
     fanout.succeed("public.t*", loading=MERGE)
     fanout.do("source", "UPDATE t SET id = id + 20, note = 'moved' WHERE id < 3")
     (outcome,) = fanout.succeed("public.t*", loading=MERGE, delete_missing=True)
-    assert outcome.rows == 4
+    assert outcome.counts.rows == 4
     fanout.assert_equal("t", "t1", "t2")
 
 
@@ -114,7 +114,7 @@ def test_rows_of_a_partition_that_was_attached_are_not_lost(fanout: Fanout, way:
     part(fanout, KEYED)
     fanout.succeed(loading=way)
     fanout.do("source", f"ALTER TABLE t ATTACH {SECOND}")
-    assert fanout.succeed(loading=way)[0].rows == 1
+    assert fanout.succeed(loading=way)[0].counts.rows == 1
     fanout.assert_equal()
 
 

@@ -70,7 +70,7 @@ def test_what_fails_after_the_commit_is_noted_and_done_by_the_next_run(fanout: F
     (outcome,) = fanout.succeed(loading=own)
     assert "after its COMMIT" in outcome.notes[0]
     assert "done" in outcome.notes[0]
-    assert outcome.rows == 10
+    assert outcome.counts.rows == 10
     assert fanout.ask("eu", "SELECT after_commit_done FROM copyd.ledger") == [(False,)]
     fanout.do("eu", "CREATE TABLE done (what text)")
     assert fanout.succeed(loading=own)[0].notes == ()

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 @REPLACE
 def test_replace_leaves_exactly_the_sources_rows(fanout: Fanout, way: Loading) -> None:
     fanout.create(KEYED, replicas=2, fill=TEN)
-    assert [outcome.rows for outcome in fanout.succeed(loading=way)] == [10, 10]
+    assert [outcome.counts.rows for outcome in fanout.succeed(loading=way)] == [10, 10]
     fanout.assert_equal()
     fanout.do("source", "DELETE FROM t WHERE id < 3", "UPDATE t SET note = 'second' WHERE id = 7")
     fanout.do("source", "INSERT INTO t VALUES (11, NULL)")
     fanout.do("eu", "INSERT INTO t VALUES (99, 'stray')")
-    assert [outcome.rows for outcome in fanout.succeed(loading=way)] == [9, 9]
+    assert [outcome.counts.rows for outcome in fanout.succeed(loading=way)] == [9, 9]
     fanout.assert_equal()
 
 

@@ -39,7 +39,7 @@ def test_destinations_with_other_modes_share_what_they_can(fanout: Fanout) -> No
     fanout.do("source", "INSERT INTO t VALUES (11, 'new')")
     outcomes = fanout.succeed(at=ways)
     assert list(fanout.passes()) == [{"us", "ap"}, {"eu"}]
-    assert [outcome.rows for outcome in outcomes] == [11, 1, 1]
+    assert [outcome.counts.rows for outcome in outcomes] == [11, 1, 1]
     fanout.assert_equal()
 
 
@@ -52,7 +52,7 @@ def test_a_laggard_catches_up_in_a_scan_of_its_own(fanout: Fanout, way: Loading)
     fanout.do("source", "INSERT INTO t VALUES (31, 'third')")
     outcomes = fanout.succeed(loading=way)
     assert set(fanout.passes()) == {frozenset({"eu", "us"}), frozenset({"ap"})}
-    assert [outcome.rows for outcome in outcomes] == [1, 1, 21]
+    assert [outcome.counts.rows for outcome in outcomes] == [1, 1, 21]
     fanout.assert_equal()
     fanout.succeed(loading=way)
     assert list(fanout.passes()) == [{"eu", "us", "ap"}]

@@ -50,7 +50,7 @@ def test_a_view_is_merged_by_its_key(fanout: Fanout, kind: str) -> None:
     if kind != "VIEW":
         fanout.do("source", "REFRESH MATERIALIZED VIEW v")
     (outcome,) = fanout.succeed("public.v", loading=MERGE, delete_missing=True)
-    assert outcome.rows == 4
+    assert outcome.counts.rows == 4
     fanout.assert_equal("v")
 
 

@@ -86,7 +86,7 @@ def test_neither_infinity_nor_the_future_becomes_a_mark(
     fanout.do("source", f"INSERT INTO t VALUES (1, 'now', now()), (2, 'wild', '{value}')")
     fanout.succeed(**bounded())
     fanout.do("source", "INSERT INTO t VALUES (3, 'later', now())")
-    assert fanout.succeed(**bounded())[0].rows == 1
+    assert fanout.succeed(**bounded())[0].counts.rows == 1
     fanout.assert_equal()
 
 
@@ -96,7 +96,7 @@ def test_what_is_no_number_does_not_become_a_mark(fanout: Fanout, value: str) ->
     fanout.do("source", f"INSERT INTO t VALUES (1, 'now', 1), (2, 'wild', '{value}')")
     fanout.succeed(**bounded(overlap=5))
     fanout.do("source", "INSERT INTO t VALUES (3, 'later', 2)")
-    assert fanout.succeed(**bounded(overlap=5))[0].rows == 1
+    assert fanout.succeed(**bounded(overlap=5))[0].counts.rows == 1
     fanout.assert_equal()
 
 
@@ -108,7 +108,7 @@ def test_a_number_can_be_the_cursor(fanout: Fanout, kind: str) -> None:
     fanout.succeed(**options)
     fanout.do("source", "UPDATE t SET note = 'changed' WHERE id IN (150, 189, 190, 195)")
     fanout.do("source", "INSERT INTO t VALUES (201, 'new')")
-    assert fanout.succeed(**options)[0].rows == 3
+    assert fanout.succeed(**options)[0].counts.rows == 3
     changed = "SELECT id::int FROM t WHERE note = 'changed' ORDER BY id"
     assert fanout.ask("eu", changed) == [(190,), (195,)]
     fanout.succeed(**options, full_every=0.0)
@@ -124,7 +124,7 @@ def test_a_table_may_have_a_cursor_of_its_own(fanout: Fanout) -> None:
     fanout.succeed(**bounded(what=own))
     fanout.do("source", "INSERT INTO u VALUES (2, now() - interval '2 h'), (3, now())")
     fanout.do("source", "INSERT INTO t VALUES (30, 'now', now())")
-    assert fanout.succeed(**bounded(what=own))[0].rows == 2
+    assert fanout.succeed(**bounded(what=own))[0].counts.rows == 2
     assert fanout.ask("eu", "SELECT id FROM u ORDER BY id") == [(1,), (3,)]
 
 

@@ -13,10 +13,10 @@ RUN: list[events.Event] = [
     events.PassStarted(1, ("eu", "us")),
     events.DataRelayed(frozenset({"eu", "us"}), 40, 4_000_000),
     events.DestinationDropped("us", "its [server] went away", will_return=True),
-    events.DestinationEnded("eu", "succeeded", 100, 9_000_000, None),
+    events.DestinationEnded("eu", "succeeded", events.Counts(rows=100, size=9_000_000), None),
     events.DestinationReintroduced("us"),
     events.PassStarted(2, ("us",)),
-    events.DestinationEnded("us", "failed", 0, 0, "no [space] left"),
+    events.DestinationEnded("us", "failed", events.Counts(), "no [space] left"),
     events.RunEnded("partial", 1.0),
 ]
 

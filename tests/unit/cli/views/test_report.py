@@ -7,6 +7,7 @@ from rich.console import Console
 
 from copyd.cli.views import report
 from copyd.copyman import Link
+from copyd.events import Counts
 from copyd.transfers import Outcome, Report, Verdict
 from copyd.transfers.source.formats import ChosenFormat
 
@@ -19,10 +20,7 @@ ENDED = Report(
         Outcome(
             "eu",
             Verdict.SUCCEEDED,
-            rows=1_000,
-            read=1_200,
-            rejected=7,
-            size=5_000_000,
+            counts=Counts(rows=1_000, read=1_200, rejected=7, size=5_000_000),
             seconds=2.0,
             passes=1,
             link=Link("plain", "why"),

@@ -1,12 +1,10 @@
-"""What ends a run from outside."""
-
 from __future__ import annotations
 
 import threading
 
 import pytest
 
-from copyd.transfers.stopping import RunStopped, Stop
+from copyd.transfers.stop import RunStopped, Stop
 
 
 def test_it_stays_asked_for_and_keeps_its_first_reason() -> None:

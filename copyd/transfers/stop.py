@@ -1,4 +1,4 @@
-"""Ends a run from outside: whoever holds the run's `Stop` may, from any thread."""
+"""Ending a run from outside: any thread that holds the run's `Stop` may set it."""
 
 from __future__ import annotations
 
@@ -13,62 +13,61 @@ if TYPE_CHECKING:
 
 
 class RunStopped(CopydError):
-    """The run was ended from outside; what was not committed by then is as it was before."""
+    """The run was ended from outside; destinations that had not committed keep their old data."""
 
 
 class Stop:
-    """Asked for once, it stays asked for; who waits for something else meanwhile is called.
+    """A one-way stop flag. Setting it runs the registered callbacks, which wake whoever is blocked.
 
-    `ask` never waits, and what is called must not wait either.
+    `ask` never waits; no callback may wait either.
     """
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._lock = threading.Lock()  # guards who is called, and that nobody is forgotten
-        self._called: list[Callable[[], None]] = []
+        self._lock = threading.Lock()  # guards the callbacks: none is missed by `ask`
+        self._callbacks: list[Callable[[], None]] = []
         self._reason = "it was stopped"
 
     @property
     def is_asked(self) -> bool:
-        """Whether the run is to end."""
         return self._event.is_set()
 
     def ask(self, reason: str) -> None:
-        """End the run as soon as it can be done cleanly; `reason` is a sentence about why."""
+        """End the run as soon as that is clean; `reason` is a clause such as "the daemon stops"."""
         with self._lock:
             if self._event.is_set():
                 return
             self._reason = reason
             self._event.set()
-            called = tuple(self._called)
-        for callback in called:
+            callbacks = tuple(self._callbacks)
+        for callback in callbacks:
             callback()
 
     @property
     def cause(self) -> RunStopped | None:
-        """Why the run is to end; None where it is not."""
+        """The error that ends the run; None while nobody has asked."""
         return RunStopped(self._reason) if self._event.is_set() else None
 
     def require_none(self) -> None:
-        """Raise RunStopped where the run is to end."""
+        """Raise RunStopped once somebody has asked."""
         if self._event.is_set():
             raise RunStopped(self._reason)
 
     def wait(self, seconds: float) -> None:
-        """Wait so long, or until the run is to end; raises RunStopped then."""
+        """Sleep for so many seconds; raises RunStopped as soon as somebody asks."""
         self._event.wait(seconds)
         self.require_none()
 
     @contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Have `callback` called, while the block lasts, once the run is to end; at once if it is."""
+        """Register `callback` while the block lasts; called at once where somebody has asked already."""
         with self._lock:
-            self._called.append(callback)
-            is_late = self._event.is_set()
+            self._callbacks.append(callback)
+            is_asked = self._event.is_set()
         try:
-            if is_late:
+            if is_asked:
                 callback()
             yield
         finally:
             with self._lock:
-                self._called.remove(callback)
+                self._callbacks.remove(callback)
