@@ -9,7 +9,7 @@ Usable from a script with two connections and no configuration::
 """
 
 from copyd.copyman.batching import BatchReceiver, Refusal, Reject
-from copyd.copyman.batching.isolation import Found, Span, isolate
+from copyd.copyman.batching.isolation import Found, Isolation, Span
 from copyd.copyman.batching.refusal import is_about_a_row
 from copyd.copyman.faults import (
     CannotReconcile,
@@ -33,6 +33,7 @@ __all__ = [
     "CopyManager",
     "Fault",
     "Found",
+    "Isolation",
     "IteratorProducer",
     "Link",
     "LinkName",
@@ -49,6 +50,5 @@ __all__ = [
     "StatementProducer",
     "StatementReceiver",
     "is_about_a_row",
-    "isolate",
     "transfer",
 ]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from copyd.connection import one_row
-from copyd.copyman import Found, Refusal, Reject, Span, is_about_a_row, isolate
+from copyd.copyman import Found, Isolation, Refusal, Reject, Span, is_about_a_row
 from copyd.loading import staging
 from copyd.loading.strategies import Applied
 
@@ -126,16 +126,11 @@ class Sieve:
         return self._search(whole, refusal, patience)
 
     def _search(self, whole: Span, refusal: Refusal | None, patience: float) -> Found:
-        search = isolate(whole, refusal, patience=patience, backwards=patience == inf)
-        outcome: Refusal | None = None
-        while True:
-            try:
-                span = search.send(outcome)
-            except StopIteration as end:
-                found: Found = end.value
-                return found
-            outcome = self._try([span])
-            self._pieces += outcome is None
+        isolation = Isolation(whole, refusal, patience=patience, backwards=patience == inf)
+        for span in isolation:
+            isolation.outcome = self._try([span])
+            self._pieces += isolation.outcome is None
+        return isolation.found
 
     def _try(self, spans: Sequence[Span]) -> Refusal | None:
         """Bring rows on; where they are refused, nothing of it stays."""

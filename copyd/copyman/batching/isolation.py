@@ -1,8 +1,8 @@
-"""Which rows of a refused batch are bad; decides what to try next and touches nothing.
+"""The search for the bad rows of a refused batch: decides what to try next; pure.
 
-What is tried is a span of rows. Its outcome is None where the server took it, which it then keeps,
-or the `Refusal`. A row is only found bad where it was refused alone, behind all rows before it
-that are good; what the server says of a line is a hint where to look, no more.
+The caller tries spans of rows and reports each outcome: the `Refusal`, or None where the server
+took the span and keeps it. A row is bad only when it was refused alone, behind all good rows before
+it. The line that a server names is a hint where to try next, no more.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from copyd.copyman.batching.refusal import Refusal
 
 
 class Span(NamedTuple):
-    """Rows from ``start`` up to ``stop``; ``is_likely``: they were taken before, and will be again."""
+    """Rows from ``start`` up to ``stop``; ``is_likely``: the server took them before."""
 
     start: int
     stop: int
@@ -25,31 +25,30 @@ class Span(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rows."""
         return self.stop - self.start
 
 
 class Probe(NamedTuple):
-    """Rows of which none is to be kept; ``inserts``: not only checked, also inserted."""
+    """Rows to check without keeping them; ``inserts``: the server also inserts them."""
 
     span: Span
     inserts: bool
 
 
 REACH = 2
-"""How much farther than the last bad row the next is looked for: what is sent behind it is lost."""
+"""A probe reaches so many times the distance of the last bad row: rows behind a bad one are sent in vain."""
 NEAREST = 128
-"""Rows that are tried at once in any case."""
+"""The fewest rows of a probe."""
 MORE = 16
-"""Times as many rows as are only checked at once may be inserted at once."""
+"""A probe that inserts may have so many times the rows of one that only checks."""
 
 
 @dataclass
 class Found:
-    """What is not loaded, in the order of rows, and why.
+    """Rows that are not loaded, and why.
 
-    ``rejects`` are rows; ``held`` are spans that a foreign key refused, to be tried again when
-    more is there.
+    ``rejects`` are rows; ``held`` are spans that a foreign key refused, to be tried again later.
     """
 
     rejects: list[tuple[int, Refusal]] = field(default_factory=list)
@@ -57,11 +56,11 @@ class Found:
 
     @property
     def rows(self) -> int:
-        """How many are not loaded."""
+        """The number of rows that are not loaded."""
         return len(self.rejects) + sum(span.rows for span, _ in self.held)
 
     def rest(self, whole: Span) -> Iterator[Span]:
-        """Yield what is left of `whole`: the rows that are good."""
+        """Yield the good rows of `whole`."""
         out = [Span(row, row + 1) for row, _ in self.rejects] + [span for span, _ in self.held]
         start = whole.start
         for span in sorted(out):
@@ -72,71 +71,89 @@ class Found:
             yield Span(start, whole.stop)
 
 
-def find_named(
-    rows: int, refusal: Refusal | None, few: int
-) -> Generator[Probe, Refusal | None, list[tuple[int, Refusal]]]:
-    """Find rows that are bad as they stand: those that the server names, one after the other.
+class NamedRows:
+    """Finds rows that are bad on their own: those that the server names, one after the other.
 
-    Yields what to try next and is sent its outcome; `refusal` is that of all `rows`, if they were
-    tried. Ends where no row is named. What is found is to be refused again behind all other rows.
+    Iterate, try each `Probe`, and set ``outcome`` to its refusal, None where it was not refused.
+    `refusal` is that of all `rows`, None if they were not tried. The search ends when a refusal names
+    no row. Each row in ``found`` still has to be refused again behind all other rows.
 
-    Up to `few` rows are checked before any of them is inserted: where that is all that is tried,
-    nothing is left in the table that the rows would meet when they are loaded. Rows that are in
-    the way of others are only found by inserting, which is done from the first such refusal on.
+    Up to `few` rows are checked before the server inserts any of them, so nothing that they would
+    meet later is left in the table. A row that conflicts with another is only found by inserting:
+    probes insert from the first conflict on.
     """
-    found: list[tuple[int, Refusal]] = []
-    span, outcome, inserts = Span(0, rows if refusal else 0), refusal, False
-    while True:
-        if outcome is None:
-            start, gap = span.stop, 2 * span.rows
-        elif outcome.line is not None and 1 <= outcome.line <= span.rows:
-            start, gap = span.start + outcome.line, outcome.line
-            found.append((start - 1, outcome))
-            inserts = inserts or outcome.is_conflict
-        else:
-            return found
-        if start == rows:
-            return found
-        reach = min(max(REACH * gap, NEAREST), MORE * few if inserts else few)
-        span = Span(start, min(start + reach, rows))
-        outcome = yield Probe(span, inserts)
+
+    def __init__(self, rows: int, refusal: Refusal | None, few: int) -> None:
+        self.found: list[tuple[int, Refusal]] = []
+        self.outcome = refusal
+        self._rows = rows
+        self._few = few
+
+    def __iter__(self) -> Iterator[Probe]:
+        span, inserts = Span(0, self._rows if self.outcome else 0), False
+        while True:
+            outcome = self.outcome
+            if outcome is None:
+                start, gap = span.stop, 2 * span.rows
+            elif outcome.line is not None and 1 <= outcome.line <= span.rows:
+                start, gap = span.start + outcome.line, outcome.line
+                self.found.append((start - 1, outcome))
+                inserts = inserts or outcome.is_conflict
+            else:
+                return
+            if start == self._rows:
+                return
+            reach = min(max(REACH * gap, NEAREST), MORE * self._few if inserts else self._few)
+            span = Span(start, min(start + reach, self._rows))
+            yield Probe(span, inserts)
 
 
-def isolate(
-    whole: Span, refusal: Refusal | None, *, patience: float, backwards: bool = False
-) -> Generator[Span, Refusal | None, Found]:
-    """Find the bad rows of `whole`, which was refused for `refusal`; None where it was not tried.
+class Isolation:
+    """Finds the bad rows of `whole`, which `refusal` was raised for; None if it was not tried.
 
-    Yields the span to try next and is sent its outcome. A foreign key may refuse a row only until
-    the one that it references is there: after `patience` such refusals the spans are held as they
-    are, so that children which come before their parents do not have to be found one by one.
-    `backwards`: the last rows are tried first, which the others may reference.
+    Iterate, load each span, and set ``outcome`` to its refusal, None where the server took it.
+    ``found`` is complete at the end.
+
+    A foreign key may refuse a row only until the referenced row is there: after `patience` such
+    refusals spans are held as they are, so that children before their parents do not have to be
+    found one by one. `backwards`: the last rows, which others may reference, are tried first.
     """
-    found = Found()
-    waiting: list[tuple[Span, Refusal | None]] = [(whole, refusal)]
-    while waiting:
-        span, outcome = waiting.pop()
-        if outcome is None:
-            outcome = yield span
-        if outcome is None:
-            continue
-        if outcome.may_pass:
-            patience -= 1
-            if span.rows == 1 or patience < 0:
-                found.held.append((span, outcome))
-                continue
+
+    def __init__(
+        self, whole: Span, refusal: Refusal | None, *, patience: float, backwards: bool = False
+    ) -> None:
+        self.found = Found()
+        self.outcome: Refusal | None = None
+        self._untried: list[tuple[Span, Refusal | None]] = [(whole, refusal)]
+        self._patience = patience
+        self._backwards = backwards
+
+    def __iter__(self) -> Iterator[Span]:
+        while self._untried:
+            span, self.outcome = self._untried.pop()
+            if self.outcome is None:
+                yield span
+            if self.outcome is not None:
+                self._note(span, self.outcome)
+
+    def _note(self, span: Span, refusal: Refusal) -> None:
+        """Decide about a refused span: hold or reject it, or cut it."""
+        if refusal.may_pass:
+            self._patience -= 1
+            if span.rows == 1 or self._patience < 0:
+                self.found.held.append((span, refusal))
+                return
         elif span.rows == 1:
-            found.rejects.append((span.start, outcome))
-            continue
-        parts = narrow(span, outcome.line)
-        if backwards:
+            self.found.rejects.append((span.start, refusal))
+            return
+        parts = narrow(span, refusal.line)
+        if self._backwards:
             parts = [Span(part.start, part.stop) for part in reversed(parts)]
-        waiting += [(part, None) for part in reversed(parts)]
-    return found
+        self._untried += [(part, None) for part in reversed(parts)]
 
 
 def narrow(span: Span, line: int | None) -> Sequence[Span]:
-    """Cut `span` around its `line`, which counts from 1, or in halves where that is none of it."""
+    """Cut `span` around `line`, counted from 1, or in halves where it has no such line."""
     if line is None or not 1 <= line <= span.rows:
         middle = span.start + span.rows // 2
         return Span(span.start, middle), Span(middle, span.stop)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
     from copyd.connection import Connection
-    from copyd.copyman.batching.loader import Steps
     from copyd.copyman.batching.refusal import Reject
+    from copyd.copyman.batching.session import Steps
     from copyd.copyman.chunk import Chunk
     from copyd.copyman.links import LinkName
     from copyd.copyman.ports import CopyIn, Link

@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from copyd.errors import CopydError
 from copyd.server_errors import CONFLICTS, FOREIGN_KEY, Blame, class_of, copy_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import psycopg
 
 _RAISE = "exec_stmt_raise"
@@ -68,6 +71,26 @@ class Reject:
     batch: int
     row: bytes = field(repr=False)
     refusal: Refusal
+
+
+class Rejects:
+    """Counts rejects and hands them on; no more than `most`, None for any number."""
+
+    def __init__(self, on_reject: Callable[[Reject], object], most: int | None) -> None:
+        self.count = 0
+        self._on_reject = on_reject
+        self._most = most
+
+    def add(self, reject: Reject) -> None:
+        """Count `reject` and hand it on; raises CopydError where it is one too many."""
+        self.count += 1
+        self.require_room()
+        self._on_reject(reject)
+
+    def require_room(self, more: int = 0) -> None:
+        """Raise CopydError where `more` rejects would be too many."""
+        if self._most is not None and self.count + more > self._most:
+            raise CopydError(f"more than {self._most} rows were rejected (max_rejects)")
 
 
 def is_about_a_row(error: psycopg.Error) -> bool:

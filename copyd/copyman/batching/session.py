@@ -1,7 +1,7 @@
 """Statements and COPYs on one connection, one after the other, without ever waiting.
 
-Each is a generator that yields while there is something to wait for: True where it wants more
-data, False where it is the server's turn.
+Each is a generator (`Steps`) that yields instead of waiting: True where it wants more data, False
+where it is the server's turn.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import select
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 from psycopg import errors
@@ -30,62 +30,70 @@ if TYPE_CHECKING:
     from copyd.copyman.links import LibpqCopyIn
     from copyd.copyman.ports import CopyIn, Link
 
+    T = TypeVar("T")
+    Steps = Generator[bool, None, T]
+
 LARGEST_PADDING = 64 * 1024 * 1024
 """Bytes that are worth sending to end a row whose COPY was refused: the connection is needed."""
 SKIPPED_IN = "copyfromparse.c"
-"""Where PostgreSQL says that ON_ERROR ignore has skipped a row."""
+"""PostgreSQL's source file of the notice that ON_ERROR ignore has skipped a row."""
 BROKEN_OFF = "copyd has looked at the rows"
-"""Why a COPY that is not to insert any is failed by us; the server repeats it, with a SQLSTATE."""
-BREAKING_OFF = "57014"
+"""The reason with which a probe fails its COPY; the server repeats it, with this SQLSTATE:"""
+QUERY_CANCELED = "57014"
 _NUMBER = re.compile(r"\d+")
 
 
 class Session:
-    """The one who speaks on `connection`: ``speaker`` is what it is at, None between two.
+    """Queues statements and runs COPYs on `connection`.
 
-    ``moved``: bytes of COPY data sent so far. ``skipped``: what the server said of the rows that
-    the last COPY skipped, by their lines from 1. ``error``: what the last COPY was refused for.
+    ``skipped``: line, from 1, and notice of each row that the server skipped in the last COPY.
     """
 
     def __init__(self, connection: Connection, link: Link) -> None:
-        self.speaker: CopyIn | Query | None = None
         self.skipped: list[tuple[int, str]] = []
-        self.error: psycopg.Error | None = None
+        self._active: CopyIn | Query | None = None
+        self._error: psycopg.Error | None = None
         self._connection = connection
         self._link = link
-        self._words: list[bytes] = []
+        self._queued: list[bytes] = []
         self._moved = 0
 
     @property
     def events(self) -> int:
         """Poll events to wait for."""
-        return self.speaker.events if self.speaker is not None else select.POLLIN
+        return self._active.events if self._active is not None else select.POLLIN
 
     @property
     def moved(self) -> int:
         """Bytes of COPY data sent."""
-        is_copy = self.speaker is not None and not isinstance(self.speaker, Query)
-        return self._moved + (self.speaker.progress if is_copy else 0)  # type: ignore[union-attr]
+        is_copy = self._active is not None and not isinstance(self._active, Query)
+        return self._moved + (self._active.progress if is_copy else 0)  # type: ignore[union-attr]
 
-    def queue(self, *words: bytes) -> None:
+    @property
+    def error(self) -> psycopg.Error:
+        """The error of the last refused COPY; there must have been one."""
+        assert self._error is not None  # noqa: S101 - read after a refusal only
+        return self._error
+
+    def queue(self, *statements: bytes) -> None:
         """Have statements sent before the next COPY, or by `flush`."""
-        self._words += words
+        self._queued += statements
 
-    def unqueue(self) -> None:
-        """Forget what was not sent."""
-        self._words.clear()
+    def drop_queued(self) -> None:
+        """Forget the statements that were not sent."""
+        self._queued.clear()
 
     def flush(self) -> Generator[bool, None, list[PGresult]]:
-        """Send what was said, in one round trip; returns the results.
+        """Send the queued statements in one round trip; returns the results.
 
-        Raises psycopg.Error: what the server said, or that the connection is lost and closed.
+        Raises psycopg.Error: the server's error, or that the connection is lost and closed.
         """
-        if not self._words:
+        if not self._queued:
             return []
-        words, self._words = self._words, []
-        query = Query(self._connection, b"; ".join(words))
-        self.speaker = query
-        yield from self.await_answer(query)
+        statements, self._queued = self._queued, []
+        query = Query(self._connection, b"; ".join(statements))
+        self._active = query
+        yield from self._await_result(query)
         if query.error is not None:
             raise query.error
         return query.results
@@ -93,9 +101,9 @@ class Session:
     def reasons(
         self, skipped: Iterable[tuple[int, bytes, str]], columns: Mapping[str, str]
     ) -> Generator[bool, None, dict[int, Refusal]]:
-        """Ask why rows were skipped, see `skipped_rows.reasons_query`; what is not known is left out.
+        """Ask for the reasons of skipped rows, see `skipped_rows.reasons_query`.
 
-        The transaction is to be rolled back to a savepoint where not all is known.
+        The caller has to roll back to a savepoint where reasons are missing.
         """
         try:
             self.queue(skipped_rows.reasons_query(self._connection, skipped, columns))
@@ -109,74 +117,72 @@ class Session:
             return {}
 
     def listen(self) -> None:
-        """Hear what the server says between two statements.
+        """Read the server's messages between two statements.
 
         Raises psycopg.Error where the connection is lost, and closes it.
         """
-        last_words: list[Diagnostic] = []
-        self._connection.add_notice_handler(last_words.append)
+        notices: list[Diagnostic] = []
+        self._connection.add_notice_handler(notices.append)
         try:
             self._connection.pgconn.consume_input()
             self._connection.pgconn.is_busy()  # makes libpq hand out what it holds
         except psycopg.Error as error:
             self._connection.close()
-            raise _in_the_end(last_words) or error from None
+            raise _fatal(notices) or error from None
         finally:
-            self._connection.remove_notice_handler(last_words.append)
-        ending = _in_the_end(last_words)
+            self._connection.remove_notice_handler(notices.append)
+        ending = _fatal(notices)
         if ending is not None:
             self._connection.close()
             raise ending
 
     def close(self) -> None:
-        """Close the connection, and let go of whatever is going on."""
-        speaker, self.speaker = self.speaker, None
-        if speaker is not None and not isinstance(speaker, Query):
-            speaker.close()
+        """Close the connection and abandon the active statement."""
+        active, self._active = self._active, None
+        if active is not None and not isinstance(active, Query):
+            active.close()
         self._connection.close()
 
     def leave(self, reason: str) -> Iterator[bool]:
-        """Break off whatever is going on.
+        """Break off the active statement.
 
         Raises psycopg.Error where the connection is lost, and closes it.
         """
-        self.unqueue()
-        if isinstance(self.speaker, Query):
+        self.drop_queued()
+        if isinstance(self._active, Query):
             self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
-            yield from self.await_answer(self.speaker)
-        elif self.speaker is not None:
-            self.speaker.abort(reason)
-            yield from _until_done(self.speaker)
-            self.speaker = None
+            yield from self._await_result(self._active)
+        elif self._active is not None:
+            self._active.abort(reason)
+            yield from _until_done(self._active)
+            self._active = None
 
-    def await_answer(self, query: Query) -> Iterator[bool]:
-        """Wait for the answer to `query`."""
+    def _await_result(self, query: Query) -> Iterator[bool]:
         try:
             while not query.pump():
                 yield False
         except psycopg.Error:
             self._connection.close()
             raise
-        self.speaker = None
+        self._active = None
 
-    def attempt(
+    def copy(
         self, statement: bytes, chunks: Iterable[Chunk | None]
     ) -> Generator[bool, None, int | Refusal]:
-        """COPY `chunks`, where None is that there are none yet; returns how many rows were stored.
+        """COPY `chunks`, None among them where more are to come; returns how many rows were stored.
 
-        Returns the refusal where a row is to blame; the transaction is to be rolled back to a
-        savepoint then. Raises psycopg.Error for anything else.
+        Returns the refusal where a row is to blame; the caller has to roll back to a savepoint
+        then. Raises psycopg.Error for anything else.
         """
-        return (yield from self._judged(self._copy(statement, chunks)))
+        return (yield from self._judged(self._copy_chunks(statement, chunks)))
 
     def probe(
         self, statement: bytes, chunk: Chunk, *, inserts: bool
     ) -> Generator[bool, None, int | Refusal]:
-        """COPY one chunk as `attempt` does, of which nothing is to be kept.
+        """COPY one chunk as `copy` does, without keeping its rows.
 
-        Unless it `inserts`, the COPY is failed once all was sent: the server has looked at the rows
-        then, and those that it has not inserted yet it never will. The transaction is to be rolled
-        back to a savepoint in any case.
+        Unless it `inserts`, the COPY is failed once all was sent: the server has checked the rows
+        by then and does not insert the rest. The caller has to roll back to a savepoint in any case.
         """
         return (yield from self._judged(self._copy_whole(statement, chunk, inserts=inserts)))
 
@@ -184,27 +190,29 @@ class Session:
         try:
             return (yield from copying)
         except psycopg.Error as error:
-            is_broken_off = error.sqlstate == BREAKING_OFF and BROKEN_OFF in str(error)
+            is_broken_off = error.sqlstate == QUERY_CANCELED and BROKEN_OFF in str(error)
             if not is_broken_off and not is_about_a_row(error):
                 raise
             if self._connection.closed:  # no row is to blame for that
                 raise _loss(error) from error
             if is_broken_off:
                 return 0
-            self.error = error
+            self._error = error
             return Refusal.of(error)
 
     def _open(self, statement: bytes) -> LibpqCopyIn | WireCopyIn:
-        words, self._words = self._words, []
-        copy = open_copy_in(self._link, self._connection, b"; ".join([*words, statement]))
-        copy.preceding, copy.is_last = len(words), False
+        statements, self._queued = self._queued, []
+        copy = open_copy_in(self._link, self._connection, b"; ".join([*statements, statement]))
+        copy.preceding, copy.is_last = len(statements), False
         if isinstance(copy, WireCopyIn):
             copy.largest_padding = LARGEST_PADDING
         return copy
 
-    def _copy(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Generator[bool, None, int]:
+    def _copy_chunks(
+        self, statement: bytes, chunks: Iterable[Chunk | None]
+    ) -> Generator[bool, None, int]:
         copy = self._open(statement)
-        with self._listening(copy):
+        with self._noting_skips(copy):
             copy.start()
             yield from _until_done(copy)
             for chunk in chunks:
@@ -222,7 +230,7 @@ class Session:
         self, statement: bytes, chunk: Chunk, *, inserts: bool
     ) -> Generator[bool, None, int]:
         copy = self._open(statement)
-        with self._listening(copy):
+        with self._noting_skips(copy):
             if isinstance(copy, WireCopyIn):
                 copy.start_with(chunk, COPY_DONE if inserts else copy_fail(BROKEN_OFF))
             else:
@@ -237,20 +245,20 @@ class Session:
         return _stored(copy)
 
     @contextmanager
-    def _listening(self, copy: CopyIn) -> Iterator[None]:
-        self.speaker = copy
+    def _noting_skips(self, copy: CopyIn) -> Iterator[None]:
+        self._active = copy
         self.skipped = []
         self._connection.add_notice_handler(self._note)
         try:
             yield
         finally:
             self._connection.remove_notice_handler(self._note)
-            if copy.fileno() is None:  # else it is broken off, and `leave` has to do with it
+            if copy.fileno() is None:  # else it was broken off: `leave` needs it
                 self._moved += copy.progress
-                self.speaker = None
+                self._active = None
 
     def _note(self, notice: Diagnostic) -> None:
-        """Note which row was skipped: the first number in the words, in whatever language."""
+        """Note a skipped row: its line is the first number of the message, in any language."""
         if notice.source_file == SKIPPED_IN:
             said = notice.message_primary or ""
             found = _NUMBER.search(said)
@@ -259,16 +267,16 @@ class Session:
 
 
 def _loss(refusal: psycopg.Error) -> psycopg.Error:
-    """Return how the connection was lost on which `refusal` was the last that could be heard."""
+    """Return the loss of the connection behind `refusal`, the last error that it delivered."""
     loss = refusal.__cause__
     if isinstance(loss, psycopg.Error):
         return loss
     return psycopg.OperationalError("the connection was lost when a row was refused")
 
 
-def _in_the_end(words: Iterable[Diagnostic]) -> psycopg.Error | None:
-    """Return as an error what a server said when it hung up."""
-    for said in words:
+def _fatal(notices: Iterable[Diagnostic]) -> psycopg.Error | None:
+    """Return the error with which the server ended the connection."""
+    for said in notices:
         if said.severity_nonlocalized in ("FATAL", "PANIC"):
             try:
                 kind: type[psycopg.Error] = errors.lookup(said.sqlstate or "")

@@ -1,12 +1,13 @@
 """Rows that are kept until they are loaded, so that they can be sent again.
 
-What does not fit into memory is in files; nothing here touches a socket.
+A spool overflows into temporary files; nothing here touches a socket.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
+from dataclasses import dataclass, field
 from itertools import accumulate
 from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,23 +19,28 @@ from copyd.errors import CopydError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from copyd.copyman.batching.isolation import Span
+    from copyd.copyman.batching.refusal import Refusal
+
 
 FETCHED = 4
-"""Chunks of the files that are in memory as well: rows are looked at one after the other."""
+"""Chunks of the files that are in memory as well: rows are probed one after the other."""
+LOOSE_ROWS, LOOSE_SIZE = 512, 256 * 1024
+"""Rows, and bytes of them, that are held one by one before they are kept as a chunk."""
 
 
 class _SpoolFile:
-    """A file without a name, which is there until the last chunk in it is let go of."""
+    """A file without a name, which goes with the last chunk in it."""
 
     def __init__(self) -> None:
-        # Not buffered: what does not fit is to be told when it is written, not when it is closed.
+        # Unbuffered: a full disk is an error of the write, not of the close.
         self._file = TemporaryFile(prefix="copyd-", buffering=0)  # noqa: SIM115
         self._close = finalize(self, self._file.close)
         self._chunks = 0
         self.size = 0
 
     def put(self, views: Iterable[memoryview]) -> int:
-        """Write `views` behind all that is there; returns where they begin."""
+        """Append `views`; returns their offset."""
         offset = self._file.seek(self.size)
         for view in views:
             left = view
@@ -45,12 +51,12 @@ class _SpoolFile:
         return offset
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return what lies there."""
+        """Return `length` bytes from `offset`."""
         self._file.seek(offset)
         return self._file.read(length)
 
     def release(self) -> bool:
-        """Forget one of the chunks; True where it was the last, and the file is gone."""
+        """Give one chunk up; True where it was the last and the file is closed."""
         self._chunks -= 1
         if not self._chunks:
             self._close()
@@ -58,7 +64,7 @@ class _SpoolFile:
 
 
 class _Stored(NamedTuple):
-    """A chunk in a file: where, and what `WireChunk.of` must be told of it."""
+    """A chunk in a file: its place, and the arguments of `WireChunk.of`."""
 
     file: _SpoolFile
     offset: int
@@ -69,7 +75,6 @@ class _Stored(NamedTuple):
     resumed: int
 
     def read(self) -> WireChunk:
-        """Return the chunk."""
         return WireChunk.of(
             self.file.read(self.offset, self.length),
             messages=self.messages,
@@ -129,7 +134,7 @@ class Spool:
         return chunk
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Give everything up."""
         while self.entries:
             self._forget(self.entries.popleft())
         self.rows = self.size = 0
@@ -173,6 +178,11 @@ class Rows:
 
     def __len__(self) -> int:
         return self._ended[-1] if self._ended else 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload."""
+        return self._spool.size
 
     def data(self, start: int, stop: int) -> Iterator[memoryview]:
         """Yield the payload of the rows from `start` up to `stop`, in pieces."""
@@ -229,3 +239,41 @@ class Selection:
     def row(self, number: int) -> bytes:
         """Return one row as it was received."""
         return self._rows.row(self.number(number))
+
+
+@dataclass
+class HeldRows:
+    """Rows that a foreign key has refused so far, and the origin of each."""
+
+    spool: Spool
+    starts: list[int] = field(default_factory=list)  # in the spool, of each span
+    spans: list[tuple[int, int, Refusal]] = field(default_factory=list)  # ordinal, batch, why
+    loose: list[bytes] = field(default_factory=list)  # rows that are not in the spool yet
+    loose_size: int = 0
+
+    def __len__(self) -> int:
+        return self.spool.rows + len(self.loose)
+
+    def add(self, rows: Rows, span: Span, ordinal: int, batch: int, refusal: Refusal) -> None:
+        """Keep the rows of `span`; the first has this `ordinal` in the copy."""
+        self.starts.append(len(self))
+        self.spans.append((ordinal, batch, refusal))
+        for row in range(span.start, span.stop):
+            self.loose.append(rows.row(row))
+            self.loose_size += len(self.loose[-1])
+            if len(self.loose) >= LOOSE_ROWS or self.loose_size >= LOOSE_SIZE:
+                self.pack()
+
+    def pack(self) -> Rows:
+        """Bring all rows into the spool."""
+        if self.loose:
+            self.spool.append(WireChunk.of_rows(self.loose))
+            self.loose.clear()
+            self.loose_size = 0
+        return Rows(self.spool)
+
+    def origin(self, row: int) -> tuple[int, int, Refusal]:
+        """Return a row's ordinal in the copy, its batch, and its refusal."""
+        index = bisect_right(self.starts, row) - 1
+        ordinal, batch, refusal = self.spans[index]
+        return ordinal + row - self.starts[index], batch, refusal

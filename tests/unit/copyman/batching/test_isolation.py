@@ -7,11 +7,10 @@ from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copyd.copyman.batching.isolation import Found, Probe, Span, find_named, isolate, narrow
+from copyd.copyman.batching.isolation import Found, Isolation, NamedRows, Probe, Span, narrow
 from copyd.copyman.batching.refusal import Refusal
 from copyd.server_errors import FOREIGN_KEY
 
@@ -65,17 +64,12 @@ class Judge:
 
 
 def found_by(judge: Judge, *, patience: float = inf, is_tried: bool = False) -> Found:
-    """Let `isolate` ask the judge until it knows."""
+    """Let an `Isolation` ask the judge until it knows."""
     whole = Span(0, len(judge.rows))
-    search = isolate(whole, judge.load(whole) if is_tried else None, patience=patience)
-    outcome: Refusal | None = None
-    while True:
-        try:
-            span = search.send(outcome)
-        except StopIteration as end:
-            found: Found = end.value
-            return found
-        outcome = judge.load(span)
+    search = Isolation(whole, judge.load(whole) if is_tried else None, patience=patience)
+    for span in search:
+        search.outcome = judge.load(span)
+    return search.found
 
 
 def row_by_row(rows: list[Row]) -> tuple[list[int], list[int], list[int]]:
@@ -172,20 +166,14 @@ FEW = 100
 def named_by(
     judge: Judge, refusal: Refusal | None
 ) -> tuple[list[tuple[int, Refusal]], list[Probe]]:
-    """Let `find_named` ask the judge until it knows; also returns what it looked at."""
-    search = find_named(len(judge.rows), refusal, FEW)
-    outcome: Refusal | None = None
+    """Let `NamedRows` ask the judge until they are found; also returns the probes."""
+    search = NamedRows(len(judge.rows), refusal, FEW)
     probes: list[Probe] = []
-    while True:
-        try:
-            probe = search.send(outcome)
-        except StopIteration as end:
-            found: list[tuple[int, Refusal]] = end.value
-            return found, probes
+    for probe in search:
         probes.append(probe)
-        outcome = (judge if probe.inserts else Judge(judge.rows, judge.hint)).load(
-            probe.span, keeps=False
-        )
+        server = judge if probe.inserts else Judge(judge.rows, judge.hint)
+        search.outcome = server.load(probe.span, keeps=False)
+    return search.found, probes
 
 
 @given(
@@ -220,9 +208,8 @@ def test_probes_end_where_no_row_is_named(hint: str, rows: list[Row]) -> None:
     judge = Judge(rows, hint)
     refusal = judge.load(Span(0, len(rows)), keeps=False)
     if refusal is not None:
-        with pytest.raises(StopIteration) as end:
-            next(find_named(len(rows), refusal, FEW))
-        assert end.value.value == []
+        search = NamedRows(len(rows), refusal, FEW)
+        assert (list(search), search.found) == ([], [])
 
 
 @given(start=st.integers(0, 50), rows=st.integers(2, 50), line=st.none() | st.integers(-2, 60))
