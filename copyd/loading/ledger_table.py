@@ -39,7 +39,7 @@ _FACTS = statement("copyd.loading", "ledger_facts")
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class LedgerFacts:
     """What the catalogs say. No owner: it is not there. A writer of None is PUBLIC."""
 
     role: str
@@ -93,12 +93,12 @@ def creation(connection: Connection, schema: str) -> tuple[sql.Composed, ...]:
     return (*made, *_table_statements(schema))
 
 
-def refusal(facts: Facts, schema: str) -> str | None:
+def refusal(facts: LedgerFacts, schema: str) -> str | None:
     """Say why the ledger cannot be used, or made, and what to do; None where it can."""
     return next(refusals(facts, schema), None)
 
 
-def refusals(facts: Facts, schema: str) -> Iterator[str]:
+def refusals(facts: LedgerFacts, schema: str) -> Iterator[str]:
     """Say all that keeps the ledger from being used, or made; a sentence each."""
     table = TableName(schema, NAME)
     ours, where = quote(schema), f"in database {quote(facts.database)}"
@@ -116,7 +116,7 @@ def refusals(facts: Facts, schema: str) -> Iterator[str]:
             yield f"{table} {where} cannot be the ledger: {problem}"
 
 
-def _problems_of_schema(facts: Facts, schema: str) -> Iterator[str]:
+def _problems_of_schema(facts: LedgerFacts, schema: str) -> Iterator[str]:
     if facts.schema_owner != facts.role:
         yield (
             f"it belongs to role {quote(str(facts.schema_owner))}; where it is meant for copyd, "
@@ -129,7 +129,7 @@ def _problems_of_schema(facts: Facts, schema: str) -> Iterator[str]:
         )
 
 
-def _problems_of_table(facts: Facts, table: TableName) -> Iterator[str]:
+def _problems_of_table(facts: LedgerFacts, table: TableName) -> Iterator[str]:
     if facts.table_owner != facts.role:
         yield (
             f"it belongs to role {quote(str(facts.table_owner))}; where it is copyd's own, "
@@ -157,7 +157,7 @@ def _problems_of_table(facts: Facts, table: TableName) -> Iterator[str]:
         yield _other_columns(facts)
 
 
-def _other_columns(facts: Facts) -> str:
+def _other_columns(facts: LedgerFacts) -> str:
     version = re.search(r"\(ledger version (\d{1,9})\)$", facts.comment or "")
     if version is not None and int(version[1]) != VERSION:
         return (
@@ -172,7 +172,7 @@ def _other_columns(facts: Facts) -> str:
     return f"it {what}; undo that or give the ledger another schema"
 
 
-def _checked(connection: Connection, schema: str) -> Facts:
+def _checked(connection: Connection, schema: str) -> LedgerFacts:
     facts = look(connection, schema)
     reason = refusal(facts, schema)
     if reason is not None:
@@ -180,9 +180,9 @@ def _checked(connection: Connection, schema: str) -> Facts:
     return facts
 
 
-def look(connection: Connection, schema: str) -> Facts:
+def look(connection: Connection, schema: str) -> LedgerFacts:
     """Ask the catalogs what there is."""
-    with connection.cursor(row_factory=class_row(Facts)) as cursor:
+    with connection.cursor(row_factory=class_row(LedgerFacts)) as cursor:
         return only_row(cursor.execute(_FACTS, {"schema": schema, "name": NAME}))
 
 

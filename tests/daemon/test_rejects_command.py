@@ -69,7 +69,7 @@ def test_where_there_are_none_it_says_so(desk: Desk, verb: str) -> None:
 
 def test_a_line_has_run_destination_table_count_time_and_reasons(desk: Desk) -> None:
     published(desk.root, reject(1), reject(2), reject(3, sqlstate="23505"))
-    pending(desk.root, run="r2", seals=False).close()
+    pending(desk.root, run="r2", has_manifest=False).close()
     done = desk.ask("list")
     assert done.returncode == 0
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -140,7 +140,7 @@ def test_one_destination_or_one_run_can_be_asked_for(desk: Desk) -> None:
     published(desk.root, run="abd2")
     other = files(desk.root, destination="us", run="abc1")
     other.add(T, reject())
-    other.seal(ledger="copyd", tables=TABLES, now=NOW)
+    other.write_manifest(ledger="copyd", tables=TABLES, now=NOW)
     other.publish()
     pairs = [("eu", "abc1"), ("eu", "abd2"), ("us", "abc1")]
     for arguments, expected in (

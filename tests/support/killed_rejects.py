@@ -1,8 +1,8 @@
 """Whoever keeps rejects, killed before each of its calls of the operating system.
 
 A program of its own, as it forks: ``python -m tests.support.killed_rejects STORY FOLDER STRIDE``. A child
-takes the steps of a story and kills itself before its nth call; another one settles what is left
-and is killed before its mth call; then all of it is settled in peace and looked at. Every n, and
+takes the steps of a story and kills itself before its nth call; another one resolves what is left
+and is killed before its mth call; then all of it is resolved in peace and looked at. Every n, and
 every m that is n modulo STRIDE.
 """
 
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from copyd.loading.rejects import Fate, LoadedTable, Standing, kept, prune, rows, settle
+from copyd.loading.rejects import CommitOutcome, LoadedTable, Standing, kept, prune, resolve, rows
 from copyd.names import TableName
 from tests.support.reject_files import NOW, TABLES, T, files, reject, tree
 
@@ -69,7 +69,7 @@ def _load(folder: Path) -> Any:
         for ordinal, row in enumerate(refused, 1):
             made.add(table, reject(ordinal, row))
     tables = (*TABLES, LoadedTable(*OTHER, (), None))
-    made.seal(ledger="copyd", tables=tables, now=NOW)
+    made.write_manifest(ledger="copyd", tables=tables, now=NOW)
     return made
 
 
@@ -78,9 +78,9 @@ def _commit(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-def _settle(folder: Path) -> None:
-    fate = Fate.COMMITTED if (folder / MARKER).exists() else Fate.ROLLED_BACK
-    settle(folder / "rejects", "orders", lambda _: fate)
+def _resolve(folder: Path) -> None:
+    outcome = CommitOutcome.COMMITTED if (folder / MARKER).exists() else CommitOutcome.ROLLED_BACK
+    resolve(folder / "rejects", "orders", lambda _: outcome)
     if (folder / "old").exists():
         prune(folder / "rejects", "orders", keep=1.0, now=NOW + 2.0)
 
@@ -151,15 +151,15 @@ def main(story: str, folder: Path, stride: int) -> int:
     is_over = False
     while not is_over:
         second = first % stride
-        is_settled = False
-        while not is_settled:
+        is_resolved = False
+        while not is_resolved:
             here = folder / f"{first}-{second}"
             here.mkdir()
             is_over = not _killed(STORIES[story], here, first)
             _look(here)
-            is_settled = not _killed(_settle, here, second)
+            is_resolved = not _killed(_resolve, here, second)
             _look(here)
-            _settle(here)
+            _resolve(here)
             _judge(here)
             second += stride
             deaths += 1

@@ -27,13 +27,15 @@ def files(root: Path, *, destination: str = "eu", run: str = "r1") -> RejectFile
     return RejectFiles(root, transfer="orders", destination=destination, run=run)
 
 
-def pending(root: Path, *rejects: Reject, run: str = "r1", seals: bool = True) -> RejectFiles:
-    """A run's rejects up to its COMMIT, of which nobody knows; close or settle it."""
+def pending(
+    root: Path, *rejects: Reject, run: str = "r1", has_manifest: bool = True
+) -> RejectFiles:
+    """A run's rejects up to its COMMIT, of which nobody knows; close or resolve it."""
     made = files(root, run=run)
     for each in rejects or (reject(),):
         made.add(T, each)
-    if seals:
-        made.seal(ledger="copyd", tables=TABLES, now=NOW)
+    if has_manifest:
+        made.write_manifest(ledger="copyd", tables=TABLES, now=NOW)
     return made
 
 

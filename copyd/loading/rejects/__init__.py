@@ -6,28 +6,28 @@ is certain the folder's name ends in ``.pending``.
 """
 
 from copyd.loading.rejects.folders import UnsafeFolderError, prepare_root
-from copyd.loading.rejects.lines import Facts, harmless
-from copyd.loading.rejects.reading import KeptRow, KeptTable, Standing, kept, rows
-from copyd.loading.rejects.sealing import Fate, LoadedTable, Seal
-from copyd.loading.rejects.settling import Settled, prune, settle
-from copyd.loading.rejects.writing import RejectFiles, RejectsNotKeptError
+from copyd.loading.rejects.lines import RejectRecord, harmless
+from copyd.loading.rejects.manifest import CommitOutcome, LoadedTable, Manifest
+from copyd.loading.rejects.reader import KeptRow, KeptTable, Standing, kept, rows
+from copyd.loading.rejects.resolution import Resolution, prune, resolve
+from copyd.loading.rejects.writer import RejectFiles, RejectsNotKeptError
 
 __all__ = [
-    "Facts",
-    "Fate",
+    "CommitOutcome",
     "KeptRow",
     "KeptTable",
     "LoadedTable",
+    "Manifest",
     "RejectFiles",
+    "RejectRecord",
     "RejectsNotKeptError",
-    "Seal",
-    "Settled",
+    "Resolution",
     "Standing",
     "UnsafeFolderError",
     "harmless",
     "kept",
     "prepare_root",
     "prune",
+    "resolve",
     "rows",
-    "settle",
 ]

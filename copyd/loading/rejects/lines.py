@@ -30,8 +30,8 @@ def of_log(reject: Reject) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a row: a line of ``.jsonl``, key by key.
+class RejectRecord:
+    """A reject as a line of ``.jsonl``, key by key.
 
     ``ordinal`` counts the rows of its table's scan from 1, ``batch`` the batches. ``offset`` and
     ``length`` say where in ``.dat`` the row is, its newline included.
@@ -52,7 +52,7 @@ class Facts:
     length: int
 
     @classmethod
-    def of(cls, table: TableName, reject: Reject, *, offset: int) -> Facts:
+    def of(cls, table: TableName, reject: Reject, *, offset: int) -> RejectRecord:
         """Return those of a row at `offset`."""
         refusal = reject.refusal
         return cls(
@@ -72,7 +72,7 @@ class Facts:
         )
 
     @classmethod
-    def parse(cls, line: bytes) -> Facts:
+    def parse(cls, line: bytes) -> RejectRecord:
         """Read a line; raises ValueError or TypeError where it is none of ours."""
         return cls(**json.loads(line))
 
@@ -81,7 +81,7 @@ class Facts:
         return json.dumps({name: getattr(self, name) for name in _NAMES}).encode() + b"\n"
 
 
-_NAMES = tuple(each.name for each in fields(Facts))
+_NAMES = tuple(each.name for each in fields(RejectRecord))
 
 
 def harmless(text: str, *, keep: str = "") -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from copyd.loading.rejects.naming import REMOVING, SUFFIXES
-from copyd.loading.rejects.sealing import OWN_FILES
+from copyd.loading.rejects.file_names import REMOVING, SUFFIXES
+from copyd.loading.rejects.manifest import OWN_FILES
 
 if TYPE_CHECKING:
     from copyd.loading.rejects.folders import Folder

@@ -217,7 +217,7 @@ class Attempt:
                 self._ledger.record(self.connection, self._entry(table))
         self._run_own(self._loading.after, "after")  # whatever it commits, the ledger says so
         if self._rejects is not None:
-            self._rejects.seal(self.tables)
+            self._rejects.write_manifest(self.tables)
         self.commit.send(self.session)
 
     def inherit(self, lost: Attempt) -> None:

@@ -1,4 +1,4 @@
-"""What earlier runs of a transfer left of rejects, settled by asking the destinations' ledgers."""
+"""Pending rejects of a transfer's earlier runs: the destinations' ledgers tell what to do with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from copyd.loading.rejects import Fate, Seal, Settled
+    from copyd.loading.rejects import CommitOutcome, Manifest, Resolution
     from copyd.transfers.server import Server
     from copyd.transfers.transfer import Transfer
 
@@ -35,21 +35,21 @@ def prepare(transfer: Transfer) -> None:
         rejects.prepare_root(transfer.rejects.directory)
 
 
-def resolve_pending(server: Server, directory: Path, transfer: str) -> tuple[Settled, ...]:
+def resolve_pending(server: Server, directory: Path, transfer: str) -> tuple[Resolution, ...]:
     """Settle what is pending of `transfer` at one destination, before it is loaded anew.
 
     Its ledger knows of two runs, so nobody can tell any more once two others were committed. It is
-    connected to only where something is pending. What cannot be settled yet says why, and stays.
+    connected to only where something is pending. What cannot be resolved yet says why, and stays.
 
     Raises SetupError where the folder is not safe, CopydError where it cannot be read.
     """
     try:
-        return rejects.settle(directory, transfer, partial(_ask, server), destination=server.name)
+        return rejects.resolve(directory, transfer, partial(_ask, server), destination=server.name)
     except OSError as error:
         raise _unreadable(directory, error) from error
 
 
-def wind_up(transfer: Transfer) -> tuple[Settled, ...]:
+def wind_up(transfer: Transfer) -> tuple[Resolution, ...]:
     """Return after a run what is still pending, and remove rejects that are too old.
 
     Nobody is asked. Raises as `resolve_pending`.
@@ -58,31 +58,33 @@ def wind_up(transfer: Transfer) -> tuple[Settled, ...]:
     if policy is None:
         return ()
     try:
-        pending = rejects.settle(policy.directory, transfer.name, _not_asked)
+        pending = rejects.resolve(policy.directory, transfer.name, _not_asked)
         rejects.prune(policy.directory, transfer.name, keep=policy.keep, now=time.time())
     except OSError as error:
         raise _unreadable(policy.directory, error) from error
     return tuple(each for each in pending if each.reason is not None)
 
 
-def _ask(server: Server, seal: Seal) -> Fate:
+def _ask(server: Server, manifest: Manifest) -> CommitOutcome:
     """Ask the ledger there; raises CopydError where it does not answer."""
     with closing(server.connect()) as connection:  # without a COMMIT: asking locks a row
         try:
             begin(connection, lock_timeout=milliseconds(LOCK_TIMEOUT))
-            ledger = Ledger(seal.ledger)
+            ledger = Ledger(manifest.ledger)
             for sentence in ledger.refusals(connection):
                 raise CopydError(f"{server.name}: {sentence}")
             if ledger.creation(connection):
-                raise CopydError(f"{server.name} has no ledger in schema {seal.ledger} any more")
-            table = seal.tables[0]
-            return seal.fate(table, ledger.last_runs(connection, table.schema, table.name))
+                raise CopydError(
+                    f"{server.name} has no ledger in schema {manifest.ledger} any more"
+                )
+            table = manifest.tables[0]
+            return manifest.outcome(table, ledger.last_runs(connection, table.schema, table.name))
         except psycopg.Error as error:
             raise CopydError(f"{server.name}: {facts(error)}") from error
 
 
-def _not_asked(seal: Seal) -> Fate:
-    raise CopydError(f"the ledger of {seal.destination} could not say whether it was committed")
+def _not_asked(manifest: Manifest) -> CommitOutcome:
+    raise CopydError(f"the ledger of {manifest.destination} could not say whether it was committed")
 
 
 def _unreadable(directory: Path, error: OSError) -> CopydError:

@@ -114,7 +114,7 @@ class Rejects:
 
     # -- around the COMMIT ------------------------------------------------------------------------
 
-    def seal(self, parts: Sequence[TableLoad]) -> None:
+    def write_manifest(self, parts: Sequence[TableLoad]) -> None:
         """Sync the files before COMMIT, with what the ledger is to be asked about it later."""
         tables = [
             LoadedTable(
@@ -124,7 +124,7 @@ class Rejects:
             )
             for part in parts
         ]
-        self._files.seal(ledger=self._ledger, tables=tables, now=time.time())
+        self._files.write_manifest(ledger=self._ledger, tables=tables, now=time.time())
 
     def publish(self) -> None:
         """Give the files their name, after COMMIT."""

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 def test_a_kill_before_any_call_leaves_neither_too_many_rejects_nor_too_few(
     tmp_path: Path, story: str
 ) -> None:
-    """The run is killed before each of its calls, whoever settles it before every seventh.
+    """The run is killed before each of its calls, whoever resolves it before every seventh.
 
     In the long form, which COPYD_TEST_KILLS asks for, before each of them as well.
     """

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copyd.loading.ledger import Position, parse_lsn
-from copyd.loading.ledger_table import COLUMNS, Facts, refusal
+from copyd.loading.ledger_table import COLUMNS, LedgerFacts, refusal
 
-GOOD = Facts(
+GOOD = LedgerFacts(
     role="loader",
     database="shop",
     may_create=False,
@@ -71,7 +71,7 @@ def test_a_ledger_as_it_was_made_is_used() -> None:
     [replace(ABSENT, may_create=True), replace(ABSENT, schema_owner="loader")],
     ids=["no schema", "no table"],
 )
-def test_a_ledger_that_may_be_made_is_made(facts: Facts) -> None:
+def test_a_ledger_that_may_be_made_is_made(facts: LedgerFacts) -> None:
     assert refusal(facts, "copyd") is None
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from copyd.loading.rejects.naming import LONGEST, decode, encode, encode_table
+from copyd.loading.rejects.file_names import LONGEST, decode, encode, encode_table
 
 ANY = st.text(st.characters(), max_size=90)
 """Lone surrogates too."""

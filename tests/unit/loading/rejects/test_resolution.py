@@ -1,4 +1,4 @@
-"""What earlier runs left: what is settled, what stays, what goes."""
+"""What earlier runs left: what is resolved, what stays, what goes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 
 from copyd.errors import CopydError, SetupError
 from copyd.loading.rejects import (
-    Fate,
+    CommitOutcome,
     LoadedTable,
-    Seal,
-    Settled,
+    Manifest,
+    Resolution,
     UnsafeFolderError,
     kept,
     prepare_root,
     prune,
-    settle,
+    resolve,
 )
 from tests.support.reject_files import NOW, TABLES, T, files, pending, published, reject, tree
 
@@ -28,67 +28,69 @@ RUN = "orders/eu/r1"
 LATER = NOW + 100.0
 
 
-def nobody(seal: Seal) -> Fate:
-    raise AssertionError(f"nobody was to be asked about {seal.run}")
+def nobody(manifest: Manifest) -> CommitOutcome:
+    raise AssertionError(f"nobody was to be asked about {manifest.run}")
 
 
 @pytest.mark.parametrize(
-    ("last", "fate"),
+    ("last", "outcome"),
     [
-        (("r1", "before"), Fate.COMMITTED),
-        (("next", "r1"), Fate.COMMITTED),
-        (("before", "older"), Fate.ROLLED_BACK),
-        (("next", "before"), Fate.ROLLED_BACK),
-        (("third", "second"), Fate.UNDECIDED),
-        ((None, None), Fate.UNDECIDED),
+        (("r1", "before"), CommitOutcome.COMMITTED),
+        (("next", "r1"), CommitOutcome.COMMITTED),
+        (("before", "older"), CommitOutcome.ROLLED_BACK),
+        (("next", "before"), CommitOutcome.ROLLED_BACK),
+        (("third", "second"), CommitOutcome.UNDECIDED),
+        ((None, None), CommitOutcome.UNDECIDED),
     ],
 )
 def test_the_ledger_decides_until_two_other_runs_were_committed(
-    last: tuple[str | None, str | None], fate: Fate
+    last: tuple[str | None, str | None], outcome: CommitOutcome
 ) -> None:
-    assert Seal("orders", "eu", "r1", "copyd", TABLES, NOW).fate(TABLES[0], last) is fate
+    assert Manifest("orders", "eu", "r1", "copyd", TABLES, NOW).outcome(TABLES[0], last) is outcome
 
 
 @pytest.mark.parametrize(
-    ("last", "fate"),
+    ("last", "outcome"),
     [
-        (("r1", None), Fate.COMMITTED),
-        ((None, None), Fate.ROLLED_BACK),
-        (("next", None), Fate.ROLLED_BACK),
-        (("third", "second"), Fate.UNDECIDED),
+        (("r1", None), CommitOutcome.COMMITTED),
+        ((None, None), CommitOutcome.ROLLED_BACK),
+        (("next", None), CommitOutcome.ROLLED_BACK),
+        (("third", "second"), CommitOutcome.UNDECIDED),
     ],
 )
 def test_the_ledger_decides_of_a_first_run_too(
-    last: tuple[str | None, str | None], fate: Fate
+    last: tuple[str | None, str | None], outcome: CommitOutcome
 ) -> None:
     table = LoadedTable("public", "t", (), None)
-    assert Seal("orders", "eu", "r1", "copyd", (table,), NOW).fate(table, last) is fate
+    assert Manifest("orders", "eu", "r1", "copyd", (table,), NOW).outcome(table, last) is outcome
 
 
 def test_what_was_committed_is_published(tmp_path: Path) -> None:
     pending(tmp_path).close()
-    asked: list[Seal] = []
+    asked: list[Manifest] = []
 
-    def ask(seal: Seal) -> Fate:
-        asked.append(seal)
-        return Fate.COMMITTED
+    def ask(manifest: Manifest) -> CommitOutcome:
+        asked.append(manifest)
+        return CommitOutcome.COMMITTED
 
-    assert settle(tmp_path, "orders", ask) == (Settled("eu", "r1", Fate.COMMITTED),)
-    assert asked == [Seal("orders", "eu", "r1", "copyd", TABLES, NOW)]
+    assert resolve(tmp_path, "orders", ask) == (Resolution("eu", "r1", CommitOutcome.COMMITTED),)
+    assert asked == [Manifest("orders", "eu", "r1", "copyd", TABLES, NOW)]
     assert {name.rpartition("/")[0] for name in tree(tmp_path)} == {RUN}
-    assert settle(tmp_path, "orders", nobody) == ()
+    assert resolve(tmp_path, "orders", nobody) == ()
 
 
 def test_what_was_rolled_back_is_removed(tmp_path: Path) -> None:
     pending(tmp_path).close()
-    settled = settle(tmp_path, "orders", lambda _: Fate.ROLLED_BACK)
-    assert settled == (Settled("eu", "r1", Fate.ROLLED_BACK),)
+    resolved = resolve(tmp_path, "orders", lambda _: CommitOutcome.ROLLED_BACK)
+    assert resolved == (Resolution("eu", "r1", CommitOutcome.ROLLED_BACK),)
     assert tree(tmp_path) == set()
 
 
-def test_what_was_never_sealed_is_removed_and_nobody_is_asked(tmp_path: Path) -> None:
-    pending(tmp_path, seals=False).close()
-    assert settle(tmp_path, "orders", nobody) == (Settled("eu", "r1", Fate.ROLLED_BACK),)
+def test_what_has_no_manifest_is_removed_and_nobody_is_asked(tmp_path: Path) -> None:
+    pending(tmp_path, has_manifest=False).close()
+    assert resolve(tmp_path, "orders", nobody) == (
+        Resolution("eu", "r1", CommitOutcome.ROLLED_BACK),
+    )
     assert tree(tmp_path) == set()
 
 
@@ -96,38 +98,41 @@ def test_what_nobody_can_say_stays_and_is_told(tmp_path: Path) -> None:
     pending(tmp_path).close()
     before = tree(tmp_path)
 
-    def unreachable(_: Seal) -> Fate:
+    def unreachable(_: Manifest) -> CommitOutcome:
         raise CopydError("cannot connect to eu: it is night")
 
-    (settled,) = settle(tmp_path, "orders", unreachable)
-    assert (settled.fate, settled.reason) == (Fate.UNDECIDED, "cannot connect to eu: it is night")
-    (settled,) = settle(tmp_path, "orders", lambda _: Fate.UNDECIDED)
-    assert "too many runs" in str(settled.reason)
+    (resolved,) = resolve(tmp_path, "orders", unreachable)
+    assert (resolved.outcome, resolved.reason) == (
+        CommitOutcome.UNDECIDED,
+        "cannot connect to eu: it is night",
+    )
+    (resolved,) = resolve(tmp_path, "orders", lambda _: CommitOutcome.UNDECIDED)
+    assert "too many runs" in str(resolved.reason)
     assert prune(tmp_path, "orders", keep=1.0, now=LATER) == 0
     assert tree(tmp_path) == before
 
 
-def test_a_seal_that_cannot_be_read_decides_nothing(tmp_path: Path) -> None:
+def test_a_manifest_that_cannot_be_read_decides_nothing(tmp_path: Path) -> None:
     pending(tmp_path).close()
     (tmp_path / f"{RUN}.pending/run.json").write_text("{")
-    (settled,) = settle(tmp_path, "orders", nobody)
-    assert settled.fate is Fate.UNDECIDED
+    (resolved,) = resolve(tmp_path, "orders", nobody)
+    assert resolved.outcome is CommitOutcome.UNDECIDED
     assert (tmp_path / f"{RUN}.pending/public.t.dat").exists()
 
 
-@pytest.mark.parametrize("seals", [True, False])
-def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path, seals: bool) -> None:
-    going = pending(tmp_path, seals=seals)
+@pytest.mark.parametrize("has_manifest", [True, False])
+def test_a_run_that_is_still_going_is_left_alone(tmp_path: Path, has_manifest: bool) -> None:
+    going = pending(tmp_path, has_manifest=has_manifest)
     before = tree(tmp_path)
-    assert settle(tmp_path, "orders", nobody) == ()
+    assert resolve(tmp_path, "orders", nobody) == ()
     assert tree(tmp_path) == before
     going.discard()
 
 
-def test_only_the_transfer_that_is_named_is_settled(tmp_path: Path) -> None:
+def test_only_the_transfer_that_is_named_is_resolved(tmp_path: Path) -> None:
     pending(tmp_path).close()
-    assert settle(tmp_path, "other", nobody) == ()
-    assert settle(tmp_path / "missing", "orders", nobody) == ()
+    assert resolve(tmp_path, "other", nobody) == ()
+    assert resolve(tmp_path / "missing", "orders", nobody) == ()
 
 
 def test_rejects_are_removed_when_they_were_kept_long_enough(tmp_path: Path) -> None:
@@ -146,7 +151,7 @@ def test_what_is_not_copyds_is_never_removed(tmp_path: Path) -> None:
     (tmp_path / "orders/eu/readme").write_text("mine")
     before = tree(tmp_path)
     assert prune(tmp_path, "orders", keep=1.0, now=LATER) == 0
-    assert settle(tmp_path, "orders", nobody) == ()
+    assert resolve(tmp_path, "orders", nobody) == ()
     assert tree(tmp_path) == before
     assert (tmp_path / "orders/eu/mine").is_dir()
     assert [each.rows for each in kept(tmp_path, "orders")] == [1]
@@ -161,7 +166,7 @@ def test_a_link_below_the_root_is_refused_in_one_sentence(tmp_path: Path, place:
     before = tree(away)
     for step in (
         lambda: files(root).add(T, reject()),
-        lambda: settle(root, "orders", lambda _: Fate.ROLLED_BACK),
+        lambda: resolve(root, "orders", lambda _: CommitOutcome.ROLLED_BACK),
         lambda: list(kept(root, "orders")),
     ):
         with pytest.raises(UnsafeFolderError, match="is a link or a file where a folder"):
@@ -202,7 +207,7 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, place: str, m
     with pytest.raises(SetupError, match=f"can be written by others .mode {mode:o}.*chmod go-w"):
         files(root).add(T, reject())
     with pytest.raises(SetupError):
-        settle(root, "orders", nobody)
+        resolve(root, "orders", nobody)
     if place != "state/rejects/orders":
         with pytest.raises(SetupError):
             prepare_root(root)

@@ -1,7 +1,7 @@
-"""What earlier runs left: pending folders are settled by the ledger, old ones are removed.
+"""Folders of earlier runs: the ledger resolves the pending ones, the old ones are removed.
 
-Whatever is killed here can be done again. A run that is still going holds its folder's lock, and is
-left alone.
+All of it can be killed and done again. A run that is still going holds the lock of its folder, which
+is then left alone.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
+from copyd.loading.rejects.file_names import PENDING, REMOVING, decode, encode
 from copyd.loading.rejects.folders import Folder, locked, open_root
-from copyd.loading.rejects.naming import PENDING, REMOVING, decode, encode
+from copyd.loading.rejects.manifest import LOCK, RUN_FILE, CommitOutcome, Manifest, read_manifest
 from copyd.loading.rejects.removal import finish_removal, is_own, remove
-from copyd.loading.rejects.sealing import LOCK, RUN_FILE, Fate, Seal, read_seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Resolution:
     """What became of a pending folder; ``reason``: why nobody can say yet."""
 
     destination: str
     run: str
-    fate: Fate
+    outcome: CommitOutcome
     reason: str | None = None
 
 
-def settle(
-    root: Path, transfer: str, ask: Callable[[Seal], Fate], *, destination: str | None = None
-) -> tuple[Settled, ...]:
+def resolve(
+    root: Path,
+    transfer: str,
+    ask: Callable[[Manifest], CommitOutcome],
+    *,
+    destination: str | None = None,
+) -> tuple[Resolution, ...]:
     """Settle what is pending of `transfer`, or of one `destination`; ``ask`` asks its ledger.
 
     What is committed is published, what is rolled back, or was never sealed, is removed, and what
@@ -44,7 +48,7 @@ def settle(
         found
         for home in _homes(root, transfer, destination)
         for name in home.names()
-        for found in _settle_one(home, name, ask)
+        for found in _resolve_one(home, name, ask)
     )
 
 
@@ -76,47 +80,51 @@ def _homes(root: Path, transfer: str, destination: str | None = None) -> Iterato
                     yield home
 
 
-def _settle_one(home: Folder, name: str, ask: Callable[[Seal], Fate]) -> Iterator[Settled]:
+def _resolve_one(
+    home: Folder, name: str, ask: Callable[[Manifest], CommitOutcome]
+) -> Iterator[Resolution]:
     if name.endswith(REMOVING):
         finish_removal(home, name)
     if not name.endswith(PENDING):
         return
     with suppress(FileNotFoundError), home.enter(name) as folder, locked(folder, LOCK) as is_free:
         if is_free and home.has(name, folder):
-            settled = _judge(home.path.name, folder, name.removesuffix(PENDING), ask)
-            _carry_out(home, folder, name, settled.fate)
-            yield settled
+            resolved = _judge(home.path.name, folder, name.removesuffix(PENDING), ask)
+            _carry_out(home, folder, name, resolved.outcome)
+            yield resolved
 
 
-def _judge(destination: str, folder: Folder, run: str, ask: Callable[[Seal], Fate]) -> Settled:
+def _judge(
+    destination: str, folder: Folder, run: str, ask: Callable[[Manifest], CommitOutcome]
+) -> Resolution:
     destination, run = decode(destination) or destination, decode(run) or run
     try:
-        seal = read_seal(folder)
-        if seal is None:
-            return Settled(destination, run, Fate.ROLLED_BACK)
-        destination, run = seal.destination, seal.run
-        fate = ask(seal)
+        manifest = read_manifest(folder)
+        if manifest is None:
+            return Resolution(destination, run, CommitOutcome.ROLLED_BACK)
+        destination, run = manifest.destination, manifest.run
+        outcome = ask(manifest)
     except CopydError as error:
-        return Settled(destination, run, Fate.UNDECIDED, str(error))
-    is_open = fate is Fate.UNDECIDED
+        return Resolution(destination, run, CommitOutcome.UNDECIDED, str(error))
+    is_open = outcome is CommitOutcome.UNDECIDED
     reason = "too many runs were committed since for the ledger to tell" if is_open else None
-    return Settled(destination, run, fate, reason)
+    return Resolution(destination, run, outcome, reason)
 
 
-def _carry_out(home: Folder, folder: Folder, name: str, fate: Fate) -> None:
+def _carry_out(home: Folder, folder: Folder, name: str, outcome: CommitOutcome) -> None:
     run = name.removesuffix(PENDING)
-    if fate is Fate.COMMITTED:
+    if outcome is CommitOutcome.COMMITTED:
         home.rename(name, run)
         home.sync()
         folder.unlink(LOCK)
-    elif fate is Fate.ROLLED_BACK:
+    elif outcome is CommitOutcome.ROLLED_BACK:
         remove(home, name, run)
 
 
 def _is_old(home: Folder, name: str, oldest: float) -> bool:
-    """Whether it is the folder of a run that was sealed before `oldest`, with nothing else in it."""
+    """Whether it is the folder of a run that was committed before `oldest`, with nothing else in it."""
     with suppress(OSError, CopydError), home.enter(name) as folder:
         names = folder.names()
-        seal = read_seal(folder) if RUN_FILE in names else None
-        return seal is not None and seal.sealed_at < oldest and all(map(is_own, names))
+        manifest = read_manifest(folder) if RUN_FILE in names else None
+        return manifest is not None and manifest.sealed_at < oldest and all(map(is_own, names))
     return False

@@ -24,11 +24,11 @@ _VERSION = 1
 OWN_FILES = frozenset({RUN_FILE, LOCK, _NEW})
 
 
-class SealBrokenError(CopydError):
+class BrokenManifestError(CopydError):
     """The file that tells whose rejects these are cannot be read."""
 
 
-class Fate(Enum):
+class CommitOutcome(Enum):
     """What became of a run's COMMIT at a destination. ``undecided``: nobody can say yet."""
 
     COMMITTED = "committed"
@@ -62,7 +62,7 @@ class LoadedTable:
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class Manifest:
     """Whose rejects these are, and how to ask the ledger, in the schema ``ledger``, about them.
 
     ``sealed_at`` is Unix time, shortly before COMMIT.
@@ -75,45 +75,49 @@ class Seal:
     tables: tuple[LoadedTable, ...]
     sealed_at: float
 
-    def fate(self, table: LoadedTable, last: tuple[str | None, str | None]) -> Fate:
+    def outcome(self, table: LoadedTable, last: tuple[str | None, str | None]) -> CommitOutcome:
         """Decide from `last`, what `Ledger.last_runs` says of the table.
 
         That can be done while one other run has committed since, not longer.
         """
         run, previous = last
         if self.run in (run, previous):
-            return Fate.COMMITTED
+            return CommitOutcome.COMMITTED
         is_next = run is not None and previous == table.previous_run
-        return Fate.ROLLED_BACK if run == table.previous_run or is_next else Fate.UNDECIDED
+        return (
+            CommitOutcome.ROLLED_BACK
+            if run == table.previous_run or is_next
+            else CommitOutcome.UNDECIDED
+        )
 
 
-def write_seal(folder: Folder, seal: Seal) -> None:
+def write_manifest(folder: Folder, manifest: Manifest) -> None:
     """Write the file at once or not at all, and sync it; raises OSError."""
     folder.unlink(_NEW)
     with os.fdopen(folder.create(_NEW), "wb") as file:
-        file.write(json.dumps({"version": _VERSION, **asdict(seal)}, indent=1).encode() + b"\n")
+        file.write(json.dumps({"version": _VERSION, **asdict(manifest)}, indent=1).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
     folder.rename(_NEW, RUN_FILE)
     folder.sync()
 
 
-def read_seal(folder: Folder) -> Seal | None:
+def read_manifest(folder: Folder) -> Manifest | None:
     """Read the file; None where there is none: whoever wrote rejects there never sent COMMIT.
 
-    Raises SealBrokenError where it is not as it was written.
+    Raises BrokenManifestError where it is not as it was written.
     """
     try:
         with folder.open(RUN_FILE) as file:
             found = json.loads(file.read())
         if found.pop("version") != _VERSION:
-            raise SealBrokenError(f"{folder.path / RUN_FILE} is of another version of copyd")
+            raise BrokenManifestError(f"{folder.path / RUN_FILE} is of another version of copyd")
         tables = [
             LoadedTable(**{**each, "columns": tuple(each["columns"])}) for each in found["tables"]
         ]
-        return Seal(**{**found, "tables": tuple(tables)})
+        return Manifest(**{**found, "tables": tuple(tables)})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         text = f"{folder.path / RUN_FILE} cannot be read: {type(error).__name__}"
-        raise SealBrokenError(text) from error
+        raise BrokenManifestError(text) from error

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copyd.loading.rejects import LoadedTable, RejectsNotKeptError, Seal, kept, rows
+from copyd.loading.rejects import LoadedTable, Manifest, RejectsNotKeptError, kept, rows
 from copyd.names import TableName
 from tests.support.reject_files import NOW, TABLES, T, files, pending, published, reject, tree
 
@@ -23,7 +23,7 @@ ALL = {f"{ONE}/{name}" for name in ("public.t.dat", "public.t.log", "public.t.js
 
 def test_without_a_reject_nothing_is_made(tmp_path: Path) -> None:
     made = files(tmp_path / "rejects")
-    made.seal(ledger="copyd", tables=TABLES, now=NOW)
+    made.write_manifest(ledger="copyd", tables=TABLES, now=NOW)
     made.publish()
     made.discard()
     made.close()
@@ -40,8 +40,8 @@ def test_until_the_commit_is_certain_the_folder_is_pending(tmp_path: Path) -> No
 
 
 def test_after_a_rollback_nothing_is_left(tmp_path: Path) -> None:
-    for seals in (False, True):
-        made = pending(tmp_path, seals=seals)
+    for has_manifest in (False, True):
+        made = pending(tmp_path, has_manifest=has_manifest)
         made.discard()
         made.discard()
         assert tree(tmp_path) == set()
@@ -113,11 +113,11 @@ def test_the_three_files_say_what_was_refused_and_why(tmp_path: Path) -> None:
     ]
 
 
-def test_the_seal_says_how_the_rows_are_loaded_again(tmp_path: Path) -> None:
+def test_the_manifest_says_how_the_rows_are_loaded_again(tmp_path: Path) -> None:
     made = files(tmp_path)
     made.add(T, reject())
     table = LoadedTable("public", "t", ("id", "Note"), None)
-    made.seal(ledger="copyd", tables=[table], now=NOW)
+    made.write_manifest(ledger="copyd", tables=[table], now=NOW)
     made.publish()
     (found,) = kept(tmp_path, "orders")
     assert found.statement == ("COPY public.t (id, \"Note\") FROM STDIN WITH (ENCODING 'UTF8')")
@@ -147,7 +147,7 @@ def test_what_goes_in_comes_out_whatever_it_is(
         made.add(table, reject(ordinal, row, message=message))
         expected.setdefault(table, []).append((ordinal, row, message))
     tables = [LoadedTable(*table, (), None) for table in expected]
-    made.seal(ledger="copyd", tables=tables, now=NOW)
+    made.write_manifest(ledger="copyd", tables=tables, now=NOW)
     made.publish()
     found = {
         each.table: [(row.facts.ordinal, row.row, row.facts.message) for row in rows(root, each)]
@@ -178,16 +178,16 @@ def test_folders_and_files_are_for_their_owner_alone_whatever_the_umask(tmp_path
 
 
 def test_a_later_try_of_the_run_starts_anew(tmp_path: Path) -> None:
-    lost = pending(tmp_path, reject(1, b"old\n"), seals=False)
+    lost = pending(tmp_path, reject(1, b"old\n"), has_manifest=False)
     again = pending(tmp_path, reject(1, b"new\n"))
     with pytest.raises(RejectsNotKeptError):
-        lost.seal(ledger="copyd", tables=TABLES, now=NOW)
+        lost.write_manifest(ledger="copyd", tables=TABLES, now=NOW)
     lost.discard()
     again.publish()
     assert (tmp_path / ONE / "public.t.dat").read_bytes() == b"new\n"
 
 
-def test_what_was_sealed_by_an_earlier_try_is_not_overwritten(tmp_path: Path) -> None:
+def test_the_manifest_of_an_earlier_try_is_not_overwritten(tmp_path: Path) -> None:
     unknown = pending(tmp_path)
     unknown.close()
     with pytest.raises(RejectsNotKeptError, match="nobody knows yet whether they were committed"):
@@ -199,7 +199,7 @@ def test_two_destinations_of_a_run_have_folders_of_their_own(tmp_path: Path) -> 
     for name in ("eu", "us"):
         made = files(tmp_path, destination=name)
         made.add(T, reject())
-        made.seal(ledger="copyd", tables=TABLES, now=NOW)
+        made.write_manifest(ledger="copyd", tables=TABLES, now=NOW)
         made.publish()
     assert {each.destination for each in kept(tmp_path, "orders")} == {"eu", "us"}
 
@@ -212,16 +212,16 @@ def test_a_folder_that_somebody_removed_is_an_error_in_one_sentence(tmp_path: Pa
     made.close()
 
 
-def test_what_was_sealed_takes_no_more_rows(tmp_path: Path) -> None:
+def test_files_with_a_manifest_take_no_more_rows(tmp_path: Path) -> None:
     made = pending(tmp_path)
-    with pytest.raises(RuntimeError, match="sealed already"):
+    with pytest.raises(RuntimeError, match="have a manifest already"):
         made.add(T, reject())
     made.close()
 
 
-def test_a_seal_never_prints_a_row(tmp_path: Path) -> None:
-    seal = Seal("orders", "eu", "r1", "copyd", TABLES, NOW)
-    assert "hush" not in repr(reject(1, b"hush\n", message="hush")) + repr(seal)
+def test_a_manifest_never_prints_a_row(tmp_path: Path) -> None:
+    manifest = Manifest("orders", "eu", "r1", "copyd", TABLES, NOW)
+    assert "hush" not in repr(reject(1, b"hush\n", message="hush")) + repr(manifest)
     made = pending(tmp_path, reject(1, b"hush\n", message="hush"))
     assert b"hush" not in (tmp_path / f"{ONE}.pending/run.json").read_bytes()
     made.close()
@@ -240,7 +240,7 @@ made = files(Path(sys.argv[1]))
 said = []
 for step in (
     lambda: [made.add(T, reject(n, b"x" * 1000 + b"\\n")) for n in range(100)],
-    lambda: made.seal(ledger="copyd", tables=TABLES, now=1.0),
+    lambda: made.write_manifest(ledger="copyd", tables=TABLES, now=1.0),
 ):
     try:
         step()
@@ -253,7 +253,7 @@ print("\\n".join(said))
 
 
 @pytest.mark.parametrize("limit", [50_000, 90_000])
-def test_a_disk_that_is_full_is_one_sentence_and_no_seal(tmp_path: Path, limit: int) -> None:
+def test_a_disk_that_is_full_is_one_sentence_and_no_manifest(tmp_path: Path, limit: int) -> None:
     """The limit stands for the disk: writes behind it fail, at once or when they are flushed."""
     arguments = [str(tmp_path), str(Path.cwd()), str(limit)]
     done = subprocess.run(

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from copyd.errors import CopydError
 from copyd.loading.rejects import lines
+from copyd.loading.rejects.file_names import PENDING, SUFFIXES, encode, encode_table
 from copyd.loading.rejects.folders import Folder, open_root
-from copyd.loading.rejects.naming import PENDING, SUFFIXES, encode, encode_table
+from copyd.loading.rejects.manifest import (
+    LOCK,
+    LoadedTable,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from copyd.loading.rejects.removal import remove
-from copyd.loading.rejects.sealing import LOCK, LoadedTable, Seal, read_seal, write_seal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,8 +39,8 @@ class RejectsNotKeptError(CopydError):
 class RejectFiles:
     """The files of one try; the folder is made with the first reject, and the try holds its lock.
 
-    `add`, then `seal` before COMMIT, then `publish`, or `discard` where it was rolled back, or
-    `close` where nobody knows: the ledger tells later (see `settle`). One thread at a time.
+    `add`, then `write_manifest` before COMMIT, then `publish`, or `discard` where it was rolled back, or
+    `close` where nobody knows: the ledger tells later (see `resolve`). One thread at a time.
     Without a reject none of them does anything.
     """
 
@@ -47,7 +53,7 @@ class RejectFiles:
         self._kept: _Kept | None = None
         self._table: _TableFiles | None = None
         self._sizes: dict[TableName, int] = {}
-        self._is_sealed = False
+        self._has_manifest = False
         self._is_broken = False
 
     @property
@@ -62,13 +68,13 @@ class RejectFiles:
         Raises RejectsNotKeptError where it cannot be written, UnsafeFolderError where others could
         read it.
         """
-        if self._is_sealed:
-            raise RuntimeError("rejects were sealed already")
+        if self._has_manifest:
+            raise RuntimeError("rejects have a manifest already")
         with self._explained():
             self._files_of(table).add(reject)
         self.rows += 1
 
-    def seal(self, *, ledger: str, tables: Sequence[LoadedTable], now: float) -> None:
+    def write_manifest(self, *, ledger: str, tables: Sequence[LoadedTable], now: float) -> None:
         """Sync everything, and write down what the ledger, in that schema, is to be asked.
 
         Once more does no harm. Raises RejectsNotKeptError: then do not send COMMIT.
@@ -80,24 +86,26 @@ class RejectFiles:
             raise RejectsNotKeptError(f"the rejects of {self.path} are not whole")
         if kept is None:
             return
-        seal = Seal(self._transfer, self._destination, self._run, ledger, tuple(tables), now)
+        manifest = Manifest(
+            self._transfer, self._destination, self._run, ledger, tuple(tables), now
+        )
         with self._explained():
             self._close_table()
-            write_seal(kept.folder, seal)
+            write_manifest(kept.folder, manifest)
             for above in kept.above:
                 above.sync()
-        self._is_sealed = True
+        self._has_manifest = True
 
     def publish(self) -> None:
         """Give the folder its name without ``.pending``, after COMMIT.
 
-        Raises RejectsNotKeptError; what fails here is made good by the next `settle`.
+        Raises RejectsNotKeptError; what fails here is made good by the next `resolve`.
         """
         kept = self._kept
         if kept is None:
             return
-        if not self._is_sealed:
-            raise RuntimeError("rejects are sealed before they are published")
+        if not self._has_manifest:
+            raise RuntimeError("rejects need a manifest before they are published")
         with self._explained():
             if kept.home.has(kept.pending, kept.folder):
                 kept.home.rename(kept.pending, encode(self._run))
@@ -108,7 +116,7 @@ class RejectFiles:
         self.close()
 
     def discard(self) -> None:
-        """Remove the folder, after a rollback; what cannot be removed the next `settle` removes."""
+        """Remove the folder, after a rollback; what cannot be removed the next `resolve` removes."""
         kept, self._is_broken = self._kept, True
         if kept is None:
             return
@@ -224,7 +232,7 @@ class _TableFiles:
 
     def add(self, reject: Reject) -> None:
         """Write a row to each of them; raises OSError."""
-        facts = lines.Facts.of(self.name, reject, offset=self.data.size)
+        facts = lines.RejectRecord.of(self.name, reject, offset=self.data.size)
         self.data.write(reject.row)
         self._log.write(lines.of_log(reject))
         self._facts.write(facts.line())
@@ -278,7 +286,7 @@ class _Appender:
 def _remove_earlier(home: Folder, pending: str, run: str) -> None:
     """Remove what an earlier try of this run left; raises where it may have been committed."""
     with suppress(FileNotFoundError), home.enter(pending) as earlier:
-        if read_seal(earlier) is not None:
+        if read_manifest(earlier) is not None:
             raise RejectsNotKeptError(
                 f"{earlier.path} holds rejects of this run of which nobody knows yet whether they "
                 "were committed"

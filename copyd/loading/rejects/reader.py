@@ -9,10 +9,10 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
+from copyd.loading.rejects.file_names import PENDING, REMOVING, decode, encode, encode_table
 from copyd.loading.rejects.folders import Folder, look_into_root
-from copyd.loading.rejects.lines import Facts
-from copyd.loading.rejects.naming import PENDING, REMOVING, decode, encode, encode_table
-from copyd.loading.rejects.sealing import Seal, SealBrokenError, read_seal
+from copyd.loading.rejects.lines import RejectRecord
+from copyd.loading.rejects.manifest import BrokenManifestError, Manifest, read_manifest
 from copyd.names import TableName
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class KeptTable:
 class KeptRow:
     """A row as it was received, with its newline; None where that is not written yet."""
 
-    facts: Facts
+    facts: RejectRecord
     row: bytes | None
 
 
@@ -107,8 +107,8 @@ def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
         return
     standing = Standing.PENDING if name.endswith(PENDING) else Standing.PUBLISHED
     with suppress(FileNotFoundError), _enter(home, name) as folder:
-        seal = _seal_of(folder, transfer)
-        told = {encode_table(*each.table): each.statement for each in seal.tables}
+        manifest = _manifest_of(folder, transfer)
+        told = {encode_table(*each.table): each.statement for each in manifest.tables}
         for file in folder.names():
             stem = file.removesuffix(_FACTS)
             found = _counted(folder, stem) if stem != file else None
@@ -116,26 +116,26 @@ def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
                 table, reasons = found
                 yield KeptTable(
                     transfer=transfer,
-                    destination=seal.destination,
-                    run=seal.run,
+                    destination=manifest.destination,
+                    run=manifest.run,
                     table=table,
                     standing=standing,
-                    sealed_at=seal.sealed_at or None,
+                    sealed_at=manifest.sealed_at or None,
                     reasons=reasons,
                     statement=told.get(stem),
                     data=folder.path / f"{stem}{_DATA}",
                 )
 
 
-def _seal_of(folder: Folder, transfer: str) -> Seal:
+def _manifest_of(folder: Folder, transfer: str) -> Manifest:
     """Return whose rejects they are; by the names of folders where nothing else says so."""
-    seal = None
-    with suppress(SealBrokenError):
-        seal = read_seal(folder)
-    if seal is not None:
-        return seal
+    manifest = None
+    with suppress(BrokenManifestError):
+        manifest = read_manifest(folder)
+    if manifest is not None:
+        return manifest
     destination, run = folder.path.parent.name, folder.path.name.removesuffix(PENDING)
-    return Seal(transfer, decode(destination) or destination, decode(run) or run, "", (), 0.0)
+    return Manifest(transfer, decode(destination) or destination, decode(run) or run, "", (), 0.0)
 
 
 def _counted(folder: Folder, stem: str) -> tuple[TableName, Mapping[str, int]] | None:
@@ -148,13 +148,13 @@ def _counted(folder: Folder, stem: str) -> tuple[TableName, Mapping[str, int]] |
     return None if table is None else (table, dict(reasons.most_common()))
 
 
-def _facts(folder: Folder, stem: str) -> Iterator[Facts]:
+def _facts(folder: Folder, stem: str) -> Iterator[RejectRecord]:
     """Yield the lines of a ``.jsonl``; the last one of a run that is still going may be cut off."""
     with folder.open(f"{stem}{_FACTS}") as file:
         for line in file:
             if line.endswith(b"\n"):
                 try:
-                    facts = Facts.parse(line)
+                    facts = RejectRecord.parse(line)
                 except (ValueError, TypeError):
                     text = f"{folder.path / stem}{_FACTS} is not as copyd wrote it"
                     raise CopydError(text) from None

@@ -1,4 +1,4 @@
-"""Rejects on a real server: their file loads again, and its ledger settles what is pending."""
+"""Rejects on a real server: their file loads again, and its ledger resolves what is pending."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from copyd.copyman.batching.refusal import Refusal, Reject
 from copyd.loading.ledger import Entry, Ledger, Position
-from copyd.loading.rejects import Fate, LoadedTable, RejectFiles, kept, prune
+from copyd.loading.rejects import CommitOutcome, LoadedTable, RejectFiles, kept, prune
 from copyd.names import TableName
 from copyd.transfers.destination.pending_rejects import resolve_pending
 from copyd.transfers.server import Server as Place
@@ -20,7 +20,7 @@ from tests.support.reject_files import NOW, pending, published, tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from copyd.loading.rejects import Settled
+    from copyd.loading.rejects import Resolution
     from tests.support.servers import Server
 
 MOMENT = datetime(2024, 1, 1, tzinfo=timezone.utc)
@@ -60,32 +60,32 @@ def record(eu: Place, *runs: str) -> None:
             LEDGER.record(connection, replace(ENTRY, run=run))
 
 
-def settle(root: Path, place: Place) -> tuple[Settled, ...]:
+def resolve(root: Path, place: Place) -> tuple[Resolution, ...]:
     return resolve_pending(place, root, "orders")
 
 
 @pytest.mark.parametrize(
-    ("runs", "fate"),
+    ("runs", "outcome"),
     [
-        (["before", "r1"], Fate.COMMITTED),
-        (["before", "r1", "next"], Fate.COMMITTED),
-        (["before"], Fate.ROLLED_BACK),
-        (["before", "next"], Fate.ROLLED_BACK),
-        (["before", "next", "third"], Fate.UNDECIDED),
+        (["before", "r1"], CommitOutcome.COMMITTED),
+        (["before", "r1", "next"], CommitOutcome.COMMITTED),
+        (["before"], CommitOutcome.ROLLED_BACK),
+        (["before", "next"], CommitOutcome.ROLLED_BACK),
+        (["before", "next", "third"], CommitOutcome.UNDECIDED),
     ],
 )
 def test_the_ledger_says_what_became_of_the_commit(
-    tmp_path: Path, eu: Place, runs: list[str], fate: Fate
+    tmp_path: Path, eu: Place, runs: list[str], outcome: CommitOutcome
 ) -> None:
     record(eu, *runs)
     pending(tmp_path).close()
-    (settled,) = settle(tmp_path, eu)
-    assert settled.fate is fate
+    (resolved,) = resolve(tmp_path, eu)
+    assert resolved.outcome is outcome
     assert {name.split("/")[2] for name in tree(tmp_path)} == {
-        Fate.COMMITTED: {"r1"},
-        Fate.ROLLED_BACK: set(),
-        Fate.UNDECIDED: {"r1.pending"},
-    }[fate]
+        CommitOutcome.COMMITTED: {"r1"},
+        CommitOutcome.ROLLED_BACK: set(),
+        CommitOutcome.UNDECIDED: {"r1.pending"},
+    }[outcome]
     with psycopg.connect(eu.conninfo) as connection:
         assert connection.execute("SELECT run FROM copyd.ledger").fetchall() == [(runs[-1],)]
 
@@ -93,17 +93,17 @@ def test_the_ledger_says_what_became_of_the_commit(
 def test_a_destination_that_is_away_leaves_its_rejects_pending(tmp_path: Path, eu: Place) -> None:
     pending(tmp_path).close()
     away = Place("eu", "host=127.0.0.1 port=1 dbname=x")
-    assert settle(tmp_path, Place("us", "host=127.0.0.1 port=1 dbname=x")) == ()
+    assert resolve(tmp_path, Place("us", "host=127.0.0.1 port=1 dbname=x")) == ()
     for place, reason in (
         (away, "cannot connect to eu"),
         (eu, "eu has no ledger in schema copyd any more"),
     ):
-        (settled,) = settle(tmp_path, place)
-        assert settled.fate is Fate.UNDECIDED
-        assert reason in str(settled.reason)
+        (resolved,) = resolve(tmp_path, place)
+        assert resolved.outcome is CommitOutcome.UNDECIDED
+        assert reason in str(resolved.reason)
     record(eu, "before", "r1")
-    (settled,) = settle(tmp_path, eu)
-    assert settled.fate is Fate.COMMITTED
+    (resolved,) = resolve(tmp_path, eu)
+    assert resolved.outcome is CommitOutcome.COMMITTED
 
 
 def test_a_row_of_the_ledger_that_is_held_decides_nothing_yet(tmp_path: Path, eu: Place) -> None:
@@ -111,17 +111,17 @@ def test_a_row_of_the_ledger_that_is_held_decides_nothing_yet(tmp_path: Path, eu
     pending(tmp_path).close()
     with psycopg.connect(eu.conninfo) as committing:
         LEDGER.record(committing, replace(ENTRY, run="r1"))
-        (settled,) = settle(tmp_path, eu)
-        assert settled.fate is Fate.UNDECIDED
-        assert "lock timeout" in str(settled.reason)
-    (settled,) = settle(tmp_path, eu)
-    assert settled.fate is Fate.COMMITTED
+        (resolved,) = resolve(tmp_path, eu)
+        assert resolved.outcome is CommitOutcome.UNDECIDED
+        assert "lock timeout" in str(resolved.reason)
+    (resolved,) = resolve(tmp_path, eu)
+    assert resolved.outcome is CommitOutcome.COMMITTED
 
 
 def test_old_rejects_go(tmp_path: Path, eu: Place) -> None:
     record(eu, "before", "r1")
     pending(tmp_path).close()
-    settle(tmp_path, eu)
+    resolve(tmp_path, eu)
     prune(tmp_path, "orders", keep=100.0, now=NOW)
     assert tree(tmp_path)
     prune(tmp_path, "orders", keep=100.0, now=NOW + 101.0)
@@ -146,7 +146,7 @@ def test_the_file_loads_again_as_it_stands(tmp_path: Path, eu: Place) -> None:
             except psycopg.Error as error:
                 made.add(TableName("public", "t"), Reject(ordinal, 1, row, Refusal.of(error)))
         table = LoadedTable("public", "t", ("id", "Note"), None)
-        made.seal(ledger="copyd", tables=[table], now=NOW)
+        made.write_manifest(ledger="copyd", tables=[table], now=NOW)
         made.publish()
         (found,) = kept(tmp_path, "orders")
         assert (found.rows, dict(found.reasons)) == (51, {"23514": 51})
@@ -160,4 +160,4 @@ def test_the_file_loads_again_as_it_stands(tmp_path: Path, eu: Place) -> None:
 
 def test_nobody_is_connected_to_where_nothing_is_pending(tmp_path: Path) -> None:
     published(tmp_path)
-    assert settle(tmp_path, Place("eu", "host=127.0.0.1 port=1 dbname=x")) == ()
+    assert resolve(tmp_path, Place("eu", "host=127.0.0.1 port=1 dbname=x")) == ()
