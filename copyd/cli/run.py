@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from copyd.config import Config
-    from copyd.daemon import Answers, Moment, Remembered, Supervisor, Surroundings
+    from copyd.daemon import ControlRequests, Environment, Instant, Remembered, Supervisor
     from copyd.events import Event, Observer
     from copyd.observe import History, Live, Log, Metrics
     from copyd.status import Status
@@ -101,13 +101,13 @@ def _carry_out(path: Path, config: Config, stack: ExitStack) -> int:
         return supervisors[0].status()
 
     observers = _observers(config, status, stack)
-    surroundings = _surroundings(path, config, observers, notifier)
-    supervisor = Supervisor(config, surroundings)
+    environment = _environment(path, config, observers, notifier)
+    supervisor = Supervisor(config, environment)
     supervisors.append(supervisor)
     stack.enter_context(handling(supervisor.post))
     _serve_http(config, supervisor, observers, stack)
     socket = config.daemon.runtime_directory / NAME
-    stack.enter_context(Control(socket, _answers(supervisor, observers)))
+    stack.enter_context(Control(socket, _requests(supervisor, observers)))
     return supervisor.run()
 
 
@@ -133,27 +133,27 @@ def _configure_log(first: Config, config: Config) -> None:
     )
 
 
-def _surroundings(path: Path, config: Config, observers: _Observers, notifier: Any) -> Surroundings:
-    from copyd.daemon import Pauses, Surroundings
+def _environment(path: Path, config: Config, observers: _Observers, notifier: Any) -> Environment:
+    from copyd.daemon import Environment, Pauses
     from copyd.daemon.keeper import Folders, Keepers
 
     folders = Folders(config.daemon.state_directory, config.daemon.runtime_directory)
 
-    def take(held: Config) -> None:
+    def configure(held: Config) -> None:
         _configure_log(config, held)
         observers.history.keep_for(held.daemon.keep_history)
 
-    return Surroundings(
+    return Environment(
         load=lambda: open_config(path),
         build=_build,
         observe=observers.observe,
         watch=observers.watch,
-        keepers=lambda tell: Keepers(folders, tell),
+        clusters=lambda tell: Keepers(folders, tell),
         notifier=notifier,
         pauses=Pauses(config.daemon.state_directory / "paused.json"),
         clock=_now,
-        dice=random.random,
-        take=take,
+        rng=random.random,
+        configure=configure,
         recall=_recall,
         remembered=_remember(config, observers.history),
     )
@@ -171,10 +171,10 @@ def _recall(config: Config, server: str, transfers: tuple[str, ...]) -> Mapping[
     return last_successes(build_server(config, server), wanted)
 
 
-def _now() -> Moment:
-    from copyd.daemon import Moment
+def _now() -> Instant:
+    from copyd.daemon import Instant
 
-    return Moment(time.monotonic(), time.time())
+    return Instant(time.monotonic(), time.time())
 
 
 def _remember(config: Config, history: History) -> Remembered:
@@ -215,8 +215,8 @@ def _document(supervisor: Supervisor, observers: _Observers) -> dict[str, Any]:
     return document(supervisor.status(), observers.live.progress(), now=time.monotonic())
 
 
-def _answers(supervisor: Supervisor, observers: _Observers) -> Answers:
-    from copyd.daemon import Answers
+def _requests(supervisor: Supervisor, observers: _Observers) -> ControlRequests:
+    from copyd.daemon import ControlRequests
 
     def status(request: Mapping[str, Any]) -> dict[str, Any]:
         del request
@@ -228,4 +228,4 @@ def _answers(supervisor: Supervisor, observers: _Observers) -> Answers:
         name = transfer if isinstance(transfer, str) else None
         return {"runs": [asdict(each) for each in observers.history.runs(name, limit=number)]}
 
-    return Answers(supervisor.post, {"status": status, "history": history})
+    return ControlRequests(supervisor.post, {"status": status, "history": history})

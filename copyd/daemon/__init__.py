@@ -3,11 +3,11 @@
 from copyd.daemon import control
 from copyd.daemon.arenas import limit_arenas
 from copyd.daemon.control import NAME, Control
-from copyd.daemon.control_requests import Answers
-from copyd.daemon.environment import Surroundings
+from copyd.daemon.control_requests import ControlRequests
+from copyd.daemon.environment import Environment
 from copyd.daemon.folders import UnsafeFolderError, locked, prepare
 from copyd.daemon.pauses import Pauses
-from copyd.daemon.schedule import Moment
+from copyd.daemon.schedule import Instant
 from copyd.daemon.signals import handling
 from copyd.daemon.supervisor import Supervisor
 from copyd.daemon.systemd import Notifier
@@ -15,15 +15,15 @@ from copyd.daemon.task import Known, Remembered
 
 __all__ = [
     "NAME",
-    "Answers",
     "Control",
+    "ControlRequests",
+    "Environment",
+    "Instant",
     "Known",
-    "Moment",
     "Notifier",
     "Pauses",
     "Remembered",
     "Supervisor",
-    "Surroundings",
     "UnsafeFolderError",
     "control",
     "handling",

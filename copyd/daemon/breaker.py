@@ -13,7 +13,7 @@ from copyd.backoff import backoff
 
 if TYPE_CHECKING:
     from copyd.config import Breaker
-    from copyd.daemon.schedule import Dice
+    from copyd.daemon.schedule import Rng
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +27,13 @@ class Circuit:
         """Whether a run at `ticks` may try the destination."""
         return self.until is None or ticks >= self.until
 
-    def failed(self, policy: Breaker, ticks: float, dice: Dice) -> Circuit:
+    def failed(self, policy: Breaker, ticks: float, rng: Rng) -> Circuit:
         """Return what holds after a failure at `ticks`."""
         failures = self.failures + 1
         beyond = failures - policy.failures
         if beyond < 0:
             return Circuit(failures)
-        wait = backoff(beyond + 1, first=policy.backoff, longest=policy.max_backoff, jitter=dice())
+        wait = backoff(beyond + 1, first=policy.backoff, longest=policy.max_backoff, jitter=rng())
         return Circuit(failures, ticks + wait)
 
 

@@ -1,37 +1,37 @@
-"""What callers of the control socket may ask of the supervisor, as JSON objects."""
+"""The requests that callers of the control socket may make, as JSON objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from copyd.daemon.messages import Pause, Reload, Reply, Trigger
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
+    from copyd.daemon.control import Request
     from copyd.daemon.messages import Answer, Message, Post
 
-Request = Mapping[str, Any]
-Question = Callable[[Request], "Answer"]
+Handler = Callable[["Request"], "Answer"]
 """Answers a request at once, without the supervisor."""
 
 WITHIN = 30.0
 """Seconds that the supervisor gets to answer; reading the configuration may take some."""
 
 
-class Answers:
-    """Answers requests: the supervisor's inbox is at ``post``, the rest in ``questions`` by name."""
+class ControlRequests:
+    """Answers a request: by a handler of its name, else by a message to the supervisor's inbox."""
 
-    def __init__(self, post: Post, questions: Mapping[str, Question]) -> None:
+    def __init__(self, post: Post, handlers: Mapping[str, Handler]) -> None:
         self._post = post
-        self._questions = questions
+        self._handlers = handlers
 
     def __call__(self, request: Request) -> Answer:
         """Return the answer; raises CopydError with a sentence for the caller."""
         command = request.get("command")
-        if isinstance(command, str) and command in self._questions:
-            return self._questions[command](request)
+        if isinstance(command, str) and command in self._handlers:
+            return self._handlers[command](request)
         answers: SimpleQueue[Answer] = SimpleQueue()
         self._post(_message(command, request, answers.put))
         try:
@@ -44,20 +44,19 @@ def _message(command: object, request: Request, reply: Reply) -> Message:
     match command:
         case "trigger":
             return Trigger(
-                text_of(request, "transfer"),
+                _text_of(request, "transfer"),
                 tuple(map(str, _list_of(request, "destinations"))),
                 is_full=request.get("full") is True,
                 reply=reply,
             )
         case "pause" | "resume":
-            return Pause(text_of(request, "transfer"), is_paused=command == "pause", reply=reply)
+            return Pause(_text_of(request, "transfer"), is_paused=command == "pause", reply=reply)
         case "reload":
             return Reload(reply, is_dry=request.get("dry_run") is True)
     raise CopydError("the daemon does not know this command: is it of another version?")
 
 
-def text_of(request: Request, key: str) -> str:
-    """Return the string at `key`; raises CopydError where there is none."""
+def _text_of(request: Request, key: str) -> str:
     value = request.get(key)
     if not isinstance(value, str):
         raise CopydError(f"the request names no {key}")

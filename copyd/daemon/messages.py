@@ -1,4 +1,4 @@
-"""What is put into the supervisor's inbox: frozen, from any thread or a signal handler."""
+"""The messages in the supervisor's inbox: frozen, from any thread or a signal handler."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from copyd.daemon.run_thread import Ended, News
+
 if TYPE_CHECKING:
     from copyd.config import Config
-    from copyd.daemon.run_thread import Flight
-    from copyd.events import DestinationEnded, Event, RunStarted
-    from copyd.transfers import Report
+    from copyd.events import Event
 
 Answer = Mapping[str, Any]
-"""One JSON object; with "error", a sentence, where a command was not carried out."""
+"""One JSON object; under "error" a sentence, where a command was not carried out."""
 Reply = Callable[[Answer], None]
 """Takes an answer and never waits."""
 
 
 def nobody(answer: Answer) -> None:
-    """Tell nobody."""
+    """Drop the answer: nobody asked."""
     del answer
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """End; for the second time: end now. ``code`` is the exit code then."""
+    """End in order; a second one: end now, with the exit code ``code``."""
 
     reason: str
     code: int = 0
@@ -33,7 +33,7 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Read the configuration again, or only say what that would change."""
+    """Read the configuration again; ``is_dry``: only say what that would change."""
 
     reply: Reply = nobody
     is_dry: bool = False
@@ -41,7 +41,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Run a transfer now, to these destinations or, where none are named, to all."""
+    """Run a transfer now, to these destinations; to all, where none is named."""
 
     transfer: str
     destinations: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Begin no run of a transfer by itself any more, or begin them again."""
+    """Start no runs of a transfer on its schedule, or start them again."""
 
     transfer: str
     is_paused: bool
@@ -60,35 +60,17 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a keeper says of its cluster."""
+    """An event of a managed cluster."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What a run in flight says that the supervisor wants to know at once."""
-
-    flight: Flight
-    event: RunStarted | DestinationEnded
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """A run is over; without a report, for this cause, it could not begin."""
-
-    flight: Flight
-    report: Report | None
-    cause: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Loaded:
-    """The configuration was read, or is not to be used for these reasons."""
+    """The configuration was read, or cannot be used because of these problems."""
 
     config: Config | None
-    problems: tuple[str, ...]
-    asked: Reload
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +83,12 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Managed clusters were stopped or left; those named did not end in time."""
+    """The managed clusters were stopped or left; those named did not end in time."""
 
     unfinished: tuple[str, ...]
 
 
-Message = Halt | Reload | Trigger | Pause | Told | News | Landed | Loaded | Recalled | Released
+Command = Halt | Reload | Trigger | Pause
+Message = Command | Told | News | Ended | Loaded | Recalled | Released
 Post = Callable[[Message], None]
 """Puts a message into the inbox; never waits."""

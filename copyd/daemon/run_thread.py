@@ -1,8 +1,7 @@
-"""A run in flight: a thread of its own, which gets frozen values and sends its news."""
+"""A run in a thread of its own: it gets frozen values and posts its news."""
 
 from __future__ import annotations
 
-import threading
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 import psycopg
 
 from copyd import events
-from copyd.daemon.messages import Landed, News
 from copyd.errors import CopydError
 from copyd.transfers import Stop, facts, run
 
@@ -20,17 +18,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from copyd.daemon.admission import Connections
-    from copyd.daemon.messages import Post
+    from copyd.daemon.environment import Spawn
     from copyd.events import Event, Observer
     from copyd.transfers import Report, Transfer
 
 
-@dataclass(frozen=True, eq=False)
-class Flight:
-    """A run of a transfer, from its take-off on; ``stop`` ends it early.
+@dataclass(frozen=True, slots=True)
+class News:
+    """An event of a run that the daemon acts on while the run goes on."""
 
-    ``build`` makes the transfer, in the run's own thread: it may read files. ``give_back`` are to
-    be called once it is over.
+    run: RunThread
+    event: events.RunStarted | events.DestinationEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A run is over. Without a report it could not start: ``cause`` says why."""
+
+    run: RunThread
+    report: Report | None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RunThread:
+    """A run of a transfer; ``stop`` ends it early.
+
+    ``build`` makes the transfer, in the run's own thread: it may read files. Each of ``give_back``
+    is called once the run is over.
     """
 
     transfer: str
@@ -41,31 +56,35 @@ class Flight:
     give_back: tuple[Callable[[], None], ...] = ()
     stop: Stop = field(default_factory=Stop)
 
-    def take_off(self, watch: Callable[[str], Observer], post: Post) -> None:
-        """Begin; returns at once. `post` gets News, and Landed in any case."""
-        name = f"copyd run {self.transfer}"
-        threading.Thread(target=self._fly, args=(watch, post), name=name, daemon=True).start()
+    def start(
+        self,
+        watch: Callable[[str], Observer],
+        post: Callable[[News | Ended], None],
+        spawn: Spawn,
+    ) -> None:
+        """Start; returns at once. `post` gets News, and Ended in any case."""
+        spawn(f"run {self.transfer}", lambda: self._work(watch, post))
 
-    def _fly(self, watch: Callable[[str], Observer], post: Post) -> None:
-        landed = Landed(self, None, "a defect of copyd: it ended without a word")
+    def _work(self, watch: Callable[[str], Observer], post: Callable[[News | Ended], None]) -> None:
+        ended = Ended(self, None, "a defect of copyd: it ended without a word")
         began = time.monotonic()
         observe: Observer = events.ignore
         try:
             observe = watch(self.transfer)
-            landed = Landed(self, self._carry_out(observe, post))
+            ended = Ended(self, self._carry_out(observe, post))
         except (CopydError, psycopg.Error) as error:
-            landed = Landed(self, None, facts(error))
+            ended = Ended(self, None, facts(error))
         except Exception as error:  # noqa: BLE001 - the boundary of a run: the daemon goes on without it
-            landed = Landed(self, None, _defect(error))
+            ended = Ended(self, None, _defect(error))
         finally:
-            if landed.cause is not None:
+            if ended.cause is not None:
                 seconds = time.monotonic() - began
-                observe(events.RunRefused(self.transfer, landed.cause, seconds))
+                observe(events.RunRefused(self.transfer, ended.cause, seconds))
             for give_back in self.give_back:
                 give_back()
-            post(landed)
+            post(ended)
 
-    def _carry_out(self, observe: Observer, post: Post) -> Report:
+    def _carry_out(self, observe: Observer, post: Callable[[News | Ended], None]) -> Report:
         def tell(event: Event) -> None:
             observe(event)
             if isinstance(event, (events.RunStarted, events.DestinationEnded)):
@@ -75,7 +94,7 @@ class Flight:
 
 
 def _defect(error: Exception) -> str:
-    """Say where an unexpected error comes from, without its words: they may quote a row."""
+    """Name the place of an unexpected error, without its text: that may quote a row."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
     return f"a defect of copyd: {type(error).__name__} in {where}"

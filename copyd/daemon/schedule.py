@@ -21,7 +21,7 @@ from copyd.config import zone_of
 if TYPE_CHECKING:
     from copyd.config import Transfer
 
-Dice = Callable[[], float]
+Rng = Callable[[], float]
 """Returns a number from 0 up to 1, by chance."""
 
 LATE = 60.0
@@ -31,7 +31,7 @@ SET_BACK = 3 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Instant:
     """One instant on two clocks: ``ticks``, which never jump, and ``wall`` (Unix time), which may."""
 
     ticks: float
@@ -65,17 +65,17 @@ class Due:
     at: float
     is_wall: bool
 
-    def seconds_from(self, moment: Moment) -> float:
+    def seconds_from(self, moment: Instant) -> float:
         """How long from `moment` on; below zero once it is past."""
         return self.at - (moment.wall if self.is_wall else moment.ticks)
 
-    def unix(self, moment: Moment) -> float:
+    def unix(self, moment: Instant) -> float:
         """When that is in Unix time, as things stand at `moment`."""
         return moment.wall + self.seconds_from(moment)
 
 
 def first(
-    schedule: Schedule, moment: Moment, *, last_started: float | None, dice: Dice
+    schedule: Schedule, moment: Instant, *, last_started: float | None, rng: Rng
 ) -> Due | None:
     """Return when the first run is due of a daemon that starts at `moment`.
 
@@ -84,43 +84,43 @@ def first(
     """
     if schedule.every is not None:
         wait = _first_wait(schedule.every, schedule, moment, last_started)
-        return _jittered(schedule, moment.ticks + wait, is_wall=False, dice=dice)
+        return _jittered(schedule, moment.ticks + wait, is_wall=False, rng=rng)
     if schedule.cron is not None:
         is_known = last_started is not None and last_started - moment.wall <= SET_BACK
         base = last_started if is_known and schedule.catch_up == "once" else moment.wall
         nominal = _next(schedule.cron, schedule.timezone, base or moment.wall)
         if nominal is not None:
-            return _jittered(schedule, max(nominal, moment.wall), is_wall=True, dice=dice)
+            return _jittered(schedule, max(nominal, moment.wall), is_wall=True, rng=rng)
     return None
 
 
-def following(schedule: Schedule, due: Due, moment: Moment, dice: Dice) -> Due | None:
+def following(schedule: Schedule, due: Due, moment: Instant, rng: Rng) -> Due | None:
     """Return the one after `due` that lies beyond `moment`; those in between are missed."""
     if schedule.every is not None:
         steps = max(math.floor((moment.ticks - due.nominal) / schedule.every), 0) + 1
         nominal = due.nominal + steps * schedule.every
-        return _jittered(schedule, nominal, is_wall=False, dice=dice)
+        return _jittered(schedule, nominal, is_wall=False, rng=rng)
     if schedule.cron is not None:
         is_set_back = moment.wall < due.nominal - SET_BACK
         base = moment.wall if is_set_back else max(due.nominal, moment.wall)
         found = _next(schedule.cron, schedule.timezone, base)
         if found is not None:
-            return _jittered(schedule, found, is_wall=True, dice=dice)
+            return _jittered(schedule, found, is_wall=True, rng=rng)
     return None
 
 
-def is_missed(schedule: Schedule, due: Due, moment: Moment) -> bool:
+def is_missed(schedule: Schedule, due: Due, moment: Instant) -> bool:
     """Whether a run that is due now is so late that it is left out."""
     return schedule.catch_up == "skip" and due.seconds_from(moment) < -LATE
 
 
-def is_set_back(before: Moment, now: Moment) -> bool:
+def is_set_back(before: Instant, now: Instant) -> bool:
     """Whether the wall clock was set back so far between two moments that it is to be obeyed."""
     return (now.wall - before.wall) - (now.ticks - before.ticks) < -SET_BACK
 
 
 def _first_wait(
-    every: float, schedule: Schedule, moment: Moment, last_started: float | None
+    every: float, schedule: Schedule, moment: Instant, last_started: float | None
 ) -> float:
     """Seconds until the first run, without jitter."""
     if last_started is None:
@@ -131,8 +131,8 @@ def _first_wait(
     return 0.0 if schedule.catch_up == "once" else every - age % every
 
 
-def _jittered(schedule: Schedule, nominal: float, *, is_wall: bool, dice: Dice) -> Due:
-    return Due(nominal, nominal + schedule.jitter * dice(), is_wall)
+def _jittered(schedule: Schedule, nominal: float, *, is_wall: bool, rng: Rng) -> Due:
+    return Due(nominal, nominal + schedule.jitter * rng(), is_wall)
 
 
 def _next(expression: str, timezone: str, after: float) -> float | None:

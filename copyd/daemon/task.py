@@ -1,4 +1,4 @@
-"""A transfer across its runs: what is known of it and of its destinations. The loop alone uses it."""
+"""A transfer across its runs, and its destinations. Used by the supervisor's loop alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from copyd.daemon.breaker import CLOSED, Circuit
-from copyd.daemon.schedule import Due, Schedule
+from copyd.daemon.schedule import Due, Schedule, first, following, is_missed
 from copyd.status import DestinationStatus, TransferStatus
 from copyd.transfers import NOBODYS
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from copyd.config import Transfer as Section
-    from copyd.daemon.schedule import Dice, Moment
+    from copyd.daemon.schedule import Instant, Rng
     from copyd.transfers import Outcome, Report
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an earlier daemon knew of a destination; points in time are Unix time."""
+    """An earlier daemon's knowledge of a destination; points in time are Unix time."""
 
     last_success: float | None = None
     data_timestamp: float | None = None
@@ -30,7 +30,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What an earlier daemon left behind: when each transfer last began, and its destinations."""
+    """An earlier daemon's knowledge: when each transfer last started, and its destinations."""
 
     last_started: Mapping[str, float] = field(default_factory=dict)
     destinations: Mapping[tuple[str, str], Known] = field(default_factory=dict)
@@ -40,7 +40,7 @@ NOTHING = Remembered()
 
 
 @dataclass(slots=True)
-class End:
+class TaskDestination:
     """A destination of a transfer. ``failures`` counts runs in a row without its success."""
 
     name: str
@@ -52,32 +52,36 @@ class End:
     last_error: str | None = None
 
     def remember(self, known: Known) -> None:
-        """Take over what was known; whom earlier runs left alone is tried again at once."""
+        """Take over an earlier daemon's knowledge; its breaker starts closed."""
         self.failures, self.last_verdict = known.failures, known.last_verdict
         self.last_success, self.data_timestamp = known.last_success, known.data_timestamp
 
-    def succeed(self, moment: Moment, data_timestamp: float | None) -> bool:
+    def succeeded(self, now: Instant, data_timestamp: float | None) -> bool:
         """Note a success; True where it ends a failure."""
         was_failing = self.failures > 0
         self.circuit, self.failures = CLOSED, 0
         self.last_verdict, self.last_error = "succeeded", None
-        self.last_success = moment.wall
+        self.last_success = now.wall
         if data_timestamp is not None:
             self.data_timestamp = data_timestamp
         return was_failing
 
-    def fail(self, outcome: Outcome, section: Section, moment: Moment, dice: Dice) -> None:
-        """Note that it did not succeed; the breaker counts what can be its own doing."""
+    def failed(self, outcome: Outcome, section: Section, now: Instant, rng: Rng) -> None:
+        """Note a failure; the breaker counts those that can be the destination's own fault."""
         self.failures += 1
         self.last_verdict, self.last_error = outcome.verdict.value, outcome.cause
         if outcome.kind not in NOBODYS:
-            self.circuit = self.circuit.failed(section.breaker, moment.ticks, dice)
+            self.circuit = self.circuit.failed(section.breaker, now.ticks, rng)
 
-    def status(self, moment: Moment) -> DestinationStatus:
-        """Say how it is."""
+    def next_attempt(self, now: Instant) -> float | None:
+        """Return when the breaker lets it be tried again (Unix time); None where it may be now."""
         until = self.circuit.until
-        is_out = until is not None and until > moment.ticks
-        state = "out" if is_out else "failing" if self.failures else "ok"
+        is_out = until is not None and until > now.ticks
+        return now.wall + (until - now.ticks) if is_out and until else None
+
+    def status(self, now: Instant) -> DestinationStatus:
+        next_attempt = self.next_attempt(now)
+        state = "out" if next_attempt else "failing" if self.failures else "ok"
         return DestinationStatus(
             name=self.name,
             state="unknown" if self.last_verdict is None and not self.failures else state,
@@ -85,37 +89,37 @@ class End:
             last_verdict=self.last_verdict,
             last_success=self.last_success,
             data_timestamp=self.data_timestamp,
-            next_attempt=moment.wall + (until - moment.ticks) if is_out and until else None,
+            next_attempt=next_attempt,
             last_error=self.last_error,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A run that is due: ``since`` when (ticks); to all destinations where none are named.
+class PendingRun:
+    """A run that is due ``since`` (ticks); to all destinations where none is named.
 
-    ``is_asked``: somebody triggered it, so that nobody is left alone and no pause holds it.
+    ``is_triggered``: somebody asked for it, so neither a pause nor a breaker holds it.
     """
 
     since: float
     destinations: tuple[str, ...] = ()
     is_full: bool = False
-    is_asked: bool = False
+    is_triggered: bool = False
 
 
 @dataclass(slots=True)
 class Task:
-    """``due``: when it is due next; ``wish``: that it is due, and has not begun.
+    """``due``: when a run is due next; ``pending``: the run that is due and has not started.
 
-    ``obstacle``: what keeps it from its turn; ``queue``: what it waits for when it has its turn.
+    ``obstacle``: why it has no turn; ``queue``: what it waits for when it has its turn.
     """
 
     name: str
     section: Section
     schedule: Schedule
-    ends: dict[str, End]
+    destinations: dict[str, TaskDestination]
     due: Due | None = None
-    wish: Wish | None = None
+    pending: PendingRun | None = None
     obstacle: str | None = None
     queue: str | None = None
     is_paused: bool = False
@@ -126,61 +130,101 @@ class Task:
     last_error: str | None = None
 
     @classmethod
-    def of(cls, name: str, section: Section) -> Task:
-        """Make the task of a transfer that is new."""
-        ends = {each: End(each) for each in section.destinations}
-        return cls(name, section, Schedule.of(section), ends)
+    def of(cls, name: str, section: Section, remembered: Remembered = NOTHING) -> Task:
+        """Make the task of a transfer that is new to this daemon."""
+        destinations = {each: TaskDestination(each) for each in section.destinations}
+        task = cls(name, section, Schedule.of(section), destinations)
+        task.last_started = remembered.last_started.get(name)
+        for each in destinations.values():
+            known = remembered.destinations.get((name, each.name))
+            if known is not None:
+                each.remember(known)
+        return task
 
     def change(self, section: Section) -> bool:
         """Go on with another section; True where its schedule is another one."""
         before, self.section = self.schedule, section
         self.schedule = Schedule.of(section)
-        self.ends = {each: self.ends.get(each) or End(each) for each in section.destinations}
+        self.destinations = {
+            each: self.destinations.get(each) or TaskDestination(each)
+            for each in section.destinations
+        }
         return before != self.schedule
 
-    def chosen(self, ticks: float) -> tuple[str, ...]:
-        """Return the destinations that a run at `ticks` would try."""
-        if self.wish is not None and self.wish.destinations:
-            return tuple(each for each in self.wish.destinations if each in self.ends)
-        if self.wish is not None and self.wish.is_asked:
-            return tuple(self.ends)
-        return tuple(name for name, end in self.ends.items() if end.circuit.admits(ticks))
+    # -- when it is due ---------------------------------------------------------------------------
 
-    def next_attempt(self, ticks: float) -> float | None:
-        """Return when the first destination that is left alone may be tried again."""
-        left_alone = [
-            end.circuit.until
-            for end in self.ends.values()
-            if end.circuit.until is not None and end.circuit.until > ticks
-        ]
-        return min(left_alone, default=None)
+    def plan(self, now: Instant, rng: Rng) -> None:
+        """Compute when the first run of a new schedule is due."""
+        self.due = first(self.schedule, now, last_started=self.last_started, rng=rng)
 
-    def begin(self, moment: Moment) -> None:
-        """Note that a run has begun."""
-        self.wish = self.obstacle = self.queue = self.run = None
-        self.last_started = moment.wall
+    def set_back(self, now: Instant, rng: Rng) -> None:
+        """Obey a wall clock that was set back; runs by the monotonic clock are not concerned."""
+        if self.schedule.cron is not None:
+            self.due = first(self.schedule, now, last_started=None, rng=rng)
+
+    def fall_due(self, now: Instant, rng: Rng, *, is_running: bool) -> str | None:
+        """Make a run that is due pending, and plan the next; return why it is missed, if it is."""
+        due = self.due
+        if due is None or due.seconds_from(now) > 0:
+            return None
+        missed = self._why_missed(due, now, is_running=is_running)
+        if missed is None and self.pending is None:
+            is_skipped = self.is_paused and self.schedule.catch_up == "skip"
+            self.pending = None if is_skipped else PendingRun(since=now.ticks)
+        self.due = following(self.schedule, due, now, rng)
+        return missed
+
+    def _why_missed(self, due: Due, now: Instant, *, is_running: bool) -> str | None:
+        if self.is_paused:
+            return None  # somebody wants it so
+        if is_missed(self.schedule, due, now):
+            return f"it was noticed {-due.seconds_from(now):.0f} s too late"
+        if self.pending is not None:
+            waits = self.obstacle or self.queue or "the one that goes on to end"
+            return f"the run before it has not begun yet, it waits for this: {waits}"
+        if is_running and self.schedule.catch_up == "skip":
+            return "the run before it is still under way"
+        return None
+
+    # -- its runs ---------------------------------------------------------------------------------
 
     @property
     def is_ready(self) -> bool:
-        """Whether it is due, and no pause holds it."""
-        return self.wish is not None and (self.wish.is_asked or not self.is_paused)
+        """Whether a run is due, and no pause holds it."""
+        return self.pending is not None and (self.pending.is_triggered or not self.is_paused)
 
-    def end(
-        self, report: Report | None, cause: str | None, fed: Iterable[str], moment: Moment
+    def chosen(self, ticks: float) -> tuple[str, ...]:
+        """Return the destinations that a run at `ticks` would try."""
+        if self.pending is not None and self.pending.destinations:
+            return tuple(each for each in self.pending.destinations if each in self.destinations)
+        if self.pending is not None and self.pending.is_triggered:
+            return tuple(self.destinations)
+        return tuple(name for name, each in self.destinations.items() if each.circuit.admits(ticks))
+
+    def next_attempt(self, ticks: float) -> float | None:
+        """Return when the first breaker that is open now lets its destination be tried again."""
+        waits = [each.circuit.until for each in self.destinations.values()]
+        return min((until for until in waits if until is not None and until > ticks), default=None)
+
+    def started(self, now: Instant) -> None:
+        self.pending = self.obstacle = self.queue = self.run = None
+        self.last_started = now.wall
+
+    def ended(
+        self, report: Report | None, cause: str | None, fed: Iterable[str], now: Instant
     ) -> None:
-        """Note how the run to the destinations `fed` ended; without a report it did not begin."""
-        self.run, self.last_ended = None, moment.wall
+        """Note how the run to the destinations `fed` ended; without a report it did not start."""
+        self.run, self.last_ended = None, now.wall
         self.last_verdict = "failed" if report is None else report.verdict.value
         if report is None:
             self.last_error = cause
-            for end in [self.ends[name] for name in fed if name in self.ends]:
-                end.failures += 1
-                end.last_error = cause
+            for each in [self.destinations[name] for name in fed if name in self.destinations]:
+                each.failures += 1
+                each.last_error = cause
         else:
             self.last_error = _first_cause(report.outcomes)
 
-    def status(self, moment: Moment, *, is_running: bool) -> TransferStatus:
-        """Say how it is."""
+    def status(self, now: Instant, *, is_running: bool) -> TransferStatus:
         state = "idle"
         if is_running:
             state = "running"
@@ -191,10 +235,10 @@ class Task:
         return TransferStatus(
             name=self.name,
             state=state,
-            destinations=tuple(end.status(moment) for end in self.ends.values()),
+            destinations=tuple(each.status(now) for each in self.destinations.values()),
             run=self.run,
             reason=(self.obstacle or self.queue) if self.is_ready and not is_running else None,
-            next_run=None if self.due is None or self.is_paused else self.due.unix(moment),
+            next_run=None if self.due is None or self.is_paused else self.due.unix(now),
             last_started=self.last_started,
             last_ended=self.last_ended,
             last_verdict=self.last_verdict,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class Keepers:
     """The keepers of the clusters that were last given to `apply`.
 
-    ``tell`` gets the events of all, each in its keeper's thread, and must not block. `apply` and
-    `stop_all` belong to one thread; the questions may come from any.
+    ``tell`` gets the events of all, each in its keeper's thread, and must not block. Every method
+    may be called from any thread.
     """
 
     def __init__(
@@ -36,13 +37,21 @@ class Keepers:
         self._keepers: dict[str, Keeper] = {}
         self._sections: dict[str, Section] = {}
         self._released: list[Keeper] = []
+        # Guards the clusters that are kept, and that none is begun once `stop_all` has begun.
+        self._lock = threading.Lock()
+        self._is_stopping = False
 
     def apply(self, sections: Mapping[str, Section]) -> None:
-        """Keep these clusters, and no others; returns at once.
+        """Keep these clusters and no others; returns at once. After `stop_all` it does nothing.
 
-        One that is new is made, started or adopted; one that is gone, or has another data
-        directory or account, is released, which leaves its server as it is.
+        A new one is made, started or adopted; one that is gone, or has another data directory or
+        account, is released, which leaves its server as it is.
         """
+        with self._lock:
+            if not self._is_stopping:
+                self._apply(sections)
+
+    def _apply(self, sections: Mapping[str, Section]) -> None:
         kept: dict[str, Keeper] = {}
         for name, section in sections.items():
             keeper = self._keepers.get(name)
@@ -60,7 +69,7 @@ class Keepers:
             for name, section in sections.items()
             if name not in kept
         }
-        # Replaced as a whole: whoever asks meanwhile sees the old ones or the new.
+        # Replaced as a whole: questions, which take no lock, see the old ones or the new.
         self._keepers = {name: (kept | new)[name] for name in sections}
         self._sections = dict(sections)
 
@@ -70,17 +79,17 @@ class Keepers:
         Takes so many seconds at most, of which each has its share, so that one that does not
         stop takes nothing from the others. Returns the names of those that were not seen to end.
         """
+        with self._lock:
+            self._is_stopping = True
+            keepers = list(reversed(self._keepers.values()))
         deadline = time.monotonic() + within
-        unfinished = []
-        waiting = list(reversed(self._keepers.items()))
-        for position, (name, keeper) in enumerate(waiting):
+        for position, keeper in enumerate(keepers):
             left = max(0.0, deadline - time.monotonic())
-            if not keeper.stop(left / (len(waiting) - position)):
-                unfinished.append(name)
-        return tuple(name for name in unfinished if not self._keepers[name].join(0))
+            keeper.stop(left / (len(keepers) - position))
+        return tuple(keeper.name for keeper in keepers if not keeper.join(0))
 
     def status(self) -> tuple[ClusterStatus, ...]:
-        """Say how each cluster is, in the order of the configuration."""
+        """Return the status of each cluster, in the order of the configuration."""
         return tuple(keeper.status() for keeper in self._keepers.values())
 
     def is_up(self, name: str) -> bool:

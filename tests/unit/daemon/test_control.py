@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from copyd.daemon.control import Control, ask
-from copyd.daemon.control_requests import Answers
+from copyd.daemon.control_requests import ControlRequests
 from copyd.daemon.messages import Message, Pause, Reload, Trigger
 from copyd.errors import CopydError
 
@@ -86,7 +86,7 @@ def test_a_request_becomes_a_message_and_waits_for_its_reply(
         assert isinstance(message, (Trigger, Pause, Reload))
         message.reply({"done": True})
 
-    assert Answers(post, {})(request_) == {"done": True}
+    assert ControlRequests(post, {})(request_) == {"done": True}
     assert isinstance(posted[0], kind)
 
 
@@ -94,6 +94,6 @@ def test_questions_are_answered_without_the_supervisor() -> None:
     def post(message: Message) -> None:
         raise AssertionError(message)
 
-    assert Answers(post, {"status": echo})({"command": "status"}) == {
+    assert ControlRequests(post, {"status": echo})({"command": "status"}) == {
         "heard": {"command": "status"}
     }

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from copyd.daemon.schedule import (
     LATE,
     Due,
-    Moment,
+    Instant,
     Schedule,
     first,
     following,
@@ -23,26 +23,26 @@ from copyd.daemon.schedule import (
 BERLIN = ZoneInfo("Europe/Berlin")
 HOUR, DAY = 3600.0, 86_400.0
 NOON = datetime(2026, 6, 1, 12, tzinfo=timezone.utc).timestamp()
-START = Moment(ticks=1000.0, wall=NOON)
+START = Instant(ticks=1000.0, wall=NOON)
 NIGHTLY = Schedule(cron="0 3 * * *")
 
 
-def no_dice() -> float:
+def no_jitter() -> float:
     return 0.0
 
 
-def later(seconds: float, moment: Moment = START) -> Moment:
-    return Moment(moment.ticks + seconds, moment.wall + seconds)
+def later(seconds: float, moment: Instant = START) -> Instant:
+    return Instant(moment.ticks + seconds, moment.wall + seconds)
 
 
-def begin(schedule: Schedule, moment: Moment = START, last: float | None = None) -> Due:
-    due = first(schedule, moment, last_started=last, dice=no_dice)
+def begin(schedule: Schedule, moment: Instant = START, last: float | None = None) -> Due:
+    due = first(schedule, moment, last_started=last, rng=no_jitter)
     assert due is not None
     return due
 
 
-def go_on(schedule: Schedule, due: Due, moment: Moment) -> Due:
-    found = following(schedule, due, moment, no_dice)
+def go_on(schedule: Schedule, due: Due, moment: Instant) -> Due:
+    found = following(schedule, due, moment, no_jitter)
     assert found is not None
     return found
 
@@ -53,13 +53,13 @@ def local(year: int, month: int, day: int, hour: int, minute: int = 0) -> float:
 
 def runs(schedule: Schedule, start: float, number: int) -> list[str]:
     """When the next runs are, in local time with its distance from UTC."""
-    moment = Moment(0.0, start)
-    due = first(schedule, moment, last_started=None, dice=no_dice)
+    moment = Instant(0.0, start)
+    due = first(schedule, moment, last_started=None, rng=no_jitter)
     found = []
     for _ in range(number):
         assert due is not None
         found.append(datetime.fromtimestamp(due.at, BERLIN).strftime("%d %H:%M %z"))
-        due = following(schedule, due, Moment(0.0, due.at), no_dice)
+        due = following(schedule, due, Instant(0.0, due.at), no_jitter)
     return found
 
 
@@ -67,8 +67,8 @@ def runs(schedule: Schedule, start: float, number: int) -> list[str]:
 
 
 def test_without_a_schedule_nothing_is_due() -> None:
-    assert first(Schedule(), START, last_started=None, dice=no_dice) is None
-    assert following(Schedule(), Due(0, 0, is_wall=False), START, no_dice) is None
+    assert first(Schedule(), START, last_started=None, rng=no_jitter) is None
+    assert following(Schedule(), Due(0, 0, is_wall=False), START, no_jitter) is None
 
 
 def test_the_very_first_run_is_due_at_once() -> None:
@@ -107,7 +107,7 @@ def test_what_passed_meanwhile_is_left_out() -> None:
 
 def test_every_does_not_look_at_the_wall_clock() -> None:
     due = go_on(Schedule(every=300), begin(Schedule(every=300)), START)
-    jumped = Moment(START.ticks + 100, START.wall + 1_000_000)
+    jumped = Instant(START.ticks + 100, START.wall + 1_000_000)
     assert due.seconds_from(jumped) == 200
     assert due.unix(jumped) == jumped.wall + 200
 
@@ -121,11 +121,11 @@ def test_jitter_delays_by_no_more_than_it_may_and_never_adds_up(
     every: float, jitter: float, rolls: list[float]
 ) -> None:
     schedule = Schedule(every=every, jitter=jitter)
-    due = first(schedule, START, last_started=None, dice=lambda: rolls[0])
+    due = first(schedule, START, last_started=None, rng=lambda: rolls[0])
     for number, roll in enumerate(rolls[1:], 1):
         assert due is not None
         assert due.nominal <= due.at <= due.nominal + jitter
-        moment = Moment(due.nominal, START.wall)
+        moment = Instant(due.nominal, START.wall)
         due = following(schedule, due, moment, lambda roll=roll: roll)  # type: ignore[misc] # a default binds it
         assert due is not None
         assert due.nominal == pytest.approx(START.ticks + number * every, rel=1e-6)
@@ -206,21 +206,21 @@ def test_a_last_run_in_a_far_future_is_not_believed() -> None:
 
 def test_a_clock_set_forward_makes_the_run_due_once() -> None:
     due = begin(NIGHTLY)
-    jumped = Moment(START.ticks + 1, NOON + 3 * DAY)
+    jumped = Instant(START.ticks + 1, NOON + 3 * DAY)
     assert due.seconds_from(jumped) < 0
     assert go_on(NIGHTLY, due, jumped).at == NOON + 3 * DAY + 15 * HOUR
 
 
 def test_a_clock_set_back_a_little_repeats_nothing() -> None:
     due = begin(NIGHTLY)
-    back = Moment(START.ticks + 15 * HOUR, due.at - 2 * HOUR)
+    back = Instant(START.ticks + 15 * HOUR, due.at - 2 * HOUR)
     assert not is_set_back(later(15 * HOUR), back)
     assert go_on(NIGHTLY, due, back).at == due.at + DAY
 
 
 def test_a_clock_set_back_far_is_obeyed() -> None:
     due = begin(NIGHTLY)
-    back = Moment(START.ticks + 15 * HOUR, due.at - 30 * DAY - HOUR)
+    back = Instant(START.ticks + 15 * HOUR, due.at - 30 * DAY - HOUR)
     assert is_set_back(later(15 * HOUR), back)
     assert go_on(NIGHTLY, due, back).at == due.at - 30 * DAY
 
@@ -234,4 +234,4 @@ def test_a_run_that_is_very_late_is_left_out_where_that_is_asked_for(
 ) -> None:
     schedule = Schedule(cron="0 3 * * *", catch_up="skip" if catch_up == "skip" else "once")
     due = begin(schedule)
-    assert is_missed(schedule, due, Moment(0.0, due.at + late)) is expected
+    assert is_missed(schedule, due, Instant(0.0, due.at + late)) is expected
