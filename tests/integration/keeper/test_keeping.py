@@ -201,8 +201,10 @@ def test_a_cluster_that_is_released_goes_on_running(home: Home) -> None:
     assert not home.keepers.is_up("a")
     home.keepers.stop_all(TIMEOUT)
     assert home.cluster().state() is State.READY
-    home.bring_up(b=home.section())  # the same folder by another name: still its own
-    assert home.told.of(ClusterUp)[-1] == ClusterUp("b", is_adopted=False)
+    later = home.again()
+    later.bring_up(b=home.section())  # the same folder by another name: still its own
+    assert later.told.of(ClusterUp)[-1] == ClusterUp("b", is_adopted=False)
+    later.keepers.stop_all(TIMEOUT)
 
 
 def test_clusters_are_stopped_in_the_opposite_order(home: Home) -> None:
