@@ -38,7 +38,7 @@ OUR_PATH = "pg_catalog, pg_temp"
 """Nobody but a superuser can plant something there."""
 
 
-class Session(NamedTuple):
+class SessionInfo(NamedTuple):
     """What a server says of the session: our backend there, and the role's own search path."""
 
     path: str
@@ -52,7 +52,7 @@ def set_local(connection: Connection, **more: str) -> None:
         _set(connection, more)
 
 
-def begin(connection: Connection, **more: str) -> Session:
+def begin(connection: Connection, **more: str) -> SessionInfo:
     """Begin a transaction in which names are looked up in `OUR_PATH`; in one round trip."""
     with connection.pipeline(), connection.cursor(binary=True) as cursor:
         _set(connection, more)
@@ -60,7 +60,7 @@ def begin(connection: Connection, **more: str) -> Session:
         look_in(connection, OUR_PATH)
         path, pid, started = only_row(cursor)
     # The cursor is older than the client_encoding: in SQL_ASCII its text is bytes.
-    return Session(path.decode() if isinstance(path, bytes) else path, pid, started)
+    return SessionInfo(path.decode() if isinstance(path, bytes) else path, pid, started)
 
 
 def _set(connection: Connection, more: Mapping[str, str]) -> None:

@@ -29,7 +29,7 @@ def load(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Config:
     ``environ`` says where an ordinary user's state goes (XDG Base Directory Specification); root
     has the system's folders. Raises ConfigError with everything that is wrong.
     """
-    from copyd.config.reading import read  # noqa: PLC0415 - pydantic, which the other question does without
+    from copyd.config.validation import read  # noqa: PLC0415 - pydantic, which the other question does without
 
     raw = _parse(path, _read_text(path))
     if not is_root:

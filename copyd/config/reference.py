@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 from copyd.config.problems import KeyPath, spelled
-from copyd.config.reading import ANY_NAME, sections
 from copyd.config.schema import json_schema
 from copyd.config.units import DURATION_PATTERN
+from copyd.config.validation import ANY_NAME, sections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

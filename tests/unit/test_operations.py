@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from copyd import events
-from copyd.config.reading import sections
+from copyd.config.validation import sections
 from copyd.daemon.reload import AT_RESTART
 from copyd.observe.logs import name_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from copyd.config.reading import ANY_NAME, sections
+from copyd.config.validation import ANY_NAME, sections
 from tests.support import toml
 
 if TYPE_CHECKING:

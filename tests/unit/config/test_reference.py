@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from copyd.config.reading import sections
 from copyd.config.reference import markdown
+from copyd.config.validation import sections
 
 PAGE = Path(__file__).parents[3] / "docs/configuration.md"
 

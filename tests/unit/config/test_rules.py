@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copyd.config.reading import read, sections
+from copyd.config.validation import read, sections
 
 if TYPE_CHECKING:
     from tests.unit.config.conftest import Loaded, Refused
