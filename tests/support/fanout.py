@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from copyd import events
 from copyd.transfers import Loading, Query, Reintroduce, Replica, Server, Tables, Transfer, run
@@ -71,6 +72,19 @@ class Fanout:
     def do(self, where: str, *statements: str) -> None:
         execute(self.conninfos[where], *statements)
 
+    def everywhere(self, *statements: str, at: tuple[str, ...] = ()) -> None:
+        """At the source and all replicas, or only at those named."""
+        for name in at or tuple(self.conninfos):
+            self.do(name, *statements)
+
+    def value(self, where: str, query: str) -> Any:
+        """The first column of the first row."""
+        return self.ask(where, query)[0][0]
+
+    def end(self, name: str, **options: str) -> Server:
+        """The source or a replica, with these options of a connection."""
+        return Server(name, make_conninfo(self.conninfos[name], **options))
+
     def open(self, where: str, *statements: str) -> psycopg.Connection[Any]:
         """Begin a transaction that stays open until it is ended, or the test is."""
         connection = self.stack.enter_context(psycopg.connect(self.conninfos[where]))
@@ -121,13 +135,18 @@ class Fanout:
         **options: Any,
     ) -> Report:
         """Carry out what `transfer` makes of the same arguments."""
+        return self.carry_out(self.transfer(*tables, **options), is_full=is_full, observe=observe)
+
+    def carry_out(
+        self, transfer: Transfer, *, is_full: bool = False, observe: Observer = events.ignore
+    ) -> Report:
         self.seen.clear()
 
         def see(event: Event) -> None:
             self.seen.append(event)
             observe(event)
 
-        return run(self.transfer(*tables, **options), is_full=is_full, observe=see)
+        return run(transfer, is_full=is_full, observe=see)
 
     def succeed(self, *tables: str, **options: Any) -> tuple[Outcome, ...]:
         """Carry it out; every destination must succeed."""
@@ -167,9 +186,12 @@ class Fanout:
 def empty(conninfo: str) -> None:
     """Make a database as good as new, which takes less time than a new one."""
     schemas = [schema for (schema,) in ask(conninfo, SCHEMAS)]
+    database = conninfo_to_dict(conninfo)["dbname"]
     execute(
         conninfo,
         OTHERS,
+        f"ALTER DATABASE {database} RESET ALL",
+        f"GRANT TEMPORARY ON DATABASE {database} TO PUBLIC",
         *(f"DROP SCHEMA {schema} CASCADE" for schema in schemas),
         "CREATE SCHEMA public",
         "GRANT USAGE ON SCHEMA public TO PUBLIC",

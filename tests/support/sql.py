@@ -53,5 +53,6 @@ def _connect(conninfo: str) -> Connection:
         conninfo,
         autocommit=True,
         application_name=REFEREE,
+        client_encoding="UTF8",
         options="-c statement_timeout=30s -c max_parallel_workers_per_gather=0",
     )
