@@ -289,6 +289,14 @@ class HistoryResumed:
     lost: int
 
 
+@dataclass(frozen=True, slots=True)
+class ObserverFailed:
+    """An observer raised for the first time: it misses events. Runs go on as before."""
+
+    observer: str
+    cause: str
+
+
 Event = (
     RunStarted
     | SnapshotTaken
@@ -318,6 +326,7 @@ Event = (
     | DaemonReady
     | DaemonStopping
     | HistoryFailed
+    | ObserverFailed
     | HistoryResumed
 )
 Observer = Callable[[Event], None]

@@ -72,6 +72,15 @@ class ReloadStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ObserverStatus:
+    """An observer of the daemon's events, such as its log; ``failures``: how often it raised."""
+
+    name: str
+    failures: int = 0
+    last_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """Everything at one moment. ``state``: "starting", "ready" or "stopping".
 

@@ -179,7 +179,7 @@ def _fill(console: Console, servers: dict[str, Cluster], rows: int) -> None:
 
 def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_fault: bool) -> Report:
     from copyd.cli.views import RunProgress, report
-    from copyd.observe import Tee
+    from copyd.observe import Fanout
     from copyd.transfers import Server, Tables, run
 
     transfer = one_off(
@@ -191,14 +191,14 @@ def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_faul
     console.print("Copying orders to all replicas in one scan")
     progress = RunProgress(console)
     breaks = _break_once(console, servers[VICTIM], after=rows * FAULT_AT)
-    tee = Tee(progress, breaks) if with_fault else Tee(progress)
+    fanout = Fanout({"progress": progress, **({"fault": breaks} if with_fault else {})})
     progress.start()
     try:
-        ended = run(transfer, observe=tee)
+        ended = run(transfer, observe=fanout)
     finally:
         progress.stop()
-    if tee.failures:
-        raise CopydError(f"the demo could not go on: {tee.failures[0]}") from tee.failures[0]
+    for failure in fanout.failures.values():
+        raise CopydError(f"the demo could not go on: {failure}") from failure
     if with_fault and all(outcome.passes == 1 for outcome in ended.outcomes):
         console.print("The copy was over before the fault: try more --rows")
     console.print(report.table(ended))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from copyd.config import Config
     from copyd.daemon import ControlRequests, Environment, Instant, Remembered, Supervisor
     from copyd.events import Event, Observer
-    from copyd.observe import History, Live, Log, Metrics
+    from copyd.observe import Failures, History, Live, Log, Metrics
     from copyd.status import Status
     from copyd.transfers import Transfer
 
@@ -70,25 +70,31 @@ def _folders(path: Path, config: Config) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class _Observers:
-    """All that is told what happens; none can hurt a run or another."""
+    """The daemon's observers; one that fails hurts neither a run nor another."""
 
     log: Log
     metrics: Metrics
     history: History
     live: Live
+    failures: Failures
 
     def watch(self, transfer: str) -> Observer:
         """Return the observer of one run."""
-        from copyd.observe import Tee
+        from copyd.observe import OBSERVERS, Fanout
 
-        seers = (self.live, self.metrics, self.log, self.history)
-        return Tee(*(each.watch(transfer) for each in seers))
+        observers = {name: getattr(self, name).watch(transfer) for name in OBSERVERS}
+        return Fanout(observers, self.failures)
 
     def observe(self, event: Event) -> None:
-        """Pass on what the daemon says of itself."""
-        from copyd.observe import Tee
+        """Pass on an event of the daemon itself."""
+        from copyd.observe import Fanout
 
-        Tee(self.metrics, self.log, self.history)(event)
+        observers: dict[str, Observer] = {
+            "metrics": self.metrics,
+            "log": self.log,
+            "history": self.history,
+        }
+        Fanout(observers, self.failures)(event)
 
 
 def _carry_out(path: Path, config: Config, stack: ExitStack) -> int:
@@ -113,15 +119,21 @@ def _carry_out(path: Path, config: Config, stack: ExitStack) -> int:
 
 def _observers(config: Config, status: Callable[[], Status], stack: ExitStack) -> _Observers:
     from copyd import __version__
-    from copyd.observe import History, Live, Log, Metrics
+    from copyd.observe import OBSERVERS, Failures, History, Live, Log, Metrics
 
     _configure_log(config, config)
     log = Log()
+    failures = Failures(OBSERVERS, log)
     file = config.daemon.state_directory / HISTORY
     history = History(file, config.daemon.keep_history, observe=log)
     stack.callback(history.close)
-    metrics = Metrics(status, version=__version__, history_failures=lambda: history.failures)
-    return _Observers(log, metrics, history, Live())
+    metrics = Metrics(
+        status,
+        version=__version__,
+        history_failures=lambda: history.failures,
+        observers=failures.status,
+    )
+    return _Observers(log, metrics, history, Live(), failures)
 
 
 def _configure_log(first: Config, config: Config) -> None:
@@ -212,7 +224,8 @@ def _serve_http(
 def _document(supervisor: Supervisor, observers: _Observers) -> dict[str, Any]:
     from copyd.observe import document
 
-    return document(supervisor.status(), observers.live.progress(), now=time.monotonic())
+    progress, failures = observers.live.progress(), observers.failures.status()
+    return document(supervisor.status(), progress, failures, now=time.monotonic())
 
 
 def _requests(supervisor: Supervisor, observers: _Observers) -> ControlRequests:

@@ -81,17 +81,17 @@ def _watch(transfer: Transfer, *, as_json: bool, is_full: bool) -> Report:
     Raises CopydError where it cannot begin.
     """
     from copyd.cli.views import RunProgress
-    from copyd.observe import Tee
+    from copyd.observe import Fanout
     from copyd.transfers import run
 
     progress = RunProgress(make_console())
-    tee = Tee() if as_json else Tee(progress)
+    fanout = Fanout({} if as_json else {"progress": progress})
     try:
         deliver(progress.start)
-        ended = run(transfer, is_full=is_full, observe=tee)
+        ended = run(transfer, is_full=is_full, observe=fanout)
     finally:
         deliver(progress.stop)
-    for failure in tee.failures:
+    for failure in fanout.failures.values():
         click.echo(f"copyd: progress could not be shown: {failure}", err=True)
     return ended
 

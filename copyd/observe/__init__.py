@@ -2,20 +2,22 @@
 
 from copyd.observe import logs
 from copyd.observe.document import document
-from copyd.observe.fanout import Tee
+from copyd.observe.fanout import Failures, Fanout
 from copyd.observe.history import History
 from copyd.observe.http import Server
 from copyd.observe.live import Live
 from copyd.observe.logs import Log
-from copyd.observe.metrics import Metrics
+from copyd.observe.metrics import OBSERVERS, Metrics
 
 __all__ = [
+    "OBSERVERS",
+    "Failures",
+    "Fanout",
     "History",
     "Live",
     "Log",
     "Metrics",
     "Server",
-    "Tee",
     "document",
     "logs",
 ]

@@ -6,20 +6,27 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from copyd.observe.live import Progress
-    from copyd.status import Status
+    from copyd.status import ObserverStatus, Status
 
 Document = dict[str, Any]
 
 
-def document(status: Status, progress: Mapping[str, Progress], *, now: float) -> Document:
+def document(
+    status: Status,
+    progress: Mapping[str, Progress],
+    observers: Iterable[ObserverStatus] = (),
+    *,
+    now: float,
+) -> Document:
     """Return all of `status`, each transfer in flight with its "progress", null for the others.
 
     `now` is on the monotonic clock: "beat_age" is how long ago the daemon's loop went round.
     """
     told = asdict(status)
+    told["observers"] = [asdict(each) for each in observers]
     told["beat_age"] = round(max(now - told.pop("beat"), 0.0), 3)
     for transfer in told["transfers"]:
         found = progress.get(transfer["name"])

@@ -41,6 +41,7 @@ _LEVELS: dict[type, str] = {
     events.ClusterDown: "error",
     events.ConfigRefused: "error",
     events.HistoryFailed: "error",
+    events.ObserverFailed: "error",
 }
 """What is not here is "info", or what its verdict says."""
 

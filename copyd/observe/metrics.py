@@ -14,26 +14,29 @@ import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from copyd import events
 from copyd.observe.series import Counter, Histogram
 from copyd.observe.states import VERDICTS, state_families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import Metric
 
     from copyd.events import Event, Observer
     from copyd.observe.series import Labels
-    from copyd.status import Status
+    from copyd.status import ObserverStatus, Status
 
 DURATIONS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
 """Bounds of the histogram of runs, in seconds: from a look that finds nothing to a night's load."""
 
 FAULT_CLASSES = ("connection", "stall", "other")
 """Classes of faults with a series from the beginning; the others begin when one is met."""
+
+OBSERVERS = ("live", "metrics", "log", "history")
+"""The names of the daemon's observers."""
 
 _TRANSFER = ("transfer",)
 _DESTINATION = ("transfer", "destination")
@@ -129,7 +132,7 @@ class Metrics:
     """An observer, and a registry that is read at each scrape.
 
     ``status`` gives what the daemon last published; ``history_failures`` how many runs could not
-    be recorded. The lock guards the snapshots in use and the transfers that were named last.
+    be recorded, ``observers`` how often each raised. The lock guards the snapshots in use and the transfers that were named last.
     """
 
     def __init__(
@@ -138,12 +141,14 @@ class Metrics:
         *,
         version: str,
         history_failures: Callable[[], int] = lambda: 0,
+        observers: Callable[[], Iterable[ObserverStatus]] = lambda: (),
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._status = status
         self._version = version
         self._history_failures = history_failures
+        self._observers = observers
         self._clock = clock
         self._monotonic = monotonic
         self._counters = _Counters()
@@ -249,6 +254,15 @@ class Metrics:
         )
         failures.add(by=self._history_failures())
         yield failures.family([()])
+        dropped = CounterMetricFamily(
+            "copyd_observer_failures_total",
+            "Times that an observer (log, metrics, history, live) raised and missed events.",
+            labels=("observer",),
+        )
+        failed = {each.name: each.failures for each in self._observers()}
+        for name in OBSERVERS:
+            dropped.add_metric((name,), failed.get(name, 0))
+        yield dropped
         info = GaugeMetricFamily(
             "copyd_build_info", "What runs here; always 1.", labels=("version", "python")
         )

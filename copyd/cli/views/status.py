@@ -66,6 +66,10 @@ def _headline(status: Object, now: float) -> Text:
         line.append("\nthe configuration could not be reloaded, the old one holds:", "red")
         for problem in status["reload"]["problems"]:
             line.append(f"\n  {problem}")
+    for each in status["observers"]:
+        if each["failures"]:
+            line.append(f"\nthe {each['name']} failed {each['failures']} times, last with ", "red")
+            line.append(each["last_error"])
     return line
 
 

@@ -11,6 +11,7 @@ from copyd.daemon.dispatcher import CLUSTER_PATIENCE, Dispatcher
 from copyd.daemon.messages import Pause, Recalled, Trigger
 from copyd.daemon.run_thread import Ended, News
 from copyd.daemon.task import Known, Remembered
+from copyd.events import Counts
 from tests.support.environment import FILE, START, Bench, outcome, read, report
 
 if TYPE_CHECKING:
@@ -284,7 +285,7 @@ def test_a_success_is_known_before_the_run_is_over(site: Site) -> None:
     site.tick()
     run = site.run()
     site.dispatcher.note(News(run, events.RunStarted("t", "run-2", ("b", "c"), 1)), site.now)
-    done = events.DestinationEnded("b", "succeeded", 1, 1, None, data_timestamp=5.0)
+    done = events.DestinationEnded("b", "succeeded", Counts(), None, data_timestamp=5.0)
     site.dispatcher.note(News(run, done), site.now)
     assert site.status().run == "run-2"
     b = site.status().destinations[0]

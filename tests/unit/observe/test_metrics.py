@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from copyd import events
 from copyd.observe.metrics import FAULT_CLASSES, Metrics
 from copyd.observe.states import VERDICTS
-from copyd.status import ClusterStatus, ReloadStatus
+from copyd.status import ClusterStatus, ObserverStatus, ReloadStatus
 from tests.support.status_samples import NOW, a_run, destination, ended, started, status, transfer
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Daemon:
             lambda: self.status,
             version="1.2.3",
             history_failures=lambda: self.lost,
+            observers=lambda: [ObserverStatus("log", self.lost)],
             clock=lambda: self.time,
             monotonic=lambda: self.monotonic,
         )
@@ -213,6 +214,8 @@ def test_clusters_the_reload_and_the_daemon_itself_are_told() -> None:
     assert daemon.value("copyd_config_last_reload_success_timestamp_seconds") == NOW - 60
     assert daemon.value("copyd_loop_age_seconds") == 2.5
     assert daemon.value("copyd_history_failures_total") == 4
+    assert daemon.value("copyd_observer_failures_total", {"observer": "log"}) == 4
+    assert daemon.value("copyd_observer_failures_total", {"observer": "history"}) == 0
     assert daemon.value("copyd_state", {"state": "starting"}) == 1
     assert daemon.value("copyd_state", {"state": "ready"}) == 0
     assert b'version="1.2.3"' in generate_latest(daemon.metrics.registry)
