@@ -1,7 +1,7 @@
-"""Staged rows that the table refuses are kept out, and all others applied.
+"""Staged rows that the table refuses are rejected, and all others applied.
 
-A statement that brings staged rows on is refused as a whole. Its rows are then brought on in parts,
-each by way of a second staging table, around the bad ones; see `copyd.copyman.batching.isolation`.
+The server refuses the statement that applies staged rows as a whole. Bisection finds the bad rows:
+it applies parts of the rows, each from a second staging table; see `copyd.copyman.batching.isolation`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import psycopg
 
 from copyd.connection import one_row
 from copyd.copyman import Found, Isolation, Refusal, Reject, Span, is_about_a_row
-from copyd.loading import staging
+from copyd.loading import staged_rows
 from copyd.loading.strategies import Applied
 
 if TYPE_CHECKING:
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 TRIALS = 1_000_000
 """What is added to a target's number for its second staging table."""
 MOST_PIECES = 4
-"""Parts that are left as they are; more are brought on once more, as one: each is a savepoint."""
+"""Parts that stay as they were applied; more are applied again as one, as each is a savepoint."""
 BATCH = 0
 """The batch of rows that were staged: they are not loaded in batches."""
 
 
-class Sieve:
-    """Brings the staged rows of one table on; ``applied`` is what that came to.
+class Bisection:
+    """Applies the staged rows of one table but for the bad ones; ``applied`` counts them.
 
-    `apply` brings all rows of a target's staging table on. `left_out`: ordinals of rows, in order,
-    that did not get as far as the staging table. ``held``: rows that a foreign key has refused.
+    `apply` applies all rows of a target's staging table. `left_out`: ordinals of rows, in order,
+    that were rejected before they reached the staging table.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Sieve:
 
     @property
     def held(self) -> int:
-        """Rows that are to be tried again."""
+        """Count the rows that a foreign key refused and that are to be tried again."""
         return sum(span.rows for span, _ in self._held)
 
     def run(self) -> None:
-        """Bring all rows on, or as many as are good.
+        """Apply all rows, or all good ones.
 
         Raises psycopg.Error for what no row is to blame for, CopydError as `apply` does.
         """
@@ -76,7 +76,7 @@ class Sieve:
         if self._try([]) is not None:
             raise outcome  # no row is to blame: none at all is refused as well
         # All that a foreign key refuses waits for the other tables.
-        found = self._sift(Span(0, rows), Refusal.of(outcome), patience=0)
+        found = self._bisect(Span(0, rows), Refusal.of(outcome), patience=0)
         self._take(found)
 
     def retry(self) -> int:
@@ -84,7 +84,7 @@ class Sieve:
         held, self._held = sorted(self._held, reverse=True, key=lambda each: each[0]), []
         before = sum(span.rows for span, _ in held)
         for span, _ in held:
-            self._take(self._sift(span, None, patience=inf))
+            self._take(self._bisect(span, None, patience=inf))
         return before - self.held
 
     def refuse(self) -> None:
@@ -104,15 +104,15 @@ class Sieve:
         ordinal = row + 1
         for left_out in self._left_out:
             ordinal += left_out <= ordinal
-        query = staging.copy_out_row(self._target, row)
+        query = staged_rows.copy_out_row(self._target, row)
         with self._connection.cursor().copy(query) as copy:
             data = b"".join(bytes(block) for block in copy)
         self._on_reject(Reject(ordinal, BATCH, data, refusal))
 
     # -- parts ------------------------------------------------------------------------------------
 
-    def _sift(self, whole: Span, refusal: Refusal | None, *, patience: float) -> Found:
-        """Bring on what is good of `whole`; returns what is not."""
+    def _bisect(self, whole: Span, refusal: Refusal | None, *, patience: float) -> Found:
+        """Apply the good rows of `whole`; returns the others."""
         before = self.applied
         self._pieces = 0
         with self._connection.transaction() as whole_of_it:
@@ -133,16 +133,16 @@ class Sieve:
         return isolation.found
 
     def _try(self, spans: Sequence[Span]) -> Refusal | None:
-        """Bring rows on; where they are refused, nothing of it stays."""
+        """Apply rows, all or none; returns why they were refused."""
 
-        def bring() -> Applied:
-            self._connection.execute(staging.empty(self._trial))
+        def apply() -> Applied:
+            self._connection.execute(staged_rows.empty(self._trial))
             for span in spans:
-                fill = staging.fill(self._trial, self._target, span.start, span.stop)
+                fill = staged_rows.fill(self._trial, self._target, span.start, span.stop)
                 self._connection.execute(fill)
             return self._apply(self._trial)
 
-        outcome = self._attempt(bring)
+        outcome = self._attempt(apply)
         if isinstance(outcome, psycopg.Error):
             return Refusal.of(outcome)
         total = self.applied
@@ -166,8 +166,8 @@ class Sieve:
     def _number(self) -> int:
         """Number the staged rows and make the second staging table; returns how many there are."""
         if not self._is_numbered:
-            for statement in staging.number_rows(self._target, self._trial):
+            for statement in staged_rows.number_rows(self._target, self._trial):
                 self._connection.execute(statement)
             self._is_numbered = True
-        row = one_row(self._connection, staging.count_numbered(self._target))
+        row = one_row(self._connection, staged_rows.count_numbered(self._target))
         return int(row[0])

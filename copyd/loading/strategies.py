@@ -16,8 +16,8 @@ import psycopg
 from copyd.catalog import foreign_keys
 from copyd.connection import one_row
 from copyd.errors import CopydError
-from copyd.loading import staging
-from copyd.loading.staging import copy_into_stage, copy_keys, stage, stage_keys
+from copyd.loading import staged_rows
+from copyd.loading.staged_rows import copy_into_stage, copy_keys, stage, stage_keys
 from copyd.loading.target import Target, copy_rows, delete, lock, select_count, truncate
 
 if TYPE_CHECKING:
@@ -63,13 +63,13 @@ def append(connection: Connection, target: Target) -> Applied:
 
     Raises psycopg.errors.UniqueViolation where two of them have one key.
     """
-    connection.execute(staging.analyze(target))
-    return Applied(connection.execute(staging.insert_absent(target)).rowcount, 0)
+    connection.execute(staged_rows.analyze(target))
+    return Applied(connection.execute(staged_rows.insert_absent(target)).rowcount, 0)
 
 
 def insert_all(connection: Connection, target: Target) -> Applied:
     """Insert the staged rows, which nothing there is compared with."""
-    return Applied(connection.execute(staging.insert_all(target)).rowcount, 0)
+    return Applied(connection.execute(staged_rows.insert_all(target)).rowcount, 0)
 
 
 def merge(connection: Connection, target: Target, *, delete_missing: bool = False) -> Applied:
@@ -82,20 +82,20 @@ def merge(connection: Connection, target: Target, *, delete_missing: bool = Fals
     Raises CopydError where two staged rows have one key, or a row must be written anew and rows of
     other tables would vanish with it; psycopg.Error where the server refuses a row.
     """
-    connection.execute(staging.analyze(target))
+    connection.execute(staged_rows.analyze(target))
     require_no_doubles(connection, target)
     if target.has_fixed_columns:
         return _rewrite(connection, target, removes=delete_missing)
     try:
         with connection.transaction():
-            return _applied(connection, staging.upsert(target))
+            return _applied(connection, staged_rows.upsert(target))
     except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation):
         return _rewrite(connection, target, removes=delete_missing)
 
 
 def require_no_doubles(connection: Connection, target: Target) -> None:
     """Raise CopydError where two staged rows have one key."""
-    if _count(connection, staging.count_doubles(target)):
+    if _count(connection, staged_rows.count_doubles(target)):
         raise CopydError(
             f"two rows for table {target.relation.label} have the same key "
             f"({', '.join(target.required_key.columns)}): name a key that is unique at the source"
@@ -107,8 +107,8 @@ def remove_missing(connection: Connection, target: Target) -> int:
 
     Children come before parents, and both after the merge of all tables.
     """
-    connection.execute(staging.analyze_keys(target))
-    return connection.execute(staging.delete_missing(target)).rowcount
+    connection.execute(staged_rows.analyze_keys(target))
+    return connection.execute(staged_rows.delete_missing(target)).rowcount
 
 
 def missed(connection: Connection, target: Target, cursor: str, bound: object) -> int:
@@ -117,7 +117,7 @@ def missed(connection: Connection, target: Target, cursor: str, bound: object) -
     They lie before `bound` in the column `cursor`, or have NULL there, and are absent at the
     destination or differ. `bound`: a value of psycopg's, or the text of one.
     """
-    return _count(connection, staging.count_missed(target, cursor=cursor, bound=bound))
+    return _count(connection, staged_rows.count_missed(target, cursor=cursor, bound=bound))
 
 
 def count(connection: Connection, target: Target) -> int:
@@ -150,15 +150,15 @@ def _rewrite(connection: Connection, target: Target, *, removes: bool) -> Applie
         for key in foreign_keys(connection, [oid])
         if key.referenced == oid and key.action in _REACHING
     ]
-    if reached and _count(connection, staging.count_changed(target)):
+    if reached and _count(connection, staged_rows.count_changed(target)):
         raise CopydError(
             f"rows of table {target.relation.label} must be written anew, which would delete or "
             f"change what references them in {', '.join(reached)}: make the constraint that two "
             "of them trade values of deferrable, or that foreign key ON DELETE NO ACTION"
         )
     if removes:
-        connection.execute(staging.analyze_keys(target))
-    return _applied(connection, staging.rewrite(target, removes=removes))
+        connection.execute(staged_rows.analyze_keys(target))
+    return _applied(connection, staged_rows.rewrite(target, removes=removes))
 
 
 def _applied(connection: Connection, statement: sql.Composed) -> Applied:

@@ -90,7 +90,6 @@ def test_no_module_has_more_than_400_lines() -> None:
     assert not large, "a module that does not fit in the head holds two subjects"
 
 
-@pytest.mark.xfail(strict=False, reason="Keepers is a protocol and its class")
 def test_no_layer_has_two_public_classes_of_one_name() -> None:
     layer, found = layers(), defaultdict(set)
     for module, node in classes():
@@ -100,7 +99,6 @@ def test_no_layer_has_two_public_classes_of_one_name() -> None:
     assert not twice, "a name has one meaning, at least among neighbours"
 
 
-@pytest.mark.xfail(strict=False, reason="copyd.loading.staging is still to be renamed")
 def test_no_module_is_called_by_a_verb() -> None:
     verbs = [name for name in MODULES.keys() - PACKAGES if name.endswith("ing")]
     assert not verbs, "a module is a thing: its name is a noun, not what is done in it"

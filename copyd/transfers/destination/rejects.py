@@ -13,7 +13,7 @@ from psycopg import sql
 from copyd.catalog import deferrable_constraints
 from copyd.copyman import BatchReceiver
 from copyd.errors import CopydError
-from copyd.loading import TRIALS, Sieve, staging, strategies
+from copyd.loading import TRIALS, Bisection, staged_rows, strategies
 from copyd.loading.rejects import LoadedTable, RejectFiles
 
 if TYPE_CHECKING:
@@ -85,23 +85,23 @@ class Rejects:
 
         Raises psycopg.Error for what no row is to blame for, CopydError where too many are refused.
         """
-        sieves = []
+        bisections = []
         for part in parts:
             if not part.is_staged:
                 part.apply(connection, mode)
                 continue
             part.look_for_missed(connection)
-            sieve = self._sieve(connection, part, mode)
+            bisection = self._bisection(connection, part, mode)
             with _checking(connection, part):
-                sieve.run()
-            sieves.append((part, sieve))
+                bisection.run()
+            bisections.append((part, bisection))
         with ExitStack() as checking:
-            for part, sieve in sieves:
-                if sieve.held:
+            for part, bisection in bisections:
+                if bisection.held:
                     checking.enter_context(_checking(connection, part))
-            _retry_all([sieve for _, sieve in sieves])
-        for part, sieve in sieves:
-            part.note(sieve.applied)
+            _retry_all([bisection for _, bisection in bisections])
+        for part, bisection in bisections:
+            part.note(bisection.applied)
 
     def require_few(self, parts: Sequence[TableLoad]) -> None:
         """Raise CopydError where more of what was read is rejected than the policy allows."""
@@ -148,24 +148,24 @@ class Rejects:
         part.rejected += 1
         self._ordinals.setdefault(part.target.number, []).append(reject.ordinal)
 
-    def _sieve(self, connection: Connection, part: TableLoad, mode: Mode) -> Sieve:
+    def _bisection(self, connection: Connection, part: TableLoad, mode: Mode) -> Bisection:
         def bring(target: Target) -> Applied:
             if mode == "append" and part.is_compared:
                 strategies.require_no_doubles(connection, part.target)
             if part.removes and target.number == part.target.number + TRIALS:
-                connection.execute(staging.same_keys(part.target, target))
+                connection.execute(staged_rows.same_keys(part.target, target))
             return part.bring(connection, mode, target)
 
         left_out = sorted(self._ordinals.get(part.target.number, ()))
         put_aside = partial(self._put_aside, part)
-        return Sieve(connection, part.target, bring, put_aside, left_out=left_out)
+        return Bisection(connection, part.target, bring, put_aside, left_out=left_out)
 
 
 def _forget(reject: Reject) -> None:
     del reject
 
 
-def _retry_all(waiting: Sequence[BatchReceiver | Sieve]) -> None:
+def _retry_all(waiting: Sequence[BatchReceiver | Bisection]) -> None:
     """Try what is held again, at all of them, until none takes any more."""
     while sum(each.retry() for each in waiting):
         pass

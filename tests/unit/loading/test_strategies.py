@@ -10,7 +10,7 @@ import pytest
 from copyd.catalog.keys import Key
 from copyd.catalog.relations import Column, Relation
 from copyd.errors import CopydError
-from copyd.loading import staging, strategies
+from copyd.loading import staged_rows, strategies
 from copyd.loading.strategies import shrink_refusal
 from copyd.loading.target import Target
 
@@ -111,12 +111,12 @@ def test_the_keys_own_operators_tell_rows_apart() -> None:
     key = Key(("id", "total"), (EQUAL, 'OPERATOR("Odd".==)'))
     same = '"target"."id" OPERATOR(pg_catalog.=) "staged"."id" AND '
     same += '"target"."total" OPERATOR("Odd".==) "staged"."total"'
-    assert text(staging.upsert(replace(ORDERS, key=key))).count(same) == 2
+    assert text(staged_rows.upsert(replace(ORDERS, key=key))).count(same) == 2
 
 
 def test_a_column_that_is_always_generated_is_not_set() -> None:
     columns = (Column("id", "integer", identity="a"), Column("total", "numeric", identity="d"))
-    upsert = text(staging.upsert(replace(ORDERS, columns=columns)))
+    upsert = text(staged_rows.upsert(replace(ORDERS, columns=columns)))
     assert 'SET "total" = "staged"."total" FROM' in upsert
 
 
@@ -125,7 +125,7 @@ def test_text_within_names_stays_as_it_is() -> None:
     assert text(strategies.delete(odd)) == 'DELETE FROM ONLY "shop"."say  ""x""; {} %s -- "'
 
 
-@pytest.mark.parametrize("build", [strategies.stage_keys, staging.upsert])
+@pytest.mark.parametrize("build", [strategies.stage_keys, staged_rows.upsert])
 def test_what_needs_a_key_says_so(build: Callable[[Target], object]) -> None:
     with pytest.raises(CopydError, match=r"^table shop.orders has no key"):
         build(replace(ORDERS, key=None))

@@ -1,12 +1,12 @@
-"""Temporary tables that rows go into first, and the statements that bring them on by key; pure.
+"""Staging tables, which are temporary, and the statements that apply their rows by key; pure.
 
 Rows are compared by their image (``*<>``): the bytes that are stored. What is equal to = may still
 be something else: 1.0 and 1.00, 0 and -0, a word in another case. Rows are told apart by the
 operators of the key's own index. Nothing here is looked up in a schema that others can write to.
 
-What must happen first is counted by what must happen later: PostgreSQL docs, "Data-Modifying
+A step that must come second counts the rows of the first: PostgreSQL docs, "Data-Modifying
 Statements in WITH", leaves their order open otherwise. They are one statement because foreign keys
-are checked at its end: a row may reference one that comes with it.
+are checked at its end: a row may reference another that comes with it.
 """
 
 from __future__ import annotations
