@@ -23,6 +23,7 @@ from copyd.connection import one_row
 from copyd.errors import CopydError
 from copyd.loading import guards
 from copyd.names import quote
+from copyd.statements import statement
 from copyd.transfers.check.destination import Offer, look_at
 from copyd.transfers.check.findings import Finding, Notes
 from copyd.transfers.faults import counted, facts
@@ -132,10 +133,7 @@ class _Inquiry:
 
 # -- a server ---------------------------------------------------------------------------------------
 
-_SERVER = """
-SELECT pg_catalog.current_setting('server_version'), current_user::text,
-       pg_catalog.current_database()::text
-"""
+_SERVER = statement("copyd.transfers.check", "server")
 
 
 def _look_at_server(server: Server, within: float, notes: Notes, stack: ExitStack) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from copyd.catalog import begin, milliseconds
 from copyd.connection import one_row
 from copyd.loading import Ledger, guards
+from copyd.statements import statement
 from copyd.transfers.destination import (
     look_up_there,
     misfits,
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
     from copyd.transfers.source import Snapshot, Source
     from copyd.transfers.transfer import Loading, Replica, Transfer
 
-_WRITABLE = """
-SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('default_transaction_read_only')
-"""
+_WRITABLE = statement("copyd.transfers.check", "writable")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from copyd.statements import statement
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -12,14 +14,8 @@ if TYPE_CHECKING:
     from copyd.transfers.source import Source
 
 _LOCK = "SELECT pg_catalog.pg_try_advisory_xact_lock(%s)"
-_LOCK_EACH = """
-SELECT o FROM pg_catalog.unnest(%s::bigint[]) AS o
- WHERE NOT pg_catalog.pg_try_advisory_xact_lock(%s::bigint + o)
-"""
-_READ = """
-SELECT relation::bigint FROM pg_catalog.pg_locks
- WHERE locktype = 'relation' AND pid = %s AND relation = ANY (%s::oid[])
-"""
+_OTHER_DESTINATIONS = statement("copyd.transfers.destination", "other_destinations")
+_LOCKED_TABLES = statement("copyd.transfers.destination", "locked_tables")
 
 
 def mistaken(
@@ -36,10 +32,10 @@ def mistaken(
     """
     oids = [relation.oid for relation in relations]
     found = {}
-    for (oid,) in connection.execute(_LOCK_EACH, [oids, source.witness]):
+    for (oid,) in connection.execute(_OTHER_DESTINATIONS, [oids, source.witness]):
         found[oid] = "table {} there is a destination of this run already"
     if connection.execute(_LOCK, [source.witness]).fetchone() != (True,):
-        for (oid,) in connection.execute(_READ, [source.holder, oids]):
+        for (oid,) in connection.execute(_LOCKED_TABLES, [source.holder, oids]):
             found[oid] = "table {} there is the source itself"
     elif not is_clone_meant:
         for oid in _clones(connection, relations, source):
