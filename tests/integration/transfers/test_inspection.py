@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Query, Replica, Server, Tables, Transfer, Verdict, run
 from copyd.transfers.check.check import inspect
 from copyd.transfers.transfer import TableOptions
+from tests.support.fanout import SOURCE, Fanout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from copyd.transfers.check.findings import Finding
     from tests.support import servers
@@ -37,27 +37,22 @@ SELECT count(*) FROM pg_locks WHERE pid <> pg_backend_pid()
 
 
 @dataclass
-class Site:
-    """A source and two destinations with two tables; what the role of each may do is granted."""
+class CheckedFanout(Fanout):
+    """Transfers of two tables by roles that may do only what they are granted."""
 
-    source: Server
-    eu: Server
-    us: Server
+    def end(self, name: str, **options: str) -> Server:
+        role = READER if name == SOURCE else LOADER
+        return super().end(name, options=f"-c role={role}", **options)
 
-    def execute(self, statement: str, *at: Server) -> None:
-        for server in at or (self.source, self.eu, self.us):
-            with psycopg.connect(_by_owner(server), autocommit=True) as connection:
-                connection.execute(statement.encode())
-
-    def ask(self, server: Server, query: str) -> object:
-        with psycopg.connect(_by_owner(server), autocommit=True) as connection:
-            row = connection.execute(query.encode()).fetchone()
-            return row and row[0]
-
-    def transfer(self, *at: Server, loading: Loading = Loading(), **options: Any) -> Transfer:  # noqa: B008
-        replicas = tuple(Replica(server, loading) for server in at or (self.eu, self.us))
-        given: dict[str, Any] = {"name": "books", "what": TABLES, **options}
-        return Transfer(source=self.source, replicas=replicas, **given)
+    def books(self, *at: Server, loading: Loading | None = None, **options: Any) -> Transfer:
+        replicas = at or tuple(map(self.end, self.replicas))
+        return Transfer(**{
+            "name": "books",
+            "source": self.end(SOURCE),
+            "replicas": tuple(Replica(each, loading or Loading()) for each in replicas),
+            "what": TABLES,
+            **options,
+        })  # fmt: skip
 
     def errors(self, transfer: Transfer, **options: Any) -> list[tuple[str, str, str]]:
         """Server, table and sentence of every error."""
@@ -71,44 +66,39 @@ class Site:
         return inspect([transfer], used, **options)
 
 
-def _by_owner(server: Server) -> str:
-    return make_conninfo(server.conninfo, options="-c role=none", application_name="test")
-
-
 @pytest.fixture(scope="module")
-def roles(server: servers.Server) -> Iterator[None]:
+def roles(quiet_server: servers.Server) -> Iterator[None]:
     """Roles that start with no privilege at all."""
-    with server.connect() as admin:
+    with quiet_server.connect() as admin:
         admin.execute(f"CREATE ROLE {READER}; CREATE ROLE {LOADER}".encode())
         yield
         admin.execute(f"DROP ROLE {READER}; DROP ROLE {LOADER}".encode())
 
 
 @pytest.fixture
-def site(server: servers.Server, roles: None) -> Iterator[Site]:
+def site(
+    quiet_server: servers.Server, databases: Mapping[str, str], roles: None
+) -> Iterator[CheckedFanout]:
     del roles
     with ExitStack() as stack:
-        names = [stack.enter_context(server.database()) for _ in range(3)]
-        as_role = [READER, LOADER, LOADER]
-        made = Site(*(
-            Server(called, make_conninfo(server.conninfo(name), options=f"-c role={role}"))
-            for called, name, role in zip(("shop", "eu", "us"), names, as_role, strict=True)
-        ))  # fmt: skip
-        for name in names:
-            with server.connect() as admin:
-                admin.execute(f'REVOKE TEMPORARY ON DATABASE "{name}" FROM PUBLIC'.encode())
-        made.execute(DDL)
+        made = CheckedFanout(quiet_server, stack, databases)
+        made.create(DDL, replicas=2)
+        for name in made.conninfos:
+            made.do(name, f"REVOKE TEMPORARY ON DATABASE {databases[name]} FROM PUBLIC")
         yield made
+        made.everywhere(f"DROP OWNED BY {READER}, {LOADER}")
 
 
-def grant_all(site: Site, privileges: str = "SELECT, INSERT, DELETE") -> None:
+def grant_all(site: CheckedFanout, privileges: str = "SELECT, INSERT, DELETE") -> None:
     """What a least-privilege role needs, by the example of replace."""
-    site.execute(f"GRANT SELECT ON parents, children TO {READER}", site.source)
-    for server in (site.eu, site.us):
-        name = site.ask(server, "SELECT current_database()")
-        site.execute(f"GRANT {privileges} ON parents, children TO {LOADER}", server)
-        site.execute(f"CREATE SCHEMA copyd AUTHORIZATION {LOADER}", server)
-        site.execute(f'GRANT TEMPORARY ON DATABASE "{name}" TO {LOADER}', server)
+    site.do(SOURCE, f"GRANT SELECT ON parents, children TO {READER}")
+    for name in site.replicas:
+        site.do(
+            name,
+            f"GRANT {privileges} ON parents, children TO {LOADER}",
+            f"CREATE SCHEMA copyd AUTHORIZATION {LOADER}",
+            f"GRANT TEMPORARY ON DATABASE {site.databases[name]} TO {LOADER}",
+        )
 
 
 MODES = {
@@ -125,39 +115,39 @@ MODES = {
 
 @pytest.mark.parametrize("how", MODES)
 def test_roles_with_exactly_the_needed_privileges_have_no_errors_and_a_run_succeeds(
-    site: Site, how: str
+    site: CheckedFanout, how: str
 ) -> None:
     loading, privileges, options = MODES[how]
     grant_all(site, privileges)
-    site.execute("INSERT INTO parents VALUES (1, 'x')", site.source)
-    transfer = site.transfer(loading=replace(loading, analyze=False), **options)
+    site.do("source", "INSERT INTO parents VALUES (1, 'x')")
+    transfer = site.books(loading=replace(loading, analyze=False), **options)
     found = site.inspect(transfer)
     assert {each.severity for each in found} == {"ok"}, found
     assert {(each.server, each.table) for each in found if each.transfer} == {
         (server, f"public.{table}")
-        for server in ("shop", "eu", "us")
+        for server in ("source", "eu", "us")
         for table in ("parents", "children")
     }
     assert run(transfer).verdict is Verdict.SUCCEEDED
     assert site.errors(transfer) == []
 
 
-def test_many_errors_are_found_at_once(site: Site) -> None:
-    site.execute("GRANT SELECT (id) ON parents TO check_reader", site.source)
-    site.execute("ALTER TABLE children RENAME note TO remark", site.eu)
-    site.execute("ALTER TABLE parents ALTER name TYPE int USING 0", site.eu)
-    site.execute("DROP TABLE children", site.us)
-    site.execute(f"GRANT SELECT ON parents TO {LOADER}; INSERT INTO parents VALUES (1)", site.us)
-    site.execute("CREATE TABLE logs (parent int REFERENCES parents ON DELETE CASCADE)", site.us)
+def test_many_errors_are_found_at_once(site: CheckedFanout) -> None:
+    site.do("source", "GRANT SELECT (id) ON parents TO check_reader")
+    site.do("eu", "ALTER TABLE children RENAME note TO remark")
+    site.do("eu", "ALTER TABLE parents ALTER name TYPE int USING 0")
+    site.do("us", "DROP TABLE children")
+    site.do("us", f"GRANT SELECT ON parents TO {LOADER}; INSERT INTO parents VALUES (1)")
+    site.do("us", "CREATE TABLE logs (parent int REFERENCES parents ON DELETE CASCADE)")
     gone = Tables((*TABLES.names, "public.gone", "attic.*"))
-    found = site.errors(site.transfer(site.eu, site.us, NOBODY, what=gone))
+    found = site.errors(site.books(site.end("eu"), site.end("us"), NOBODY, what=gone))
     missing = "role check_loader may not"
     expected = [
         ("nobody", "", "cannot connect to nobody"),
-        ("shop", "public.gone", "there is no table public.gone"),
-        ("shop", "attic.*", "no table matches attic.*"),
-        ("shop", "public.children", "role check_reader may not read id, parent, note of table"),
-        ("shop", "public.parents", "role check_reader may not read name of table public.parents"),
+        ("source", "public.gone", "there is no table public.gone"),
+        ("source", "attic.*", "no table matches attic.*"),
+        ("source", "public.children", "role check_reader may not read id, parent, note of table"),
+        ("source", "public.parents", "role check_reader may not read name of table public.parents"),
         ("eu", "", "the ledger needs a schema copyd"),
         ("eu", "public.children", "it has no column note"),
         ("eu", "public.children", f"{missing} INSERT, SELECT, DELETE on table public.children"),
@@ -179,36 +169,36 @@ def test_many_errors_are_found_at_once(site: Site) -> None:
     assert len(found) == len(expected), found
 
 
-def test_nothing_is_created_or_kept_locked(site: Site) -> None:
+def test_nothing_is_created_or_kept_locked(site: CheckedFanout) -> None:
     grant_all(site)
-    site.execute("DROP SCHEMA copyd", site.eu)
-    name = site.ask(site.eu, "SELECT current_database()")
-    site.execute(f'GRANT CREATE ON DATABASE "{name}" TO {LOADER}', site.eu)
+    site.do("eu", "DROP SCHEMA copyd")
+    name = site.value("eu", "SELECT current_database()")
+    site.do("eu", f'GRANT CREATE ON DATABASE "{name}" TO {LOADER}')
     try:
-        assert site.errors(site.transfer()) == []
-        for server in (site.source, site.eu, site.us):
-            assert site.ask(server, WHO_HOLDS) == 0
-            site.execute("SET lock_timeout = '1ms'; ALTER TABLE children ADD more int", server)
-        assert site.ask(site.eu, "SELECT to_regnamespace('copyd')") is None
-        assert site.ask(site.us, "SELECT to_regclass('copyd.ledger')") is None
+        assert site.errors(site.books()) == []
+        for server in site.conninfos:
+            assert site.value(server, WHO_HOLDS) == 0
+            site.do(server, "SET lock_timeout = '1ms'; ALTER TABLE children ADD more int")
+        assert site.value("eu", "SELECT to_regnamespace('copyd')") is None
+        assert site.value("us", "SELECT to_regclass('copyd.ledger')") is None
     finally:
-        site.execute(f'REVOKE CREATE ON DATABASE "{name}" FROM {LOADER}', site.eu)
+        site.do("eu", f'REVOKE CREATE ON DATABASE "{name}" FROM {LOADER}')
 
 
-def test_what_is_there_already_has_to_be_adopted(site: Site) -> None:
+def test_what_is_there_already_has_to_be_adopted(site: CheckedFanout) -> None:
     grant_all(site)
-    site.execute("INSERT INTO parents VALUES (1, 'ours')", site.eu)
-    transfer = site.transfer(site.eu)
+    site.do("eu", "INSERT INTO parents VALUES (1, 'ours')")
+    transfer = site.books(site.end("eu"))
     ((server, table, sentence),) = site.errors(transfer)
     assert (server, table) == ("eu", "public.parents")
     assert "is not empty and no run has loaded it" in sentence
-    adopting = Replica(site.eu, Loading(adopt=True))
+    adopting = Replica(site.end("eu"), Loading(adopt=True))
     assert site.errors(replace(transfer, replicas=(adopting,))) == []
 
 
-def test_another_transfers_table_is_refused(site: Site) -> None:
+def test_another_transfers_table_is_refused(site: CheckedFanout) -> None:
     grant_all(site)
-    transfer = site.transfer(site.eu, loading=Loading(analyze=False))
+    transfer = site.books(site.end("eu"), loading=Loading(analyze=False))
     assert run(transfer).verdict is Verdict.SUCCEEDED
     assert [each[2].partition(":")[0] for each in site.errors(replace(transfer, name="other"))] == [
         "table public.children is loaded by transfer books",
@@ -216,11 +206,11 @@ def test_another_transfers_table_is_refused(site: Site) -> None:
     ]
 
 
-def test_other_columns_than_those_of_the_last_run_are_refused(site: Site) -> None:
+def test_other_columns_than_those_of_the_last_run_are_refused(site: CheckedFanout) -> None:
     grant_all(site, "SELECT, INSERT, UPDATE")
     loading = Loading(mode="append", analyze=False)
-    transfer = site.transfer(site.eu, loading=loading)
-    site.execute("INSERT INTO parents VALUES (1, 'x')", site.source)
+    transfer = site.books(site.end("eu"), loading=loading)
+    site.do("source", "INSERT INTO parents VALUES (1, 'x')")
     assert run(transfer).verdict is Verdict.SUCCEEDED
     fewer = replace(TABLES, options={"public.parents": TableOptions(columns=("id",))})
     ((_, table, sentence),) = site.errors(replace(transfer, what=fewer))
@@ -228,103 +218,101 @@ def test_other_columns_than_those_of_the_last_run_are_refused(site: Site) -> Non
     assert "--full" in sentence
 
 
-def test_tables_that_reference_one_another_in_a_circle_are_refused(site: Site) -> None:
+def test_tables_that_reference_one_another_in_a_circle_are_refused(site: CheckedFanout) -> None:
     grant_all(site)
-    site.execute("ALTER TABLE parents ADD FOREIGN KEY (id) REFERENCES children", site.us)
-    ((server, _, sentence),) = site.errors(site.transfer())
+    site.do("us", "ALTER TABLE parents ADD FOREIGN KEY (id) REFERENCES children")
+    ((server, _, sentence),) = site.errors(site.books())
     assert server == "us"
     assert "in a circle of foreign keys" in sentence
 
 
-def test_the_source_is_no_destination_of_itself(site: Site) -> None:
+def test_the_source_is_no_destination_of_itself(site: CheckedFanout) -> None:
     grant_all(site)
-    site.execute(f"GRANT SELECT, INSERT, DELETE ON parents, children TO {LOADER}", site.source)
-    site.execute(f"CREATE SCHEMA copyd AUTHORIZATION {LOADER}", site.source)
-    given = make_conninfo(site.source.conninfo, options=f"-c role={LOADER}")
-    assert site.errors(site.transfer(Server("mirror", given))) == [
+    site.do("source", f"GRANT SELECT, INSERT, DELETE ON parents, children TO {LOADER}")
+    site.do("source", f"CREATE SCHEMA copyd AUTHORIZATION {LOADER}")
+    given = f"{site.conninfos['source']} options='-c role={LOADER}'"
+    assert site.errors(site.books(Server("mirror", given))) == [
         ("mirror", f"public.{name}", f"table public.{name} there is the source itself")
         for name in ("children", "parents")
     ]
 
 
-def test_one_table_under_two_names_of_servers_is_found(site: Site) -> None:
+def test_one_table_under_two_names_of_servers_is_found(site: CheckedFanout) -> None:
     grant_all(site)
-    again = Server("again", site.eu.conninfo)
-    found = site.errors(site.transfer(site.eu, again))
+    again = Server("again", site.end("eu").conninfo)
+    found = site.errors(site.books(site.end("eu"), again))
     assert sorted(each[1:] for each in found) == [
         (f"public.{name}", f"table public.{name} there is a destination of this run already")
         for name in ("children", "parents")
     ]
 
 
-def test_unlogged_tables_and_tables_without_a_key_are_refused_by_merge(site: Site) -> None:
+def test_unlogged_tables_and_tables_without_a_key_are_refused_by_merge(site: CheckedFanout) -> None:
     grant_all(site, "ALL")
-    site.execute("ALTER TABLE children SET UNLOGGED", site.eu)
-    site.execute("ALTER TABLE children DROP CONSTRAINT children_pkey", site.us)
-    found = site.errors(site.transfer(loading=Loading(mode="merge")))
+    site.do("eu", "ALTER TABLE children SET UNLOGGED")
+    site.do("us", "ALTER TABLE children DROP CONSTRAINT children_pkey")
+    found = site.errors(site.books(loading=Loading(mode="merge")))
     assert [each[:2] for each in found] == [("eu", "public.children"), ("us", "public.children")]
     assert "is UNLOGGED" in found[0][2]
     assert "has no primary key" in found[1][2]
 
 
-def test_row_security_at_the_source_is_an_error(site: Site) -> None:
+def test_row_security_at_the_source_is_an_error(site: CheckedFanout) -> None:
     grant_all(site)
-    site.execute("ALTER TABLE parents ENABLE ROW LEVEL SECURITY", site.source)
-    ((server, table, sentence),) = site.errors(site.transfer())
-    assert (server, table) == ("shop", "public.parents")
+    site.do("source", "ALTER TABLE parents ENABLE ROW LEVEL SECURITY")
+    ((server, table, sentence),) = site.errors(site.books())
+    assert (server, table) == ("source", "public.parents")
     assert "row security of table public.parents applies to role check_reader" in sentence
 
 
-def test_privileges_on_all_columns_do_not_let_a_run_lock_its_source(site: Site) -> None:
+def test_privileges_on_all_columns_do_not_let_a_run_lock_its_source(site: CheckedFanout) -> None:
     grant_all(site)
-    site.execute(f"REVOKE SELECT ON parents FROM {READER}", site.source)
-    site.execute(f"GRANT SELECT (id, name) ON parents TO {READER}", site.source)
-    ((server, table, sentence),) = site.errors(site.transfer())
-    assert (server, table) == ("shop", "public.parents")
+    site.do("source", f"REVOKE SELECT ON parents FROM {READER}")
+    site.do("source", f"GRANT SELECT (id, name) ON parents TO {READER}")
+    ((server, table, sentence),) = site.errors(site.books())
+    assert (server, table) == ("source", "public.parents")
     assert "may not lock table public.parents" in sentence
     with pytest.raises(CopydError, match="permission denied"):
-        run(site.transfer(site.eu))
+        run(site.books(site.end("eu")))
 
 
-def test_a_condition_that_the_server_does_not_understand_is_an_error(site: Site) -> None:
+def test_a_condition_that_the_server_does_not_understand_is_an_error(site: CheckedFanout) -> None:
     grant_all(site)
     options = {"public.parents": TableOptions(where="nme = 'x'", cursor="later")}
     what = replace(TABLES, options=options)
-    ((_, table, sentence),) = site.errors(site.transfer(what=what))
+    ((_, table, sentence),) = site.errors(site.books(what=what))
     assert (table, "no column later" in sentence) == ("public.parents", True)
     what = replace(TABLES, options={"public.parents": TableOptions(where="nme = 'x'")})
-    ((_, table, sentence),) = site.errors(site.transfer(what=what))
+    ((_, table, sentence),) = site.errors(site.books(what=what))
     assert (table, '"nme" does not exist' in sentence) == ("public.parents", True)
 
 
-def test_a_query_is_looked_at_like_a_table(site: Site) -> None:
+def test_a_query_is_looked_at_like_a_table(site: CheckedFanout) -> None:
     grant_all(site)
     what = Query("SELECT id, name AS title FROM parents", into="public.parents")
-    assert site.errors(site.transfer(site.eu, what=what)) == [
+    assert site.errors(site.books(site.end("eu"), what=what)) == [
         ("eu", "public.parents", "table public.parents does not fit: it has no column title")
     ]
-    site.execute(f"REVOKE SELECT ON parents FROM {READER}", site.source)
-    ((server, _, sentence),) = site.errors(site.transfer(site.eu, what=what))
-    assert (server, "permission denied" in sentence) == ("shop", True)
+    site.do("source", f"REVOKE SELECT ON parents FROM {READER}")
+    ((server, _, sentence),) = site.errors(site.books(site.end("eu"), what=what))
+    assert (server, "permission denied" in sentence) == ("source", True)
 
 
-def test_superusers_triggers_and_needless_options_are_warnings(
-    site: Site, server: servers.Server
-) -> None:
+def test_superusers_triggers_and_needless_options_are_warnings(site: CheckedFanout) -> None:
     grant_all(site)
-    site.execute(
+    site.do(
+        "eu",
         "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';"
         "CREATE TRIGGER told BEFORE INSERT ON parents FOR EACH ROW EXECUTE FUNCTION f()",
-        site.eu,
     )
-    owner = Server("eu", server.conninfo(str(site.ask(site.eu, "SELECT current_database()"))))
-    site.execute("ALTER SCHEMA copyd OWNER TO tester", owner)
+    owner = Server("eu", site.conninfos["eu"])
+    site.do("eu", "ALTER SCHEMA copyd OWNER TO tester")
     what = replace(TABLES, options={"public.other": TableOptions(where="true")})
-    found = site.inspect(site.transfer(owner, what=what))
+    found = site.inspect(site.books(owner, what=what))
     warned = [each for each in found if each.severity == "warning"]
     assert [(each.transfer, each.server, each.table) for each in warned] == [
         ("", "eu", ""),
-        ("books", "shop", "public.other"),
+        ("books", "source", "public.other"),
         ("books", "eu", "public.parents"),
     ]
     assert "is a superuser" in warned[0].sentence
@@ -332,23 +320,23 @@ def test_superusers_triggers_and_needless_options_are_warnings(
     assert not [each for each in found if each.severity == "error"]
 
 
-def test_a_table_that_somebody_has_locked_is_a_warning(site: Site) -> None:
+def test_a_table_that_somebody_has_locked_is_a_warning(site: CheckedFanout) -> None:
     grant_all(site)
-    with closing(psycopg.connect(_by_owner(site.eu))) as holder:
+    with closing(psycopg.connect(site.conninfos["eu"])) as holder:
         holder.execute("LOCK TABLE parents")
-        found = site.inspect(replace(site.transfer(), lock_timeout=0.05))
+        found = site.inspect(replace(site.books(), lock_timeout=0.05))
     warned = [each for each in found if each.severity != "ok"]
     assert [(each.server, each.table, each.severity) for each in warned] == [
         ("eu", "public.parents", "warning")
     ]
 
 
-def test_a_server_that_never_answers_is_a_finding_in_time(site: Site) -> None:
+def test_a_server_that_never_answers_is_a_finding_in_time(site: CheckedFanout) -> None:
     grant_all(site)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         mute = Server("mute", f"host=127.0.0.1 port={port} dbname=x user=x connect_timeout=2")
-        found = site.errors(site.transfer(site.eu, mute), within=0.5)
+        found = site.errors(site.books(site.end("eu"), mute), within=0.5)
         assert ("mute", "", "no answer within 0.5 s") in found
         assert {each[0] for each in found} == {"mute"}
         silent.settimeout(10)
@@ -356,15 +344,15 @@ def test_a_server_that_never_answers_is_a_finding_in_time(site: Site) -> None:
         held.close()
 
 
-def test_without_a_source_destinations_are_still_looked_at(site: Site) -> None:
-    transfer = replace(site.transfer(site.eu), source=NOBODY)
+def test_without_a_source_destinations_are_still_looked_at(site: CheckedFanout) -> None:
+    transfer = replace(site.books(site.end("eu")), source=NOBODY)
     found = site.errors(transfer)
     assert [each[0] for each in found] == ["nobody", "nobody", "eu"]
     assert "the ledger needs a schema copyd" in found[2][2]
 
 
-def test_a_destination_whose_transactions_are_read_only_is_an_error(site: Site) -> None:
+def test_a_destination_whose_transactions_are_read_only_is_an_error(site: CheckedFanout) -> None:
     grant_all(site)
     options = f"-c role={LOADER} -c default_transaction_read_only=on"
-    eu = Server("eu", make_conninfo(site.eu.conninfo, options=options))
-    assert [each[0] for each in site.errors(site.transfer(eu))] == ["eu"]
+    eu = Server("eu", f"{site.conninfos['eu']} options='{options}'")
+    assert [each[0] for each in site.errors(site.books(eu))] == ["eu"]
