@@ -5,17 +5,17 @@ from __future__ import annotations
 import itertools
 import re
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import psycopg
 import pytest
 
 from copyd.cluster.poll import wait_for
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Replica, Server, Tables, Transfer, Verdict, run
 from copyd.transfers.plan.plan import Section, plan
+from tests.support.fanout import SOURCE, Fanout
 from tests.support.servers import running_server
 
 if TYPE_CHECKING:
@@ -39,45 +39,28 @@ _NUMBER = re.compile(r"\d+")
 _LOGGED = re.compile(r"(?m)^(\S+) LOG:  (?:statement|execute [^:]*): ")
 
 
-DEADLINE = 30.0
-MARKERS = itertools.count()
-
-
 @dataclass
-class Site:
-    """A source and a destination on a server that writes down what is sent to it."""
+class LoggedFanout(Fanout):
+    """On a server that writes down what is sent to it."""
 
-    source: Server
-    eu: Server
-    log: Path
-    markers: Iterator[int]
+    markers: ClassVar[Iterator[int]] = itertools.count()
 
-    def execute(self, statement: str, *at: Server) -> None:
-        for server in at or (self.source, self.eu):
-            with psycopg.connect(server.conninfo, autocommit=True) as connection:
-                connection.execute(statement.encode())
+    @property
+    def log(self) -> Path:
+        return self.server.cluster.data_directory / "log" / "all.log"
 
-    def ask(self, server: Server, query: str) -> object:
-        with psycopg.connect(server.conninfo, autocommit=True) as connection:
-            row = connection.execute(query.encode()).fetchone()
-            return row and row[0]
-
-    def transfer(self, loading: Loading, **options: Any) -> Transfer:
-        given: dict[str, Any] = {"what": KEYED, "overlap": "all", **options}
-        return Transfer(
-            name="books", source=self.source, replicas=(Replica(self.eu, loading),), **given
-        )
+    def family(self, loading: Loading, **options: Any) -> Transfer:
+        return self.transfer(loading=loading, **{"what": KEYED, "overlap": "all", **options})
 
     def length(self) -> int:
         """How long the log is once all that was sent until now is in it."""
         marker = f"SELECT 'marker {next(self.markers)}!'"
-        self.execute(marker, self.source)
-        assert wait_for(lambda: marker in self.log.read_text(), timeout=DEADLINE)
+        self.do(SOURCE, marker)
+        assert wait_for(lambda: marker in self.log.read_text(), timeout=30.0)
         return self.log.read_text().index(marker)
 
-    def sent(self, server: Server, offset: int) -> list[str]:
-        """The statements that reached the server's database since the log was so long."""
-        database = str(self.ask(server, "SELECT current_database()"))
+    def sent(self, name: str, offset: int) -> list[str]:
+        """The statements that reached the database since the log was so long."""
         end = self.length()
         text = self.log.read_text()[offset:end]
         found = list(_LOGGED.finditer(text))
@@ -85,7 +68,7 @@ class Site:
         return [
             text[each.end() : end].strip().replace("\n\t", "\n")
             for each, end in zip(found, ends, strict=True)
-            if each[1] == database
+            if each[1] == self.databases[name]
         ]
 
 
@@ -104,16 +87,11 @@ def telling_server(installation: Installation) -> Iterator[servers.Server]:
 
 
 @pytest.fixture
-def site(telling_server: servers.Server) -> Iterator[Site]:
+def site(telling_server: servers.Server) -> Iterator[LoggedFanout]:
     with ExitStack() as stack:
-        names = [stack.enter_context(telling_server.database()) for _ in range(2)]
-        source, eu = (
-            Server(called, telling_server.conninfo(name))
-            for called, name in zip(("shop", "eu"), names, strict=True)
-        )
-        made = Site(source, eu, telling_server.cluster.data_directory / "log" / "all.log", MARKERS)
-        made.execute(DDL)
-        made.execute(FILL, source)
+        names = {name: stack.enter_context(telling_server.database()) for name in (SOURCE, "eu")}
+        made = LoggedFanout(telling_server, stack, names)
+        made.create(DDL, fill=FILL)
         yield made
 
 
@@ -152,40 +130,42 @@ HOW: dict[str, tuple[Loading, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("times", [0, 1], ids=["the first run", "a later run"])
-def test_a_run_sends_what_its_plan_says(site: Site, how: str, times: int) -> None:
+def test_a_run_sends_what_its_plan_says(site: LoggedFanout, how: str, times: int) -> None:
     loading, options = HOW[how]
-    transfer = site.transfer(loading, **options)
+    transfer = site.family(loading, **options)
     for _ in range(times):
         assert run(transfer).verdict is Verdict.SUCCEEDED
-        site.execute("INSERT INTO parents VALUES (11, 'new')", site.source)
+        site.do("source", "INSERT INTO parents VALUES (11, 'new')")
     sections = plan(transfer)
     before = site.length()
     assert run(transfer).verdict is Verdict.SUCCEEDED
-    assert heads(site.sent(site.eu, before)) == heads(at(sections, "destination"))
+    assert heads(site.sent("eu", before)) == heads(at(sections, "destination"))
     copied = [
         copy
         for each in sections
         if each.purpose.startswith("source, pass")
         for copy in beginnings(each.statements, "COPY")
     ]
-    sent = beginnings(site.sent(site.source, before), "COPY")
+    sent = beginnings(site.sent("source", before), "COPY")
     assert [_NUMBER.sub("N", each) for each in sent] == [_NUMBER.sub("N", each) for each in copied]
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_plan_sends_nothing_that_writes_or_locks_at_a_destination(site: Site, how: str) -> None:
+def test_a_plan_sends_nothing_that_writes_or_locks_at_a_destination(
+    site: LoggedFanout, how: str
+) -> None:
     loading, options = HOW[how]
     before = site.length()
-    plan(site.transfer(loading, **options))
-    sent = site.sent(site.eu, before)
+    plan(site.family(loading, **options))
+    sent = site.sent("eu", before)
     assert re.fullmatch("BEGIN.* READ ONLY", sent[0])
     assert set(heads(sent[1:])) <= {"ROLLBACK"}
-    assert site.ask(site.eu, "SELECT to_regnamespace('copyd')") is None
-    site.execute("SET lock_timeout = '1ms'; ALTER TABLE parents ADD more int")
+    assert site.value("eu", "SELECT to_regnamespace('copyd')") is None
+    site.everywhere("SET lock_timeout = '1ms'; ALTER TABLE parents ADD more int")
 
 
-def test_a_first_run_makes_the_ledger_and_loads_without_staging(site: Site) -> None:
-    sections = plan(site.transfer(Loading(mode="merge"), delete_missing=True))
+def test_a_first_run_makes_the_ledger_and_loads_without_staging(site: LoggedFanout) -> None:
+    sections = plan(site.family(Loading(mode="merge"), delete_missing=True))
     there = at(sections, "destination")
     assert heads(there)[:5] == [there[0], 'CREATE SCHEMA "copyd"', 'CREATE TABLE "copyd"."ledger"',
                                'COMMENT ON TABLE "copyd"."ledger" IS', "COMMIT"]  # fmt: skip
@@ -200,13 +180,13 @@ def test_a_first_run_makes_the_ledger_and_loads_without_staging(site: Site) -> N
     ]
 
 
-def test_replace_deletes_children_first_or_truncates_all_at_once(site: Site) -> None:
-    there = at(plan(site.transfer(Loading())), "destination")
+def test_replace_deletes_children_first_or_truncates_all_at_once(site: LoggedFanout) -> None:
+    there = at(plan(site.family(Loading())), "destination")
     assert beginnings(there, "DELETE", "TRUNCATE") == [
         'DELETE FROM ONLY "public"."children"',
         'DELETE FROM ONLY "public"."parents"',
     ]
-    there = at(plan(site.transfer(Loading(replace_with="truncate"))), "destination")
+    there = at(plan(site.family(Loading(replace_with="truncate"))), "destination")
     assert beginnings(there, "DELETE", "TRUNCATE", "COPY") == [
         'TRUNCATE TABLE ONLY "public"."parents", ONLY "public"."children" CONTINUE IDENTITY RESTRICT',
         'COPY "public"."parents" ("id", "name", "at") FROM STDIN (FORMAT "text", FREEZE)',
@@ -214,10 +194,10 @@ def test_replace_deletes_children_first_or_truncates_all_at_once(site: Site) -> 
     ]
 
 
-def test_an_append_reads_from_the_horizon_that_the_ledger_has(site: Site) -> None:
-    transfer = site.transfer(Loading(mode="append"))
+def test_an_append_reads_from_the_horizon_that_the_ledger_has(site: LoggedFanout) -> None:
+    transfer = site.family(Loading(mode="append"))
     assert run(transfer).verdict is Verdict.SUCCEEDED
-    horizon = site.ask(site.eu, "SELECT full_horizon FROM copyd.ledger WHERE name = 'parents'")
+    horizon = site.value("eu", "SELECT full_horizon FROM copyd.ledger WHERE name = 'parents'")
     sections = plan(transfer)
     parents, children = beginnings(at(sections, "source, pass"), "COPY")
     assert f">=) {horizon})" in parents
@@ -232,16 +212,16 @@ def test_an_append_reads_from_the_horizon_that_the_ledger_has(site: Site) -> Non
     assert len(beginnings(there, 'INSERT INTO "public".')) == 2
 
 
-def test_a_full_run_replaces_what_is_appended(site: Site) -> None:
-    transfer = site.transfer(Loading(mode="append"))
+def test_a_full_run_replaces_what_is_appended(site: LoggedFanout) -> None:
+    transfer = site.family(Loading(mode="append"))
     assert run(transfer).verdict is Verdict.SUCCEEDED
     sections = plan(transfer, is_full=True)
     assert len(beginnings(at(sections, "destination"), "DELETE FROM ONLY")) == 2
     assert " TO STDOUT" in beginnings(at(sections, "source, pass"), 'COPY "public"."parents"')[0]
 
 
-def test_a_merge_that_deletes_what_is_missing_reads_all_keys(site: Site) -> None:
-    transfer = site.transfer(Loading(mode="merge"), delete_missing=True)
+def test_a_merge_that_deletes_what_is_missing_reads_all_keys(site: LoggedFanout) -> None:
+    transfer = site.family(Loading(mode="merge"), delete_missing=True)
     assert run(transfer).verdict is Verdict.SUCCEEDED
     sections = plan(transfer)
     assert beginnings(at(sections, "source, pass"), 'COPY "public"') == [
@@ -257,8 +237,8 @@ def test_a_merge_that_deletes_what_is_missing_reads_all_keys(site: Site) -> None
     assert there.index("COMMIT") > there.index(beginnings(there, "DELETE")[-1])
 
 
-def test_what_only_the_run_knows_has_a_name_instead_of_a_value(site: Site) -> None:
-    there = at(plan(site.transfer(Loading())), "destination")
+def test_what_only_the_run_knows_has_a_name_instead_of_a_value(site: LoggedFanout) -> None:
+    there = at(plan(site.family(Loading())), "destination")
     (written,) = (
         each for each in beginnings(there, "INSERT") if "'parents'::" in each and "lsn" in each
     )
@@ -266,20 +246,18 @@ def test_what_only_the_run_knows_has_a_name_instead_of_a_value(site: Site) -> No
     assert written.count(":unknown::pg_catalog.int8") == 2
 
 
-def test_a_refusal_at_one_destination_leaves_the_others_plans(site: Site) -> None:
-    site.execute("DROP TABLE children", site.source)
-    transfer = site.transfer(Loading(), what=Tables(("public.parents",)))
+def test_a_refusal_at_one_destination_leaves_the_others_plans(site: LoggedFanout) -> None:
+    site.do("source", "DROP TABLE children")
+    transfer = site.family(Loading(), what=Tables(("public.parents",)))
     broken = Replica(
-        Server("us", site.eu.conninfo), Loading(tables={"public.parents": "public.no"})
+        Server("us", site.conninfos["eu"]), Loading(tables={"public.parents": "public.no"})
     )
-    both = Transfer(
-        name="books", source=site.source, replicas=(*transfer.replicas, broken), what=transfer.what
-    )
+    both = replace(transfer, replicas=(*transfer.replicas, broken))
     *_, eu, us = plan(both)
     assert (eu.refusal, us.statements) == (None, ())
     assert us.refusal == "there is no table public.no"
 
 
-def test_a_source_that_lacks_the_table_has_no_plan(site: Site) -> None:
+def test_a_source_that_lacks_the_table_has_no_plan(site: LoggedFanout) -> None:
     with pytest.raises(CopydError, match=r"there is no table public\.gone"):
-        plan(site.transfer(Loading(), what=Tables(("public.gone",))))
+        plan(site.family(Loading(), what=Tables(("public.gone",))))
