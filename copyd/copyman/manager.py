@@ -7,22 +7,14 @@ else is CopyFail. See docs/copyman.md.
 from __future__ import annotations
 
 from enum import Enum
-from time import monotonic, sleep
-from typing import TYPE_CHECKING, TypeVar
+from time import sleep
+from typing import TYPE_CHECKING
 
-from copyd.copyman.fairness import Budget, Lags
-from copyd.copyman.faults import (
-    CannotReconcile,
-    CopyFail,
-    OutcomeUnknown,
-    ProducerFault,
-    ReceiverFault,
-)
-from copyd.copyman.pump import Limits, attend, drive
-from copyd.errors import CopydError
+from copyd.copyman.faults import CannotReconcile, CopyFail, ProducerFault, ReceiverFault
+from copyd.copyman.pump import Limits, attend, drive, leave
+from copyd.copyman.receiver_group import ReceiverGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
     from types import TracebackType
 
     from typing_extensions import Self
@@ -30,17 +22,12 @@ if TYPE_CHECKING:
     from copyd.copyman.chunk import Chunk
     from copyd.copyman.ports import Producer, Pumped, Receiver
 
-    Party = TypeVar("Party", bound=Pumped)
-
-
-LATE_CYCLE = 0.02
-"""Seconds of a cycle in which those that are behind at the end are waited for."""
 
 LITTLE, MOMENT = 64 * 1024, 0.0003
-"""After a chunk of fewer bytes a producer that is waited for is given so many seconds to have more.
+"""After a chunk of fewer bytes the manager sleeps so many seconds before it waits for the producer.
 
 A server sends 8 kB at a time: woken for each, a client that is faster needs several times the CPU.
-Below 500 MB/s the source does not wait for it: less comes in that time than a local socket holds."""
+Below 500 MB/s this does not delay the source: a local socket holds what comes in that time."""
 
 
 class _Phase(Enum):
@@ -83,25 +70,19 @@ class CopyManager:
         drops_at_start: bool = False,
     ) -> None:
         self.producer = producer
-        self.receivers: set[Receiver] = set(receivers)
-        self.completed: set[Receiver] = set()
+        self._group = ReceiverGroup(receivers)
+        self.receivers = self._group.active
+        self.completed = self._group.completed
         self.stall_timeout = stall_timeout
         self.producer_stall_timeout = producer_stall_timeout
         self.verdict_timeout = verdict_timeout
         self.max_wait = max_wait
         self.drops_at_start = drops_at_start
-        self._members = frozenset(receivers)
-        self._started: list[Pumped] = []
         self._phase = _Phase.NEW
-        self._unstarted: dict[Receiver, Exception] = {}  # to be told in the first cycle
-        self._faulted: set[Receiver] = set()  # in the last cycle: may still be reconciled
-        self._chunk: Chunk | None = None
-        self._unserved: set[Receiver] = set()  # those that the chunk is still to be offered to
-        self._has_rest = False  # a reconciled receiver still needs some of the chunk
+        self._started: list[Pumped] = []
+        self._unstarted: dict[Receiver, Exception] = {}  # to be raised in the first cycle
         self._counted = (0, 0)
-        self._moved: dict[Receiver, tuple[int, float]] = {}  # of those that are late at the end
-        self._lags: Lags[Receiver] = Lags()
-        self._budget = Budget()
+        self._has_little = False  # the last chunk was small
         self._producer_fault: Exception | None = None
         self._is_readable = True
 
@@ -188,7 +169,7 @@ class CopyManager:
             raise RuntimeError("the copy was not started: iterate inside 'with manager:'")
         if self._phase is _Phase.EXITED:
             raise StopIteration
-        self._release_dropped()
+        self._group.release_dropped()
         faults, self._unstarted = self._unstarted, {}
         self._drop(faults)
         has_moved = self._transfer_chunk() if self._can_go_on() else self._await_late()
@@ -207,20 +188,18 @@ class CopyManager:
         self._check_membership(receiver)
         if receiver in self.receivers:
             return
-        if receiver not in self._faulted or self._phase is not _Phase.COPYING:
+        if receiver not in self._group.faulted or self._phase is not _Phase.COPYING:
             raise CannotReconcile(f"{receiver!r} has missed data; feed it in a new pass")
         if not receiver.can_resume:
             raise CannotReconcile(f"{receiver!r} left COPY; feed it in a new pass")
-        self._faulted.remove(receiver)
-        self.receivers.add(receiver)
-        self._has_rest = True
+        self._group.take_back(receiver)
 
     def charge(self, receiver: Receiver, seconds: float) -> None:
         """Count `seconds` against `receiver`, as if it had held the others back in this copy.
 
         For a receiver whose destination held them back in an earlier copy that went before.
         """
-        self._lags.charge(receiver, seconds)
+        self._group.lags.charge(receiver, seconds)
 
     def held_back(self, receiver: Receiver) -> float:
         """Return the seconds for which `receiver` has held back the others that are left.
@@ -233,11 +212,10 @@ class CopyManager:
         Raises RuntimeError where it never belonged to this manager.
         """
         self._check_membership(receiver)
-        others = (self.receivers | self.completed) - {receiver}
-        return max(0.0, self._lags.lag(receiver, others))
+        return self._group.held_back(receiver)
 
     def _check_membership(self, receiver: Receiver) -> None:
-        if receiver not in self._members:
+        if receiver not in self._group.members:
             raise RuntimeError(f"{receiver!r} is not a receiver of this copy")
 
     # -- phases of a copy -------------------------------------------------------------------------
@@ -260,10 +238,8 @@ class CopyManager:
         return CopyFail(self, f"the producer cannot start: {error}", producer_fault=error)
 
     def _start_receivers(self) -> None:
-        faults = _each(self.receivers, self._start_receiver)
-        started = self.receivers - faults.keys()
         limits = Limits(self.stall_timeout, self.max_wait if self.drops_at_start else None)
-        faults |= drive(started, limits, self._lags)
+        faults = self._group.start(self.producer.encoding, limits)
         if faults and self.drops_at_start and faults.keys() < self.receivers:
             self._unstarted = faults
         elif faults:
@@ -271,41 +247,30 @@ class CopyManager:
             failure = CopyFail(self, f"cannot start {reasons}", receiver_faults=faults)
             raise failure from next(iter(faults.values()))
 
-    def _start_receiver(self, receiver: Receiver) -> None:
-        ours, theirs = self.producer.encoding, receiver.encoding
-        if ours and theirs and ours != theirs:
-            raise CopydError(
-                f"its client_encoding is {theirs}, the producer's is {ours}: set both to the same"
-            )
-        receiver.start()
-        self._started.append(receiver)
-
     def _can_go_on(self) -> bool:
         return self._phase is _Phase.COPYING and bool(self.receivers) and self._is_readable
 
     def _transfer_chunk(self) -> bool:
         """Bring one chunk, or what is missing of it, to every receiver; False at the end."""
-        if not self._has_rest:
-            self._chunk = self._read()
-            if self._chunk is None:
-                self._finish()
+        if not self._group.has_rest:
+            chunk = self._read()
+            if chunk is None:
+                self._phase = _Phase.EXHAUSTED
+                self._drop(self._group.finish(Limits(self.verdict_timeout, self.max_wait)))
                 return bool(self.receivers)
             messages, size = self._counted
-            self._counted = messages + self._chunk.messages, size + self._chunk.size
-            self._unserved = set(self.receivers)
-            spent = self._budget.seconds_for(self._chunk.size, moment=monotonic())
-            self._lags.credit(self.receivers, spent)
-        self._has_rest = False
-        faults = self._offer()
-        limits = Limits(self.stall_timeout, self.max_wait)
-        ready = self.receivers - faults.keys()
-        faults |= drive(ready, limits, self._lags, behind=self._behind)
-        self._drop(faults)
+            self._counted = messages + chunk.messages, size + chunk.size
+            self._has_little = chunk.size < LITTLE
+            self._group.take(chunk)
+        self._drop(self._group.feed(Limits(self.stall_timeout, self.max_wait)))
         return True
 
-    def _behind(self) -> list[Receiver]:
-        """Those that let the others go on while they are at work."""
-        return [receiver for receiver in self.receivers if receiver.is_behind]
+    def _await_late(self) -> bool:
+        """Wait a little for those that were behind; False where there are none."""
+        if self._phase is not _Phase.EXHAUSTED or not self.receivers:
+            return False
+        self._drop(self._group.await_late(Limits(self.verdict_timeout)))
+        return True
 
     def _read(self) -> Chunk | None:
         """Wait for the producer's next chunk; None where it has completed."""
@@ -327,86 +292,25 @@ class CopyManager:
 
     def _brings_little(self) -> bool:
         """Whether the producer, in COPY on a connection, had little the last time."""
-        producer, chunk = self.producer, self._chunk
-        is_little = chunk is not None and chunk.size < LITTLE
-        return is_little and producer.can_resume and producer.fileno() is not None
-
-    def _offer(self) -> dict[Receiver, Exception]:
-        """Offer the chunk to those that do not have it; one that raises may be offered it again."""
-        chunk = self._chunk
-        if chunk is None:
-            return {}
-        faults = _each(self._unserved & self.receivers, lambda receiver: receiver.offer(chunk))
-        self._unserved = set(faults)
-        return faults
-
-    def _finish(self) -> None:
-        """Tell every receiver that the data is complete, and hear what their servers say.
-
-        Those that are behind are not waited for; see `_await_late`.
-        """
-        self._phase = _Phase.EXHAUSTED
-        faults = _each(self.receivers, lambda receiver: receiver.finish())
-        limits = Limits(self.verdict_timeout, self.max_wait)
-        prompt, is_waiting = self.receivers, True
-        while is_waiting:
-            prompt = self.receivers - faults.keys() - set(self._behind())
-            faults |= self._drive_a_while(prompt, limits)
-            is_waiting = bool(self._moved)
-        self._complete(prompt, faults)
-
-    def _await_late(self) -> bool:
-        """Wait a little for those that were behind; False where there are none."""
-        if self._phase is not _Phase.EXHAUSTED or not self.receivers:
-            return False
-        late = set(self.receivers)
-        faults = self._drive_a_while(late, Limits(self.verdict_timeout))
-        self._complete(late - self._moved.keys(), faults)
-        return True
-
-    def _drive_a_while(self, receivers: set[Receiver], limits: Limits) -> dict[Receiver, Exception]:
-        """Drive `receivers` up to a late cycle; those that are not done then are in ``_moved``."""
-        return drive(
-            receivers,
-            limits,
-            self._lags,
-            behind=self._behind,
-            moved=self._moved,
-            until=monotonic() + LATE_CYCLE,
-        )
-
-    def _complete(self, done: set[Receiver], faults: dict[Receiver, Exception]) -> None:
-        """Those of `done` that have no fault have completed."""
-        self.completed |= done - faults.keys()
-        self.receivers -= self.completed
-        for receiver, fault in faults.items():
-            self._moved.pop(receiver, None)
-            if isinstance(fault, TimeoutError):
-                receiver.close()
-                faults[receiver] = OutcomeUnknown(f"no verdict: {fault}; the connection is closed")
-        self._drop(faults)
+        producer = self.producer
+        return self._has_little and producer.can_resume and producer.fileno() is not None
 
     def _drop(self, faults: dict[Receiver, Exception]) -> None:
         if faults:
-            self.receivers -= faults.keys()
-            self._faulted = set(faults)
+            self._group.drop(faults)
             raise ReceiverFault(self, faults)
-
-    def _release_dropped(self) -> None:
-        """The cycle of their fault is over: those not reconciled leave COPY, without waiting."""
-        _leave(self._faulted, "the receiver was dropped", stall_timeout=0)
-        self._faulted = set()
 
     def _abort(self, failure: CopyFail) -> None:
         """Bring every connection out of COPY, or close it.
 
         What goes wrong at receivers that took part to the end goes into `failure`.
         """
-        leaving = [party for party in self._started if party not in self.completed]
+        started = [party for party in self._group.started if party not in self.completed]
+        leaving: list[Pumped] = [*self._started, *started]
         try:
             # What failed may quote a row, and the servers' logs are no place for that.
             given_up = "the copy was given up"
-            faults = _leave(leaving, given_up, stall_timeout=self.realign_timeout)
+            faults = leave(leaving, given_up, stall_timeout=self.realign_timeout)
         except BaseException:
             for party in leaving:
                 party.close()
@@ -429,25 +333,6 @@ class CopyManager:
 
 def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party, Exception]:
-    """Take `step` at each of `parties`; returns what it raised, by party."""
-    faults: dict[Party, Exception] = {}
-    for party in parties:
-        try:
-            step(party)
-        except Exception as error:  # noqa: BLE001 - the boundary where an exception becomes a fault
-            faults[party] = error
-    return faults
-
-
-def _leave(
-    parties: Collection[Pumped], reason: str, *, stall_timeout: float
-) -> dict[Pumped, Exception]:
-    """Have each of `parties` leave COPY; returns what went wrong, by party."""
-    faults = _each(parties, lambda party: party.abort(reason))
-    return faults | drive(set(parties) - faults.keys(), Limits(stall_timeout))
 
 
 def transfer(producer: Producer, *receivers: Receiver) -> tuple[int, int]:

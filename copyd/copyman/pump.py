@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from copyd.copyman.fairness import Lags
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from copyd.copyman.ports import Pumped
 
@@ -160,3 +160,22 @@ def _pump_all(
         lags.charge(party, ended - began)
         began = ended
     return unfinished
+
+
+def each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party, Exception]:
+    """Take `step` at each of `parties`; returns what it raised, by party."""
+    faults: dict[Party, Exception] = {}
+    for party in parties:
+        try:
+            step(party)
+        except Exception as error:  # noqa: BLE001 - the boundary where an exception becomes a fault
+            faults[party] = error
+    return faults
+
+
+def leave(
+    parties: Collection[Party], reason: str, *, stall_timeout: float
+) -> dict[Party, Exception]:
+    """Have each of `parties` leave COPY; returns what went wrong, by party."""
+    faults = each(parties, lambda party: party.abort(reason))
+    return faults | drive(set(parties) - faults.keys(), Limits(stall_timeout))
