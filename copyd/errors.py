@@ -13,3 +13,7 @@ class SetupError(CopydError):
 
     It ends a command with the exit code of a bad configuration.
     """
+
+
+class UnsafeFolderError(SetupError):
+    """A folder cannot be used: other accounts could change its files, or lead them elsewhere."""

@@ -54,7 +54,8 @@ def run(path: Path) -> int:
 def _folders(path: Path, config: Config) -> Iterator[None]:
     """Prepare the daemon's folders and hold its lock; raises CopydError."""
     from copyd.config import ConfigError
-    from copyd.daemon import UnsafeFolderError, locked, prepare
+    from copyd.daemon import locked, prepare
+    from copyd.errors import UnsafeFolderError
 
     state, runtime = config.daemon.state_directory, config.daemon.runtime_directory
     # Root's servers run as another account, which has to pass through, and cannot look.

@@ -7,15 +7,17 @@ Reading follows includes and ``postgresql.auto.conf`` as the server does (Postgr
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias, overload
+from typing import TYPE_CHECKING, TypeAlias, overload
 
+from copyd import files
 from copyd.cluster.configfile import alter, as_text, checked_name, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Value: TypeAlias = str | float | bool | None
 """What a setting can be set to; None takes it out of the file."""
@@ -144,28 +146,9 @@ def read_file(path: Path) -> str:
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Give a file a new text, all of it or none, keeping its mode and owner.
-
-    A full disk, or a crash at any point, leaves the old file or the new one.
-    """
+    """Give a configuration file a new text, all of it or none, keeping its mode and owner."""
     path = path.resolve()
-    before = path.stat()
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(text.encode("utf-8", "surrogateescape"))
-            file.flush()
-            # The owner first: a change of owner may clear bits of the mode.
-            if (before.st_uid, before.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), before.st_mode & 0o7777)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
-    _sync_directory(path.parent)
+    files.replace_file(path, text.encode("utf-8", "surrogateescape"), like=path.stat())
 
 
 def _configuration_files(directory: Path) -> list[Path]:
@@ -173,11 +156,3 @@ def _configuration_files(directory: Path) -> list[Path]:
     found = [path for path in directory.iterdir() if path.suffix == ".conf"]
     visible = [path for path in found if not path.name.startswith(".") and path.is_file()]
     return sorted(visible, key=lambda path: os.fsencode(path.name))
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,7 +5,7 @@ from copyd.daemon.arenas import limit_arenas
 from copyd.daemon.control import NAME, Control
 from copyd.daemon.control_requests import ControlRequests
 from copyd.daemon.environment import Environment
-from copyd.daemon.folders import UnsafeFolderError, locked, prepare
+from copyd.daemon.folders import locked, prepare
 from copyd.daemon.pauses import Pauses
 from copyd.daemon.schedule import Instant
 from copyd.daemon.signals import handling
@@ -24,7 +24,6 @@ __all__ = [
     "Pauses",
     "Remembered",
     "Supervisor",
-    "UnsafeFolderError",
     "control",
     "handling",
     "limit_arenas",

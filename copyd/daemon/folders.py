@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from copyd.errors import CopydError
+from copyd.errors import CopydError, UnsafeFolderError
+from copyd.files import why_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-class UnsafeFolderError(CopydError):
-    """A folder of the daemon cannot be used as it is."""
-
-
 def prepare(folder: Path, *, key: str, mode: int) -> None:
-    """Make `folder` where it is not there, and see that no other account may change what is in it.
+    """Make `folder` where it is missing, and check that no other account can change its files.
 
     `key` is where the configuration names it. Raises UnsafeFolderError.
     """
@@ -31,15 +27,9 @@ def prepare(folder: Path, *, key: str, mode: int) -> None:
         found = folder.stat()
     except OSError as error:
         raise UnsafeFolderError(f"{key}: {folder} cannot be used: {error.strerror}") from error
-    if found.st_uid not in {0, os.geteuid()}:
-        raise UnsafeFolderError(
-            f"{key}: {folder} belongs to another account: give it to the one that copyd runs as"
-        )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        bits = stat.S_IMODE(found.st_mode)
-        raise UnsafeFolderError(
-            f"{key}: {folder} has mode {bits:o}, so that others may write there: chmod go-w it"
-        )
+    problem = why_unsafe(found, owners={0, os.geteuid()})
+    if problem is not None:
+        raise UnsafeFolderError(f"{key}: {folder} {problem}")
 
 
 @contextmanager

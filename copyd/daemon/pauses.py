@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
+from copyd.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Pauses:
-    """The file; nothing is held in memory."""
+    """The names of the paused transfers; nothing is held in memory."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -37,13 +37,8 @@ class Pauses:
 
     def write(self, names: Iterable[str]) -> None:
         """Replace the file as a whole; raises CopydError where it cannot be written."""
-        new = self._path.with_suffix(".new")
         try:
-            with new.open("w") as file:
-                json.dump(sorted(names), file)
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self._path)
+            replace_file(self._path, json.dumps(sorted(names)).encode())
         except OSError as error:
             raise self._unusable("written") from error
 

@@ -11,11 +11,11 @@ import enum
 import hashlib
 import json
 import os
-import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from copyd.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -143,14 +143,18 @@ class Files:
 
     def write(self, record: Record) -> None:
         """Note what is known, on the disk when this returns; raises OSError."""
-        write_private(self.record, record.as_json())
+        self._replace(self.record, record.as_json())
 
     def write_password(self, password: str) -> None:
         """Keep a password for every database of the cluster; raises OSError."""
         escaped = password.replace("\\", "\\\\").replace(":", "\\:")
         text = f"*:*:*:*:{escaped}\n"
         if not self._holds(text):
-            write_private(self.passfile, text)
+            self._replace(self.passfile, text)
+
+    def _replace(self, path: Path, text: str) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(path, text.encode())
 
     def _holds(self, text: str) -> bool:
         try:
@@ -167,24 +171,3 @@ class Files:
             return None
         escaped = text.rstrip("\n").removeprefix("*:*:*:*:")
         return escaped.replace("\\:", ":").replace("\\\\", "\\")
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600, all of it or nothing; after a crash it is the old or the new."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(temporary).unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -5,7 +5,7 @@ them), a ``.log`` (what the server said) and a ``.jsonl`` (facts, one object a r
 is certain the folder's name ends in ``.pending``.
 """
 
-from copyd.loading.rejects.folders import UnsafeFolderError, prepare_root
+from copyd.loading.rejects.folders import prepare_root
 from copyd.loading.rejects.lines import RejectRecord, harmless
 from copyd.loading.rejects.manifest import CommitOutcome, LoadedTable, Manifest
 from copyd.loading.rejects.reader import KeptRow, KeptTable, Standing, kept, rows
@@ -23,7 +23,6 @@ __all__ = [
     "RejectsNotKeptError",
     "Resolution",
     "Standing",
-    "UnsafeFolderError",
     "harmless",
     "kept",
     "prepare_root",

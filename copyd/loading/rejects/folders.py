@@ -14,7 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from copyd.errors import SetupError
+from copyd.errors import UnsafeFolderError
+from copyd.files import why_unsafe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,12 +25,8 @@ if TYPE_CHECKING:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW = _FOLDER | os.O_NOFOLLOW
 _FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_WRITABLE = 0o022
+_HARM = ", who could replace what is in it"
 _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP)
-
-
-class UnsafeFolderError(SetupError):
-    """A folder cannot hold rejects: others could read them, or lead them elsewhere."""
 
 
 class Folder:
@@ -84,7 +81,7 @@ class Folder:
 
     def require_ours(self) -> None:
         """See that it is this account's, and nobody else can write; else close it and raise."""
-        problem = _strictly(os.fstat(self._descriptor))
+        problem = why_unsafe(os.fstat(self._descriptor), owners={os.geteuid()})
         if problem is not None:
             self.close()
             raise UnsafeFolderError(f"{self.path} {problem}")
@@ -92,7 +89,14 @@ class Folder:
     def require_sheltered(self) -> None:
         """See that nobody else can put another folder in its place; else close it and raise."""
         for path, state, is_parent in self._above():
-            problem = _loosely(state) if is_parent else _widely(state)
+            # Its owner, or the group of a folder further out, may be root's choice.
+            problem = why_unsafe(
+                state,
+                owners={os.geteuid(), 0} if is_parent else None,
+                bits=0o022 if is_parent else 0o002,
+                is_sticky_safe=True,
+                harm=_HARM,
+            )
             if problem is not None:
                 self.close()
                 raise UnsafeFolderError(f"{path} {problem}")
@@ -148,7 +152,10 @@ class Folder:
             os.rmdir(name, dir_fd=self._descriptor)
 
     def rename(self, old: str, new: str) -> None:
-        """Give what is in it another name, at once or not at all."""
+        """Give an entry another name, at once or not at all.
+
+        Not `copyd.files.replace_file`: that goes by a path, which others could lead elsewhere.
+        """
         here = self._descriptor
         os.rename(old, new, src_dir_fd=here, dst_dir_fd=here)
 
@@ -256,38 +263,3 @@ def _make_all(path: Path) -> None:
             each.mkdir(0o700)
         with Folder(os.open(each.parent, _FOLDER), each.parent) as parent:
             parent.sync()
-
-
-def _strictly(state: os.stat_result) -> str | None:
-    """Say why a folder is not this account's alone."""
-    if state.st_uid != os.geteuid():
-        return (
-            f"belongs to user {state.st_uid}, and copyd runs as user {os.geteuid()}: run it as "
-            "the owner, or name another folder"
-        )
-    if state.st_mode & _WRITABLE:
-        return f"{_can_be_written(state)}: chmod go-w it"
-    return None
-
-
-def _loosely(state: os.stat_result) -> str | None:
-    """Say why the folder around it is not safe."""
-    if state.st_uid not in {os.geteuid(), 0}:
-        return (
-            f"belongs to user {state.st_uid}, who could replace what is in it, and copyd runs as "
-            f"user {os.geteuid()}: run it as the owner, or name another folder"
-        )
-    if state.st_mode & _WRITABLE and not state.st_mode & stat.S_ISVTX:
-        return f"{_can_be_written(state)}, who could replace what is in it: chmod go-w it"
-    return None
-
-
-def _widely(state: os.stat_result) -> str | None:
-    """Say why a folder further out is not safe."""
-    if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX:
-        return f"{_can_be_written(state)}, who could replace what is in it: chmod o-w it"
-    return None
-
-
-def _can_be_written(state: os.stat_result) -> str:
-    return f"can be written by others (mode {stat.S_IMODE(state.st_mode):o})"

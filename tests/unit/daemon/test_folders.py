@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.daemon.folders import UnsafeFolderError, locked, prepare
+from copyd.daemon.folders import locked, prepare
 from copyd.daemon.pauses import Pauses
-from copyd.errors import CopydError
+from copyd.errors import CopydError, UnsafeFolderError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.errors import CopydError, SetupError
+from copyd.errors import CopydError, SetupError, UnsafeFolderError
 from copyd.loading.rejects import (
     CommitOutcome,
     LoadedTable,
     Manifest,
     Resolution,
-    UnsafeFolderError,
     kept,
     prepare_root,
     prune,
