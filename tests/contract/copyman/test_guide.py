@@ -26,6 +26,7 @@ SAID = {
     "When a replica is slow": "",
     "Rows that are refused": "row 500: 23514 no_hundreds\n495 loaded, 5 rejected\n",
     "Without a server at one end": "500 lines\n",
+    "Testing without a server": "['TimeoutError']\n['UniqueViolation']\n10 True 2 None\n",
 }
 
 
