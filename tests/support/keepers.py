@@ -12,7 +12,7 @@ import psycopg
 
 from copyd.cluster import Cluster, Installation
 from copyd.config import Cluster as Section
-from copyd.daemon.keeper import Folders, Keepers, Pace
+from copyd.daemon.keeper import Folders, Intervals, Keepers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Kind = TypeVar("Kind")
 
-QUICK = Pace(
+QUICK = Intervals(
     look=0.05, soon=0.02, probe=0.2, backoff=0.05, max_backoff=0.2, limit=4, pause=600, again=0.3
 )
 CHEAP = {"fsync": False, "shared_buffers": "16MB", "max_connections": 20}
@@ -64,13 +64,13 @@ class Home:
     path: Path
     installation: Installation
     told: Told = field(default_factory=Told)
-    pace: Pace = QUICK
+    intervals: Intervals = QUICK
 
     def __post_init__(self) -> None:
         self.folders = Folders(self.path / "state", self.path / "run")
         for folder in (self.folders.state, self.folders.runtime):
             folder.mkdir(mode=0o711, exist_ok=True)
-        self.keepers = Keepers(self.folders, self.told, pace=self.pace)
+        self.keepers = Keepers(self.folders, self.told, intervals=self.intervals)
 
     def section(self, name: str = "a", **options: Any) -> Section:
         """The configuration of a cluster that may be made."""
@@ -98,7 +98,7 @@ class Home:
 
     def again(self) -> Home:
         """The same directories under new keepers, as after the daemon's restart."""
-        return Home(self.path, self.installation, pace=self.pace)
+        return Home(self.path, self.installation, intervals=self.intervals)
 
     def status(self, name: str = "a") -> ClusterStatus:
         return next(each for each in self.keepers.status() if each.name == name)

@@ -3,9 +3,9 @@
 Each has a keeper with a thread of its own; `Keepers` is all of them.
 """
 
-from copyd.daemon.keeper.decision import Pace
+from copyd.daemon.keeper.decision import Intervals
 from copyd.daemon.keeper.keeper import Keeper
 from copyd.daemon.keeper.keepers import Keepers
 from copyd.daemon.keeper.records import Files, Folders
 
-__all__ = ["Files", "Folders", "Keeper", "Keepers", "Pace"]
+__all__ = ["Files", "Folders", "Intervals", "Keeper", "Keepers"]

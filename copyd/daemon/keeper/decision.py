@@ -71,7 +71,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Pace:
+class Intervals:
     """How long to wait for what, in seconds."""
 
     look: float = 1.0
@@ -92,14 +92,14 @@ class Pace:
     pause: float = 300.0
     """Before the next start of one that loops."""
 
-    def after(self, falls: int, dice: float) -> float:
-        """Return how long to wait after so many falls in a row; `dice` is from 0 to 1.
+    def after(self, falls: int, jitter: float) -> float:
+        """Return how long to wait after so many falls in a row; `jitter` is from 0 to 1.
 
         One that loops waits for ``pause``, as jittered.
         """
         if falls >= self.limit:
-            return backoff(1, first=self.pause, longest=self.pause, jitter=dice)
-        return backoff(falls, first=self.backoff, longest=self.max_backoff, jitter=dice)
+            return backoff(1, first=self.pause, longest=self.pause, jitter=jitter)
+        return backoff(falls, first=self.backoff, longest=self.max_backoff, jitter=jitter)
 
 
 @dataclass(frozen=True)
@@ -128,11 +128,11 @@ class Past:
         """Note that it was stopped on purpose: no fall."""
         return replace(self, has_run=False, up_since=None, retry_at=0.0)
 
-    def fallen(self, cause: str, *, now: float, pace: Pace, dice: float) -> Past:
+    def fallen(self, cause: str, *, now: float, intervals: Intervals, jitter: float) -> Past:
         """Note a fall, and when the next start is due."""
-        was_calm = self.up_since is not None and now - self.up_since >= pace.calm
+        was_calm = self.up_since is not None and now - self.up_since >= intervals.calm
         falls = 1 if was_calm else self.falls + 1
-        return Past(falls, now + pace.after(falls, dice), cause)
+        return Past(falls, now + intervals.after(falls, jitter), cause)
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,14 @@ class Rest:
 Decision = Initialize | Start | Watch | Await | Rest
 
 
-def decide(section: Section, seen: Seen, past: Past, *, now: float, pace: Pace) -> Decision:
+def decide(
+    section: Section, seen: Seen, past: Past, *, now: float, intervals: Intervals
+) -> Decision:
     """Say what is next."""
     if seen.runs:
         return _of_running(seen)
     if past.falls and now < past.retry_at:
-        word = Word.LOOPING if past.falls >= pace.limit else Word.DOWN
+        word = Word.LOOPING if past.falls >= intervals.limit else Word.DOWN
         return Rest(word, past.cause or "", past.retry_at)
     if seen.state is State.VOID:
         return _of_void(section, seen)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from copyd.config import Cluster as Section
-    from copyd.daemon.keeper.decision import Pace
+    from copyd.daemon.keeper.decision import Intervals
     from copyd.daemon.keeper.records import Folders
     from copyd.events import Event
     from copyd.status import ClusterStatus
@@ -29,11 +29,11 @@ class Keepers:
     """
 
     def __init__(
-        self, folders: Folders, tell: Callable[[Event], None], *, pace: Pace | None = None
+        self, folders: Folders, tell: Callable[[Event], None], *, intervals: Intervals | None = None
     ) -> None:
         self._folders = folders
         self._tell = tell
-        self._pace = pace
+        self._intervals = intervals
         self._keepers: dict[str, Keeper] = {}
         self._sections: dict[str, Section] = {}
         self._released: list[Keeper] = []
@@ -131,7 +131,12 @@ class Keepers:
             None,
         )
         keeper = Keeper(
-            name, section, folders=self._folders, tell=self._tell, after=former, pace=self._pace
+            name,
+            section,
+            folders=self._folders,
+            tell=self._tell,
+            after=former,
+            intervals=self._intervals,
         )
         keeper.start()
         return keeper

@@ -39,7 +39,7 @@ _LOG_END = "; the end of its log:"
 
 
 @dataclass(frozen=True)
-class Ward:
+class ManagedCluster:
     """The cluster called ``name``, its files, and the folder of its socket where it has one."""
 
     name: str
@@ -48,7 +48,7 @@ class Ward:
     sockets: SocketDirectory | None
 
     @classmethod
-    def of(cls, name: str, section: Section, folders: Folders) -> Ward:
+    def of(cls, name: str, section: Section, folders: Folders) -> ManagedCluster:
         """Take charge of a cluster; nothing is done with it. Raises `ClusterError`."""
         folder = folders.sockets(name)
         sockets = None if folder is None else SocketDirectory(folder, is_private=True)
@@ -126,7 +126,7 @@ class Ward:
         return written
 
     def configure(self, section: Section, written: Configured | None) -> Configured:
-        """Bring a running server to its configuration: see `configuring.configure`."""
+        """Bring a running server to its configuration: see `configuration.configure`."""
         try:
             if self.cluster.installation is NO_PROGRAMS and section.settings:
                 major = major_of(self.cluster.data_directory)

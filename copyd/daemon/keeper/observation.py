@@ -26,10 +26,29 @@ if TYPE_CHECKING:
     from copyd.config import Cluster as Section
     from copyd.daemon.keeper.records import Record
 
+ANSWER_TIMEOUT = 5.0
+"""Seconds that a server gets to answer before it is called silent."""
 INIT_TIMEOUT = 120.0
 """Seconds that initdb may take."""
 NO_PROGRAMS = Installation({"version": "PostgreSQL"})
 """Enough to look at a cluster, and to stop its server."""
+
+
+class Probe:
+    """Asks a server now and then whether it answers, every ``interval`` seconds."""
+
+    def __init__(self, interval: float) -> None:
+        self._interval = interval
+        self._asked_at: float | None = None
+        self._answers = True
+
+    def answers(self, cluster: Cluster, now: float) -> bool:
+        """Whether the server answers; True where none runs. A silent one is asked each time."""
+        is_due = self._asked_at is None or now - self._asked_at >= self._interval
+        if is_due or not self._answers:
+            self._answers = cluster.ready_for_connections(ANSWER_TIMEOUT) is not False
+            self._asked_at = now
+        return self._answers
 
 
 def look(cluster: Cluster, record: Record, *, answers: bool = True) -> Seen:

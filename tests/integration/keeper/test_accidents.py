@@ -151,7 +151,7 @@ def test_another_observers_failure_is_no_keepers_business(home: Home) -> None:
         del event
         raise RuntimeError("out of order")
 
-    home.keepers = type(home.keepers)(home.folders, tell, pace=home.pace)
+    home.keepers = type(home.keepers)(home.folders, tell, intervals=home.intervals)
     home.apply(a=home.section())
     assert home.keepers.wait_up("a", TIMEOUT)
 

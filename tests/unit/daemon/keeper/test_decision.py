@@ -14,7 +14,7 @@ from copyd.daemon.keeper.decision import (
     Await,
     Decision,
     Initialize,
-    Pace,
+    Intervals,
     Past,
     Place,
     Rest,
@@ -28,7 +28,7 @@ from copyd.daemon.keeper.decision import (
 )
 from copyd.daemon.keeper.records import Made
 
-PACE = Pace()
+INTERVALS = Intervals()
 STOPPED = Seen(State.STOPPED, is_ours=True, made=Made.DONE, major=15)
 
 
@@ -64,14 +64,14 @@ PASTS = st.builds(
 
 
 def next_for(seen: Seen, wanted: Section = MAKING, past: Past | None = None) -> Decision:
-    return decide(wanted, seen, past or Past(), now=1000.0, pace=PACE)
+    return decide(wanted, seen, past or Past(), now=1000.0, intervals=INTERVALS)
 
 
 @given(SECTIONS, SEEN, PASTS, st.floats(0, 2000))
 def test_a_cluster_is_made_only_where_there_never_was_one(
     wanted: Section, seen: Seen, past: Past, now: float
 ) -> None:
-    decision = decide(wanted, seen, past, now=now, pace=PACE)
+    decision = decide(wanted, seen, past, now=now, intervals=INTERVALS)
     if isinstance(decision, Initialize):
         assert seen.state is State.VOID
         if decision.clears:
@@ -86,7 +86,7 @@ def test_a_cluster_is_made_only_where_there_never_was_one(
 def test_a_server_is_started_only_where_none_runs_and_its_pause_is_over(
     wanted: Section, seen: Seen, past: Past, now: float
 ) -> None:
-    decision = decide(wanted, seen, past, now=now, pace=PACE)
+    decision = decide(wanted, seen, past, now=now, intervals=INTERVALS)
     if isinstance(decision, (Start, Initialize)):
         assert not seen.runs
         assert not past.falls or now >= past.retry_at
@@ -168,38 +168,38 @@ def test_what_is_not_done_is_told_with_the_reason(
 def test_the_next_start_waits_for_its_time() -> None:
     past = Past(falls=2, retry_at=1001.0, cause="it fell")
     assert next_for(STOPPED, past=past) == Rest(Word.DOWN, "it fell", 1001.0)
-    assert decide(MAKING, STOPPED, past, now=1001.0, pace=PACE) == Start(is_again=True)
+    assert decide(MAKING, STOPPED, past, now=1001.0, intervals=INTERVALS) == Start(is_again=True)
 
 
 def test_pauses_double_up_to_a_limit_and_are_long_for_one_that_loops() -> None:
-    pauses = [PACE.after(falls, 1.0) for falls in range(1, 8)]
+    pauses = [INTERVALS.after(falls, 1.0) for falls in range(1, 8)]
     assert pauses == [1.0, 2.0, 4.0, 8.0, 300.0, 300.0, 300.0]
-    patient = Pace(limit=99)
+    patient = Intervals(limit=99)
     assert patient.after(6, 1.0) == patient.after(98, 1.0) == 30.0
 
 
 @given(st.integers(1, 1000), st.floats(0, 1))
-def test_a_pause_is_between_half_and_all_of_its_length(falls: int, dice: float) -> None:
-    longest = PACE.after(falls, 1.0)
-    assert longest / 2 <= PACE.after(falls, dice) <= longest
+def test_a_pause_is_between_half_and_all_of_its_length(falls: int, jitter: float) -> None:
+    longest = INTERVALS.after(falls, 1.0)
+    assert longest / 2 <= INTERVALS.after(falls, jitter) <= longest
 
 
 def fall(past: Past, now: float) -> Past:
-    return past.fallen("it fell", now=now, pace=PACE, dice=1.0)
+    return past.fallen("it fell", now=now, intervals=INTERVALS, jitter=1.0)
 
 
 def test_a_server_that_keeps_falling_loops_and_is_tried_again_by_itself() -> None:
     past, now = Past(), 0.0
-    for _ in range(PACE.limit):
+    for _ in range(INTERVALS.limit):
         past = fall(past.started(), now)
         now = past.retry_at
-    resting = decide(MAKING, STOPPED, past, now=now - 1, pace=PACE)
+    resting = decide(MAKING, STOPPED, past, now=now - 1, intervals=INTERVALS)
     assert resting == Rest(Word.LOOPING, "it fell", now)
-    assert decide(MAKING, STOPPED, past, now=now, pace=PACE) == Start(is_again=True)
-    assert fall(past.started(), now).retry_at == now + PACE.pause  # one try, and a pause again
+    assert decide(MAKING, STOPPED, past, now=now, intervals=INTERVALS) == Start(is_again=True)
+    assert fall(past.started(), now).retry_at == now + INTERVALS.pause  # one try, and a pause again
 
 
-@pytest.mark.parametrize(("up_for", "falls"), [(PACE.calm, 1), (PACE.calm - 1, 4)])
+@pytest.mark.parametrize(("up_for", "falls"), [(INTERVALS.calm, 1), (INTERVALS.calm - 1, 4)])
 def test_only_a_long_calm_makes_falls_forgotten(up_for: float, falls: int) -> None:
     past = Past(falls=3).started().seen_running(is_up=True, now=100.0)
     assert fall(past, 100.0 + up_for).falls == falls
