@@ -1,14 +1,12 @@
 """A data directory and its server: made, started, stopped, configured, removed.
 
-Seed page: "Clusters". What can be observed is not stored: every question is answered by the data
-directory, its lock file and the kernel, so several objects and programs can share a cluster.
+Seed page: "Clusters".
 """
 
 from __future__ import annotations
 
 import shutil
 import signal
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
@@ -27,10 +25,9 @@ from copyd.cluster.errors import (
 )
 from copyd.cluster.initdb import InitDB, superuser_of
 from copyd.cluster.launcher import ServerProcess, stopping_with_parent
-from copyd.cluster.lifecycle import Holder, State, decide_state, explain_log
 from copyd.cluster.locks import clear_data_directory
 from copyd.cluster.poll import wait_for
-from copyd.cluster.postmaster import Postmaster
+from copyd.cluster.server import ANSWER_TIMEOUT, ClusterServer, is_initialized
 from copyd.cluster.settings import Changes, Settings
 from copyd.cluster.sockets import RUNTIME_ROOT, SocketDirectory
 
@@ -42,9 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from copyd.cluster.installation import Installation
-
-ANSWER_TIMEOUT = 1.0
-"""Seconds that a server gets to answer one probe."""
+    from copyd.cluster.lifecycle import State
 
 START_TIMEOUT = 60.0
 """Seconds that entering a ``with`` block waits, which may have to sit through a recovery."""
@@ -87,7 +82,7 @@ class Cluster:
         if not isinstance(socket_directory, SocketDirectory):
             socket_directory = SocketDirectory(Path(socket_directory), is_private=False)
         self._sockets = socket_directory
-        self._server: ServerProcess | None = None
+        self._server = ClusterServer(self.data_directory, socket_directory)
 
     def __repr__(self) -> str:
         return f"<Cluster {self.data_directory}>"
@@ -134,7 +129,7 @@ class Cluster:
     @property
     def daemon_process(self) -> subprocess.Popen[bytes] | None:
         """The server process if this object started it."""
-        return self._server.popen if self._server else None
+        return self._server.process.popen if self._server.process else None
 
     @property
     def socket_directory(self) -> Path:
@@ -143,26 +138,15 @@ class Cluster:
 
     def initialized(self) -> bool:
         """Whether the data directory looks like one: seed page, ``Cluster.initialized``."""
-        return (self.data_directory / "base").is_dir() and self.settings.path.is_file()
+        return is_initialized(self.data_directory)
 
     def state(self) -> State:
         """Observe what the cluster is doing."""
-        postmaster = Postmaster.observe(self.data_directory)
-        holder = postmaster.holder if postmaster else Holder.NOBODY
-        if holder is not Holder.SERVER and self._is_own_process_alive():
-            return State.STARTING
-        return decide_state(
-            is_initialized=self.initialized(),
-            pid_file=postmaster.pid_file if postmaster else None,
-            holder=holder,
-        )
+        return self._server.state()
 
     def pid(self) -> int | None:
         """Return the server's process id, whoever started it; None where no server runs."""
-        postmaster = self._running_postmaster()
-        if postmaster is not None:
-            return postmaster.pid_file.pid
-        return self._server.popen.pid if self._server and self._server.is_alive else None
+        return self._server.pid()
 
     def running(self) -> bool:
         """Whether the server process runs, which does not mean that it is ready."""
@@ -173,10 +157,7 @@ class Cluster:
 
         The server says so in its lock file and then has to answer within ``timeout`` seconds.
         """
-        postmaster = self._running_postmaster()
-        if postmaster is None:
-            return False if self.running() else None
-        return postmaster.pid_file.status == "ready" and postmaster.answers(timeout)
+        return self._server.is_ready(timeout)
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None) -> str:
         """Return a connection string for the running server.
@@ -184,7 +165,7 @@ class Cluster:
         ``user`` is by default the superuser that `init` made. The string holds no password.
         Raises `ClusterNotRunningError` while there is no server to connect to.
         """
-        postmaster = self._running_postmaster()
+        postmaster = self._server.postmaster()
         if postmaster is None or postmaster.pid_file.port is None:
             raise ClusterNotRunningError(f"no server listens in {self.data_directory}: start it")
         return make_conninfo(
@@ -289,7 +270,7 @@ class Cluster:
                 command = stopping_with_parent(
                     command, self.account, setpriv=shutil.which("setpriv")
                 )
-            self._server = ServerProcess(
+            self._server.process = ServerProcess(
                 command, account=self.account, directory=self.data_directory, logfile=logfile
             )
         except OSError as error:
@@ -303,57 +284,37 @@ class Cluster:
         Raises `ClusterStartupError` where the server ends first, `ClusterNotRunningError` where
         none was started, `ClusterTimeoutError` after ``timeout`` seconds.
         """
-        deadline = time.monotonic() + timeout
-        # An exit code of 0 is that of a server that was asked to stop, before anybody waited.
-        was_running = self._server is not None and self._server.popen.poll() != 0
-        while True:
-            left = deadline - time.monotonic()
-            ready = self.ready_for_connections(min(ANSWER_TIMEOUT, max(left, delay)))
-            if ready:
-                return
-            if ready is None:
-                raise self._not_started(was_running=was_running)
-            was_running = True
-            if left <= 0:
-                raise self._too_slow("does not accept connections", timeout)
-            time.sleep(min(delay, left))
+        self._server.wait_until_ready(timeout, delay)
 
     def stop(self) -> None:
         """Ask the server to stop once every client has left (smart shutdown); no-op if none runs."""
-        self._signal(signal.SIGTERM)
+        self._server.signal(signal.SIGTERM)
 
     def shutdown(self) -> None:
         """Ask the server to end every connection and stop (fast shutdown); no-op if none runs."""
-        self._signal(signal.SIGINT)
+        self._server.signal(signal.SIGINT)
 
     def quit(self) -> None:
         """Ask the server to end at once (immediate shutdown): the next start recovers.
 
         The difference to `kill`: its processes end orderly and none is left. No-op if none runs.
         """
-        self._signal(signal.SIGQUIT)
+        self._server.signal(signal.SIGQUIT)
 
     def kill(self) -> None:
         """Kill the server (SIGKILL): the next start recovers; no-op if none runs."""
-        self._signal(signal.SIGKILL)
+        self._server.signal(signal.SIGKILL)
 
     def reload(self) -> None:
         """Ask the server to read its configuration files again; no-op if none runs."""
-        # Until a new server has its lock file, it would end by the signal.
-        wait_for(lambda: not self._is_unborn(), timeout=ANSWER_TIMEOUT)
-        if not self._is_unborn():
-            self._signal(signal.SIGHUP)
+        self._server.reload()
 
     def wait_until_stopped(self, timeout: float = 10.0, delay: float = 0.05) -> None:
         """Wait until no server runs, looking every ``delay`` seconds.
 
         Raises `ClusterTimeoutError` after ``timeout`` seconds.
         """
-        if not wait_for(lambda: not self.running(), timeout=timeout, delay=delay):
-            raise self._too_slow("still runs", timeout)
-        if self._server is not None:
-            self._server.join(timeout=ANSWER_TIMEOUT)
-        self._sockets.remove()
+        self._server.wait_until_gone(timeout, delay)
 
     def restart(
         self,
@@ -378,7 +339,7 @@ class Cluster:
         standby, `ClusterTimeoutError` after ``timeout`` seconds. Source: PostgreSQL docs,
         "pg_ctl", promote.
         """
-        if self._running_postmaster() is None:
+        if self._server.postmaster() is None:
             raise ClusterNotRunningError(f"no server runs in {self.data_directory}: start it")
         standby = self.data_directory / "standby.signal"
         if not standby.exists():
@@ -386,10 +347,10 @@ class Cluster:
         request = self.data_directory / "promote"
         with suppress(FileExistsError), request.open("x") as file:
             self.account.own(file.fileno())
-        self._signal(signal.SIGUSR1)
+        self._server.signal(signal.SIGUSR1)
         # The server removes the file once it has left recovery.
         if not wait_for(lambda: not standby.exists(), timeout=timeout, delay=delay):
-            raise self._too_slow("is still a standby", timeout)
+            raise self._server.too_slow("is still a standby", timeout)
 
     # How
 
@@ -419,25 +380,6 @@ class Cluster:
             raise ClusterInitializationError(f"{self.installation!r} has no {name}")
         return Path(path)
 
-    def _running_postmaster(self) -> Postmaster | None:
-        postmaster = Postmaster.observe(self.data_directory)
-        return postmaster if postmaster and postmaster.holder is Holder.SERVER else None
-
-    def _is_own_process_alive(self) -> bool:
-        return self._server is not None and self._server.is_alive
-
-    def _is_unborn(self) -> bool:
-        """Whether our process has not yet made the lock file that proves it."""
-        return self._is_own_process_alive() and self._running_postmaster() is None
-
-    def _signal(self, number: signal.Signals) -> None:
-        """Signal the server; nobody else is hit, and no server is no error."""
-        postmaster = self._running_postmaster()
-        if postmaster is not None:
-            postmaster.signal(number, self.data_directory)
-        elif self._server is not None:
-            self._server.signal(number)
-
     def _stop_at_any_price(self) -> None:
         self.shutdown()
         try:
@@ -451,26 +393,3 @@ class Cluster:
             return []  # the file says where, and the caller does not
         self._sockets.prepare(self.account, self.data_directory)
         return [f"--unix_socket_directories={self._sockets.path}"]
-
-    def _not_started(self, *, was_running: bool) -> ClusterError:
-        if not was_running:
-            return ClusterNotRunningError(f"no server runs in {self.data_directory}: start it")
-        if self._server is None:
-            return ClusterStartupError(f"the server in {self.data_directory} ended while starting")
-        self._server.join(timeout=ANSWER_TIMEOUT)
-        self._sockets.remove()
-        log, exit_code = self._server.log(), self._server.popen.returncode
-        return ClusterStartupError(
-            f"the server in {self.data_directory} ended while starting, with exit code "
-            f"{exit_code}{explain_log(log)}",
-            exit_code=exit_code,
-            command=self._server.command,
-            log=log,
-        )
-
-    def _too_slow(self, what: str, timeout: float) -> ClusterTimeoutError:
-        log = self._server.log() if self._server else ""
-        return ClusterTimeoutError(
-            f"the server in {self.data_directory} {what} after {timeout:g} s: it is "
-            f"{self.state().value}{explain_log(log)}"
-        )
