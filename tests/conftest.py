@@ -1,20 +1,23 @@
-"""What every test may ask for: a PostgreSQL installation, a server, fresh databases."""
+"""What every test may ask for: a PostgreSQL installation, servers, fresh databases, a fan-out."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from copyd.cluster import Installation
+from tests.support.configured_fanout import ConfiguredFanout
+from tests.support.fanout import REPLICAS, SOURCE, Fanout
 from tests.support.servers import Server, private_folder, running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 def pytest_configure() -> None:
@@ -40,6 +43,37 @@ def server(installation: Installation) -> Iterator[Server]:
 def database(server: Server) -> Iterator[str]:
     with server.database() as name:
         yield name
+
+
+@pytest.fixture(scope="session")
+def quiet_server(installation: Installation) -> Iterator[Server]:
+    """An open transaction of autovacuum would hold back the horizon of a snapshot."""
+    with running_server(installation, autovacuum="off") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def databases(quiet_server: Server) -> Iterator[Mapping[str, str]]:
+    """One for the source and each replica; `Fanout.create` empties those that it uses."""
+    with ExitStack() as stack:
+        names = (SOURCE, *REPLICAS)
+        yield {name: stack.enter_context(quiet_server.database()) for name in names}
+
+
+@pytest.fixture
+def fanout(quiet_server: Server, databases: Mapping[str, str]) -> Iterator[Fanout]:
+    """Nothing is in it before `Fanout.create`."""
+    with ExitStack() as stack:
+        yield Fanout(quiet_server, stack, databases)
+
+
+@pytest.fixture
+def configured(
+    quiet_server: Server, databases: Mapping[str, str], tmp_path: Path
+) -> Iterator[ConfiguredFanout]:
+    with ExitStack() as stack:
+        file = tmp_path / "copyd.toml"
+        yield ConfiguredFanout(quiet_server, stack, databases, file=file)
 
 
 @pytest.fixture

@@ -8,27 +8,21 @@ import pty
 import signal
 import subprocess
 import time
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.support.fanout import empty
 from tests.support.program import PROGRAM, environment, run, start
 from tests.support.servers import PASSWORD, free_port
-from tests.support.sql import ask, content, execute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.servers import Server
+    from tests.support.configured_fanout import ConfiguredFanout
 
 KEYED = "CREATE TABLE t (id int PRIMARY KEY, note text)"
 FIVE = "INSERT INTO t SELECT i, 'note ' || i FROM generate_series(1, 5) i"
-USUAL = {"destinations": '["eu", "us"]', "reintroduce": '{ attempts = 1, backoff = "50ms" }'}
-TABLES = {"tables": '["public.t"]'}
 MARKER = "hunter2-5e1f"
 REPORT_KEYS = {"transfer", "run", "verdict", "seconds", "destinations"}
 DESTINATION_KEYS = {
@@ -40,65 +34,15 @@ DESTINATION_KEYS = {
 Done = subprocess.CompletedProcess[str]
 
 
-class Site:
-    """Three databases with a table t, and a configuration of the transfers that a test writes."""
-
-    def __init__(self, server: Server, names: list[str], folder: Path) -> None:
-        self.server = server
-        self.file = folder / "copyd.toml"
-        self.conninfos = {
-            place: server.tcp_conninfo(name)
-            for place, name in zip(("shop", "eu", "us"), names, strict=True)
-        }
-        for conninfo in self.conninfos.values():
-            empty(conninfo)
-            execute(conninfo, KEYED)
-        execute(self.conninfos["shop"], FIVE)
-        self.configure(books="")
-
-    def configure(self, **transfers: str) -> None:
-        """Write the file; each transfer has the usual keys and those given."""
-        lines = []
-        for name, conninfo in self.conninfos.items():
-            lines += [f"[servers.{name}]", f"conninfo = {json.dumps(conninfo)}"]
-        for name, more in transfers.items():
-            lines += [f"[transfers.{name}]", 'source = "shop"']
-            given = more.splitlines()
-            is_query = any(line.startswith("query =") for line in given)
-            for key, value in {**USUAL, **({} if is_query else TABLES)}.items():
-                if not any(line.startswith(f"{key} =") for line in given):
-                    lines.append(f"{key} = {value}")
-            lines += given
-        self.file.write_text("\n".join(lines) + "\n")
-
-    def once(self, *arguments: str) -> Done:
-        return run("once", *(arguments or ("books",)), "--config", str(self.file))
-
-    def report(self, *arguments: str) -> dict[str, Any]:
-        done = self.once(*(arguments or ("books",)), "--json")
-        assert done.stderr == ""
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def do(self, place: str, *statements: str) -> None:
-        execute(self.conninfos[place], *statements)
-
-    def ask(self, place: str, query: str) -> list[Any]:
-        return ask(self.conninfos[place], query)
-
-    def is_equal(self, place: str) -> bool:
-        return content(self.conninfos[place], ["t"]) == content(self.conninfos["shop"], ["t"])
-
-
-@pytest.fixture(scope="module")
-def databases(server: Server) -> Iterator[list[str]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(server.database()) for _ in range(3)]
-
-
 @pytest.fixture
-def site(server: Server, databases: list[str], tmp_path: Path) -> Site:
-    return Site(server, databases, tmp_path)
+def site(configured: ConfiguredFanout) -> ConfiguredFanout:
+    configured.create(KEYED, replicas=2, fill=FIVE)
+    configured.configure(books="")
+    return configured
+
+
+def once(site: ConfiguredFanout, *arguments: str) -> Done:
+    return site.copyd("once", *(arguments or ("books",)))
 
 
 def said(done: Done) -> str:
@@ -106,8 +50,10 @@ def said(done: Done) -> str:
     return done.stdout + done.stderr
 
 
-def test_every_destination_gets_the_rows_and_a_line_in_the_closing_table(site: Site) -> None:
-    done = site.once()
+def test_every_destination_gets_the_rows_and_a_line_in_the_closing_table(
+    site: ConfiguredFanout,
+) -> None:
+    done = once(site)
     assert (done.returncode, done.stderr) == (0, "")
     assert site.is_equal("eu")
     assert site.is_equal("us")
@@ -120,11 +66,11 @@ def test_every_destination_gets_the_rows_and_a_line_in_the_closing_table(site: S
     assert table == {"eu": ("5", "succeeded"), "us": ("5", "succeeded")}
 
 
-def test_off_a_terminal_there_is_neither_colour_nor_cursor_movement(site: Site) -> None:
-    assert "\x1b" not in said(site.once())
+def test_off_a_terminal_there_is_neither_colour_nor_cursor_movement(site: ConfiguredFanout) -> None:
+    assert "\x1b" not in said(once(site))
 
 
-def on_a_terminal(site: Site, **env: str) -> tuple[str, int]:
+def on_a_terminal(site: ConfiguredFanout, **env: str) -> tuple[str, int]:
     """Run it with its output on a terminal; returns what the terminal got, and the exit code."""
     master, slave = pty.openpty()
     command = [*PROGRAM, "once", "books", "--config", str(site.file)]
@@ -147,7 +93,7 @@ def on_a_terminal(site: Site, **env: str) -> tuple[str, int]:
     return shown.decode(), program.returncode
 
 
-def test_on_a_terminal_there_are_bars_and_colours(site: Site) -> None:
+def test_on_a_terminal_there_are_bars_and_colours(site: ConfiguredFanout) -> None:
     shown, code = on_a_terminal(site)
     assert code == 0
     assert "\x1b[32msucceeded" in shown
@@ -157,7 +103,7 @@ def test_on_a_terminal_there_are_bars_and_colours(site: Site) -> None:
     assert "\x1b[32m" not in shown
 
 
-def test_json_is_the_whole_of_the_output(site: Site) -> None:
+def test_json_is_the_whole_of_the_output(site: ConfiguredFanout) -> None:
     report = site.report()
     assert set(report) == REPORT_KEYS
     assert (report["transfer"], report["verdict"]) == ("books", "succeeded")
@@ -175,43 +121,42 @@ def test_json_is_the_whole_of_the_output(site: Site) -> None:
         assert each["format_reason"]
 
 
-def test_several_transfers_are_carried_out_in_the_order_given(site: Site) -> None:
-    for place in ("shop", "eu", "us"):
-        site.do(place, "CREATE TABLE u (id int PRIMARY KEY)")
-    site.do("shop", "INSERT INTO u VALUES (1), (2)")
+def test_several_transfers_are_carried_out_in_the_order_given(site: ConfiguredFanout) -> None:
+    site.everywhere("CREATE TABLE u (id int PRIMARY KEY)")
+    site.do("source", "INSERT INTO u VALUES (1), (2)")
     site.configure(books="", films='tables = ["public.u"]\nmode = "merge"')
-    done = site.once("films", "books")
+    done = once(site, "films", "books")
     assert done.returncode == 0, said(done)
     rows = [line.split()[1] for line in done.stdout.splitlines() if line.endswith("succeeded")]
     assert [row for row in rows if row in ("2", "5")] == ["2", "2", "5", "5"]
-    done = site.once("films", "books", "--json")
+    done = once(site, "films", "books", "--json")
     assert done.returncode == 0
     assert [each["transfer"] for each in json.loads(done.stdout)] == ["films", "books"]
 
 
-def test_of_several_transfers_each_table_says_whose_it_is(site: Site) -> None:
-    done = site.once("books", "books")
+def test_of_several_transfers_each_table_says_whose_it_is(site: ConfiguredFanout) -> None:
+    done = once(site, "books", "books")
     titles = [
         line for line in done.stdout.splitlines() if line.startswith(("transfer ", "destination "))
     ]
     assert [title.split()[:2] for title in titles] == [
         ["transfer", "books"], ["destination", "read"],
     ] * 2  # fmt: skip
-    assert "transfer books" not in site.once().stdout
+    assert "transfer books" not in once(site).stdout
 
 
-def test_full_loads_every_row_anew(site: Site) -> None:
+def test_full_loads_every_row_anew(site: ConfiguredFanout) -> None:
     site.configure(books='mode = "append"')
-    assert site.once().returncode == 0
+    assert once(site).returncode == 0
     site.do("eu", "UPDATE t SET note = 'by hand'")
-    assert site.once().returncode == 0
+    assert once(site).returncode == 0
     assert not site.is_equal("eu")
     report = site.report("books", "--full")
     assert [each["rows"] for each in report["destinations"]] == [5, 5]
     assert site.is_equal("eu")
 
 
-def test_only_the_destinations_that_are_named_are_fed(site: Site) -> None:
+def test_only_the_destinations_that_are_named_are_fed(site: ConfiguredFanout) -> None:
     site.configure(books="minimum_destinations = 2")
     report = site.report("books", "--destination", "us")
     assert [each["destination"] for each in report["destinations"]] == ["us"]
@@ -232,7 +177,7 @@ def test_only_the_destinations_that_are_named_are_fed(site: Site) -> None:
     ],
 )
 def test_wrong_usage_is_exit_code_2_and_touches_nothing(
-    site: Site, arguments: list[str], words: str
+    site: ConfiguredFanout, arguments: list[str], words: str
 ) -> None:
     done = run("once", *arguments, "--config", str(site.file))
     assert done.returncode == 2
@@ -241,9 +186,9 @@ def test_wrong_usage_is_exit_code_2_and_touches_nothing(
     assert site.ask("eu", "SELECT FROM pg_namespace WHERE nspname = 'copyd'") == []
 
 
-def test_bad_configuration_is_exit_code_78_with_every_error(site: Site) -> None:
+def test_bad_configuration_is_exit_code_78_with_every_error(site: ConfiguredFanout) -> None:
     site.configure(books='mode = "mrege"\noverlap = "soon"')
-    done = site.once()
+    done = once(site)
     assert (done.returncode, done.stdout) == (78, "")
     assert "transfers.books.mode" in done.stderr
     assert "transfers.books.overlap" in done.stderr
@@ -255,9 +200,9 @@ def test_a_file_that_is_not_there_is_bad_configuration(tmp_path: Path) -> None:
     assert "none.toml" in said(done)
 
 
-def test_some_of_the_destinations_are_exit_code_3(site: Site) -> None:
+def test_some_of_the_destinations_are_exit_code_3(site: ConfiguredFanout) -> None:
     site.do("us", "DROP TABLE t")
-    done = site.once()
+    done = once(site)
     assert done.returncode == 3
     assert "there is no table public.t" in said(done)
     assert site.is_equal("eu")
@@ -267,34 +212,34 @@ def test_some_of_the_destinations_are_exit_code_3(site: Site) -> None:
     assert report["destinations"][1]["rows"] == 0
 
 
-def test_none_of_the_destinations_is_exit_code_1(site: Site) -> None:
+def test_none_of_the_destinations_is_exit_code_1(site: ConfiguredFanout) -> None:
     for place in ("eu", "us"):
         site.do(place, "INSERT INTO t VALUES (9, 'of old')")
-    done = site.once()
+    done = once(site)
     assert done.returncode == 1
     assert said(done).count("adopt = true") >= 2
 
 
-def test_too_few_of_the_destinations_are_exit_code_1(site: Site) -> None:
+def test_too_few_of_the_destinations_are_exit_code_1(site: ConfiguredFanout) -> None:
     site.configure(books="minimum_destinations = 2")
     site.do("us", "DROP TABLE t")
-    assert site.once().returncode == 1
+    assert once(site).returncode == 1
     assert site.is_equal("eu")
 
 
-def test_transfers_that_did_not_all_end_alike_are_exit_code_3(site: Site) -> None:
-    site.do("shop", "CREATE TABLE u (id int)")
+def test_transfers_that_did_not_all_end_alike_are_exit_code_3(site: ConfiguredFanout) -> None:
+    site.do("source", "CREATE TABLE u (id int)")
     site.configure(books="", films='tables = ["public.u"]')
-    done = site.once("films", "books")
+    done = once(site, "films", "books")
     assert done.returncode == 3, said(done)
     assert site.is_equal("eu")
 
 
-def test_a_source_that_cannot_be_read_fails_in_a_sentence(site: Site) -> None:
-    site.do("shop", "DROP TABLE t")
-    done = site.once()
+def test_a_source_that_cannot_be_read_fails_in_a_sentence(site: ConfiguredFanout) -> None:
+    site.do("source", "DROP TABLE t")
+    done = once(site)
     assert done.returncode == 1
-    assert "copyd: source shop: there is no table public.t" in done.stderr
+    assert "copyd: source source: there is no table public.t" in done.stderr
     report = run("once", "books", "--config", str(site.file), "--json")
     assert report.returncode == 1
     found = json.loads(report.stdout)
@@ -303,25 +248,25 @@ def test_a_source_that_cannot_be_read_fails_in_a_sentence(site: Site) -> None:
 
 
 def test_a_source_that_cannot_be_read_does_not_keep_later_transfers_from_their_turn(
-    site: Site,
+    site: ConfiguredFanout,
 ) -> None:
     site.configure(films='tables = ["public.u"]', books="")
-    done = site.once("films", "books")
+    done = once(site, "films", "books")
     assert done.returncode == 3, said(done)
-    assert "copyd: transfer films: source shop: there is no table public.u" in done.stderr
+    assert "copyd: transfer films: source source: there is no table public.u" in done.stderr
     assert site.is_equal("eu")
-    done = site.once("films", "books", "--json")
+    done = once(site, "films", "books", "--json")
     assert done.returncode == 3
     failed, succeeded = json.loads(done.stdout)
     assert (failed["transfer"], failed["run"], failed["verdict"]) == ("films", None, "failed")
     assert "there is no table public.u" in failed["cause"]
     assert failed["seconds"] > 0
     assert (succeeded["transfer"], succeeded["verdict"]) == ("books", "succeeded")
-    assert site.once("films", "films").returncode == 1
+    assert once(site, "films", "films").returncode == 1
 
 
 def test_a_destination_without_an_address_or_a_password_does_not_keep_the_others_out(
-    site: Site, tmp_path: Path
+    site: ConfiguredFanout, tmp_path: Path
 ) -> None:
     site.configure(books='destinations = ["eu", "stopped", "locked"]')
     with site.file.open("a") as file:
@@ -330,30 +275,34 @@ def test_a_destination_without_an_address_or_a_password_does_not_keep_the_others
             '[servers.stopped]\ncluster = "own"\ndbname = "x"\n'
             '[servers.locked]\nconninfo = "host=127.0.0.1 port=1"\npassword_file = "none.pw"\n'
         )
-    done = site.once("books", "--json")
+    done = once(site, "books", "--json")
     assert done.returncode == 3, said(done)
     eu, stopped, locked = json.loads(done.stdout)["destinations"]
     assert eu["verdict"] == "succeeded"
     assert f"no server listens in {tmp_path / 'none'}: start it" in stopped["cause"]
     assert "servers.locked.password_file: expected a file" in locked["cause"]
     assert site.is_equal("eu")
-    done = site.once("books", "--destination", "eu")
+    done = once(site, "books", "--destination", "eu")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_source_whose_password_file_cannot_be_used_is_bad_configuration(site: Site) -> None:
+def test_a_source_whose_password_file_cannot_be_used_is_bad_configuration(
+    site: ConfiguredFanout,
+) -> None:
     site.file.write_text(
         site.file.read_text().replace(
-            "[servers.shop]", '[servers.shop]\npassword_file = "none.pw"', 1
+            "[servers.source]", '[servers.source]\npassword_file = "none.pw"', 1
         )
     )
-    done = site.once()
+    done = once(site)
     assert done.returncode == 78
-    assert "servers.shop.password_file" in said(done)
+    assert "servers.source.password_file" in said(done)
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_run_without_a_standard_output_is_carried_out(site: Site, more: list[str]) -> None:
+def test_a_run_without_a_standard_output_is_carried_out(
+    site: ConfiguredFanout, more: list[str]
+) -> None:
     words = ["once", "books", "--config", str(site.file), *more]
     done = run(*words, prefix=("/bin/sh", "-c", 'exec "$@" >&-', "sh"))
     assert (done.returncode, done.stderr) == (0, "")
@@ -366,17 +315,16 @@ def test_a_run_without_a_standard_output_is_carried_out(site: Site, more: list[s
     ids=["SIGINT", "SIGTERM"],
 )
 def test_who_interrupts_it_gets_a_sentence_and_no_json(
-    site: Site, number: signal.Signals, code: int, word: str
+    site: ConfiguredFanout, number: signal.Signals, code: int, word: str
 ) -> None:
-    for place in ("shop", "eu", "us"):
-        site.do(place, "CREATE TABLE u (id int PRIMARY KEY)")
+    site.everywhere("CREATE TABLE u (id int PRIMARY KEY)")
     sleeps = 'before = ["SELECT pg_sleep(60) /* ours */"]'
     site.configure(films='tables = ["public.u"]', books=sleeps)
     busy = "SELECT FROM pg_stat_activity WHERE query LIKE '%ours */' AND wait_event = 'PgSleep'"
     words = ("once", "films", "books", "--config", str(site.file), "--json")
     with start(*words) as program:
         deadline = time.monotonic() + 30
-        while not site.ask("shop", busy):
+        while not site.ask("source", busy):
             assert time.monotonic() < deadline
             assert program.poll() is None
         program.send_signal(number)
@@ -391,36 +339,36 @@ SECRET = "s3cr3t-and-wrong"
 @pytest.mark.parametrize(
     ("where", "wrong", "more"),
     [
-        ("shop", {"password": SECRET}, []),
-        ("shop", {"dbname": "nowhere"}, ["--json"]),
+        ("source", {"password": SECRET}, []),
+        ("source", {"dbname": "nowhere"}, ["--json"]),
         ("eu", {"password": SECRET}, ["--json"]),
         ("eu", {"port": "nobody's"}, []),
     ],
 )
 def test_no_password_is_ever_told(
-    site: Site, where: str, wrong: dict[str, str], more: list[str]
+    site: ConfiguredFanout, where: str, wrong: dict[str, str], more: list[str]
 ) -> None:
     changed = {key: str(free_port()) if key == "port" else wrong[key] for key in wrong}
     site.conninfos[where] = make_conninfo(site.conninfos[where], **changed)
     site.configure(books="")
-    done = site.once("books", *more)
-    assert done.returncode == (1 if where == "shop" else 3)
+    done = once(site, "books", *more)
+    assert done.returncode == (1 if where == "source" else 3)
     assert SECRET not in said(done)
     assert PASSWORD not in said(done)
     assert f"cannot connect to {where}" in said(done)
 
 
-def test_a_password_file_is_read_and_not_told(site: Site, tmp_path: Path) -> None:
+def test_a_password_file_is_read_and_not_told(site: ConfiguredFanout, tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(f"{PASSWORD}\n")
     file.chmod(0o600)
     site.conninfos["eu"] = make_conninfo(site.conninfos["eu"], password=SECRET)
     site.configure(books='destinations = ["eu"]')
-    assert site.once().returncode == 1
+    assert once(site).returncode == 1
     text = site.file.read_text()
     eu = text.index("[servers.eu]") + len("[servers.eu]")
     site.file.write_text(f"{text[:eu]}\npassword_file = {json.dumps(str(file))}{text[eu:]}")
-    done = site.once()
+    done = once(site)
     assert done.returncode == 0, said(done)
     assert PASSWORD not in said(done)
 
@@ -444,27 +392,29 @@ BAD_ROWS = {
     [("check", []), ("cast", ["--json"]), ("raise", []), ("foreign key", ["--json"])],
 )
 def test_a_row_that_is_refused_is_not_quoted_off_a_terminal(
-    site: Site, what: str, more: list[str]
+    site: ConfiguredFanout, what: str, more: list[str]
 ) -> None:
     site.do("eu", BAD_ROWS[what])
-    site.do("shop", f"UPDATE t SET note = '{MARKER}'")
-    done = site.once("books", *more)
+    site.do("source", f"UPDATE t SET note = '{MARKER}'")
+    done = once(site, "books", *more)
     assert done.returncode == 3, said(done)
     assert MARKER not in said(done)
     assert site.is_equal("us")
 
 
-def test_a_row_that_the_source_cannot_read_is_not_quoted_off_a_terminal(site: Site) -> None:
-    site.do("shop", f"UPDATE t SET note = '{MARKER}'")
+def test_a_row_that_the_source_cannot_read_is_not_quoted_off_a_terminal(
+    site: ConfiguredFanout,
+) -> None:
+    site.do("source", f"UPDATE t SET note = '{MARKER}'")
     query = 'query = "SELECT id, (note::int)::text AS note FROM t"\ninto = "public.t"'
     site.configure(books=query)
-    done = site.once()
+    done = once(site)
     assert done.returncode == 1, said(done)
     assert "22P02" in said(done)
     assert MARKER not in said(done)
 
 
-def test_what_the_destinations_say_is_kept_apart(site: Site) -> None:
+def test_what_the_destinations_say_is_kept_apart(site: ConfiguredFanout) -> None:
     """Options of one destination: another table, another mode, statements of its own."""
     site.do("us", "ALTER TABLE t RENAME TO books", "CREATE TABLE calls (what text)")
     site.configure(
@@ -474,26 +424,28 @@ def test_what_the_destinations_say_is_kept_apart(site: Site) -> None:
         "after_commit = [\"INSERT INTO calls VALUES ('done')\"]\n"
     )
     for _ in range(2):
-        done = site.once()
+        done = once(site)
         assert done.returncode == 0, said(done)
     assert site.is_equal("eu")
     assert site.ask("us", "SELECT id FROM books ORDER BY id") == site.ask(
-        "shop", "SELECT id FROM t"
+        "source", "SELECT id FROM t"
     )
     assert site.ask("us", "SELECT what FROM calls") == [("done",)] * 2
 
 
-def test_rows_that_are_refused_are_put_aside_counted_and_shown(site: Site, tmp_path: Path) -> None:
+def test_rows_that_are_refused_are_put_aside_counted_and_shown(
+    site: ConfiguredFanout, tmp_path: Path
+) -> None:
     site.configure(
         books=f'on_error = "resume_next"\nmax_reject_ratio = 0.5\nreject_directory = "{tmp_path}/bad"'
     )
     site.do("eu", "ALTER TABLE t ADD CONSTRAINT no_three CHECK (id <> 3)")
-    done = site.once("books", "--json")
+    done = once(site, "books", "--json")
     assert done.returncode == 3, said(done)
     counts = ("read", "loaded", "rejected", "rows")
     fared = [[each[key] for key in counts] for each in json.loads(done.stdout)["destinations"]]
     assert fared == [[5, 4, 1, 4], [5, 5, 0, 5]]
-    assert site.once("books", "--allow-rejects").returncode == 0
+    assert once(site, "books", "--allow-rejects").returncode == 0
     shown = run("rejects", "show", "books", "--json", "--config", str(site.file))
     found = json.loads(shown.stdout)
     assert [(each["destination"], each["sqlstate"], each["constraint"]) for each in found] == [
@@ -502,12 +454,14 @@ def test_rows_that_are_refused_are_put_aside_counted_and_shown(site: Site, tmp_p
     assert site.is_equal("us")
 
 
-def test_a_folder_for_rejects_that_others_can_write_is_refused(site: Site, tmp_path: Path) -> None:
+def test_a_folder_for_rejects_that_others_can_write_is_refused(
+    site: ConfiguredFanout, tmp_path: Path
+) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     folder.chmod(0o777)
     site.configure(books=f'on_error = "resume_next"\nreject_directory = "{folder}"')
-    done = site.once()
+    done = once(site)
     assert done.returncode == 78
     assert "chmod go-w" in said(done)
     assert len(done.stderr.splitlines()) == 1

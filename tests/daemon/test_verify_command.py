@@ -3,68 +3,36 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.program import run
+from tests.support.configured_fanout import NOWHERE
 
 if TYPE_CHECKING:
-    import subprocess
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.servers import Server
+    from tests.support.configured_fanout import ConfiguredFanout
 
-NOWHERE = "host=127.0.0.1 port=1 dbname=none user=none"
-
-
-@dataclass
-class Site:
-    """A source, two destinations, and a configuration file about them."""
-
-    server: Server
-    source: str
-    eu: str
-    us: str
-    config: Path
-
-    def ask(self, statement: str, *databases: str) -> None:
-        for database in databases or (self.source, self.eu, self.us):
-            with self.server.connect(database) as connection:
-                connection.execute(statement.encode())
-
-    def write(self, *, us: str | None = None, more: str = "") -> None:
-        self.config.write_text(
-            f'[servers.source]\nconninfo = "{self.server.conninfo(self.source)}"\n'
-            f'[servers.eu]\nconninfo = "{self.server.conninfo(self.eu)}"\n'
-            f'[servers.us]\nconninfo = "{us or self.server.conninfo(self.us)}"\n'
-            '[transfers.books]\nsource = "source"\ndestinations = ["eu", "us"]\n'
-            f'tables = ["public.*"]\ndeadline = "10s"\nreintroduce = {{ attempts = 0 }}\n{more}'
-        )
-
-    def copyd(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        done = run(*arguments, "--config", str(self.config))
-        assert "Traceback" not in done.stderr
-        return done
+USUAL = 'tables = ["public.*"]\ndeadline = "10s"\nreintroduce = { attempts = 0 }\n'
 
 
 @pytest.fixture
-def site(server: Server, tmp_path: Path) -> Iterator[Site]:
-    with server.database() as source, server.database() as eu, server.database() as us:
-        made = Site(server, source, eu, us, tmp_path / "copyd.toml")
-        made.ask("CREATE TABLE a (i int PRIMARY KEY, x text); CREATE TABLE b (i int)")
-        made.ask("INSERT INTO a SELECT i, 'x' FROM generate_series(1, 1500) i", source)
-        made.write()
-        yield made
+def site(configured: ConfiguredFanout) -> ConfiguredFanout:
+    configured.create(
+        "CREATE TABLE a (i int PRIMARY KEY, x text); CREATE TABLE b (i int)",
+        replicas=2,
+        fill="INSERT INTO a SELECT i, 'x' FROM generate_series(1, 1500) i",
+    )
+    configured.configure(books=USUAL)
+    return configured
 
 
 def lines(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
-def test_a_difference_has_a_line_and_exit_code_1(site: Site) -> None:
+def test_a_difference_has_a_line_and_exit_code_1(site: ConfiguredFanout) -> None:
     assert site.copyd("once", "books").returncode == 0
     done = site.copyd("verify", "books")
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,15 +43,16 @@ def test_a_difference_has_a_line_and_exit_code_1(site: Site) -> None:
         "us public.a 1,500 1,500 equal",
         "us public.b 0 0 equal",
     ]
-    site.ask("UPDATE a SET x = 'y' WHERE i = 7", site.us)
+    site.do("us", "UPDATE a SET x = 'y' WHERE i = 7")
     done = site.copyd("verify", "books")
     assert (done.returncode, done.stderr) == (1, "")
     assert lines(done.stdout)[3] == "us public.a 1,500 1,500 differs"
     assert site.copyd("verify", "books", "--destination", "eu").returncode == 0
 
 
-def test_what_cannot_be_compared_has_its_reason_and_exit_code_4(site: Site) -> None:
-    site.write(us=NOWHERE)
+def test_what_cannot_be_compared_has_its_reason_and_exit_code_4(site: ConfiguredFanout) -> None:
+    site.conninfos["us"] = NOWHERE
+    site.configure(books=USUAL)
     assert site.copyd("once", "books", "--destination", "eu").returncode == 0
     done = site.copyd("verify", "books", "--json")
     assert (done.returncode, done.stderr) == (4, "")
@@ -100,12 +69,14 @@ def test_what_cannot_be_compared_has_its_reason_and_exit_code_4(site: Site) -> N
     }
     assert told["tables"][2]["rows"] is None
     assert told["tables"][2]["reason"].startswith("cannot connect to us: ")
-    site.ask("DELETE FROM a WHERE i = 1", site.eu)
+    site.do("eu", "DELETE FROM a WHERE i = 1")
     assert site.copyd("verify", "books").returncode == 1
 
 
-def test_a_source_that_cannot_be_read_is_one_sentence_and_exit_code_4(site: Site) -> None:
-    site.ask("DROP TABLE a, b", site.source)
+def test_a_source_that_cannot_be_read_is_one_sentence_and_exit_code_4(
+    site: ConfiguredFanout,
+) -> None:
+    site.do("source", "DROP TABLE a, b")
     done = site.copyd("verify", "books", "--json")
     assert done.returncode == 4
     told = json.loads(done.stdout)
@@ -113,7 +84,7 @@ def test_a_source_that_cannot_be_read_is_one_sentence_and_exit_code_4(site: Site
     assert done.stderr == f"copyd: {told['cause']}\n"
 
 
-def test_wrong_names_are_wrong_usage(site: Site) -> None:
+def test_wrong_names_are_wrong_usage(site: ConfiguredFanout) -> None:
     done = site.copyd("verify", "boks")
     assert (done.returncode, done.stdout) == (2, "")
     assert 'did you mean "books"?' in done.stderr
@@ -122,7 +93,7 @@ def test_wrong_names_are_wrong_usage(site: Site) -> None:
     assert "has no destination de: it has eu, us" in done.stderr
 
 
-def test_a_run_can_be_verified(site: Site) -> None:
+def test_a_run_can_be_verified(site: ConfiguredFanout) -> None:
     done = site.copyd("once", "books", "--verify", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     eu, us = json.loads(done.stdout)["destinations"]
@@ -133,9 +104,10 @@ def test_a_run_can_be_verified(site: Site) -> None:
     assert "verified" not in site.copyd("once", "books", "--json").stdout
 
 
-def test_a_run_whose_rows_are_changed_on_arrival_differs(site: Site) -> None:
-    site.write(
-        more="[transfers.books.destination.us]\nafter = [\"UPDATE public.a SET x = 'own'\"]\n"
+def test_a_run_whose_rows_are_changed_on_arrival_differs(site: ConfiguredFanout) -> None:
+    site.configure(
+        books=USUAL
+        + "[transfers.books.destination.us]\nafter = [\"UPDATE public.a SET x = 'own'\"]\n"
     )
     done = site.copyd("once", "books", "--verify", "--json")
     assert (done.returncode, done.stderr) == (1, "")
@@ -144,8 +116,9 @@ def test_a_run_whose_rows_are_changed_on_arrival_differs(site: Site) -> None:
     assert (eu["verified"]["verdict"], us["verified"]["verdict"]) == ("equal", "differs")
 
 
-def test_only_destinations_that_succeeded_are_verified(site: Site) -> None:
-    site.write(us=NOWHERE)
+def test_only_destinations_that_succeeded_are_verified(site: ConfiguredFanout) -> None:
+    site.conninfos["us"] = NOWHERE
+    site.configure(books=USUAL)
     done = site.copyd("once", "books", "--verify", "--json")
     assert done.returncode == 3
     eu, us = json.loads(done.stdout)["destinations"]
@@ -153,18 +126,18 @@ def test_only_destinations_that_succeeded_are_verified(site: Site) -> None:
     assert us["verified"] is None
 
 
-def test_a_run_without_a_success_compares_nothing(site: Site) -> None:
-    site.ask("DROP TABLE a", site.eu, site.us)
+def test_a_run_without_a_success_compares_nothing(site: ConfiguredFanout) -> None:
+    site.everywhere("DROP TABLE a", at=("eu", "us"))
     done = site.copyd("once", "books", "--verify", "--json")
     assert done.returncode == 1
     told = json.loads(done.stdout)
     assert [each["verified"] for each in told["destinations"]] == [None, None]
 
 
-def test_a_run_that_could_not_be_compared_has_exit_code_4(site: Site) -> None:
+def test_a_run_that_could_not_be_compared_has_exit_code_4(site: ConfiguredFanout) -> None:
     """The tables are taken away once the run has committed."""
-    site.write(
-        more='[transfers.books.destination.us]\nafter_commit = ["DROP TABLE public.a"]\n'
+    site.configure(
+        books=USUAL + '[transfers.books.destination.us]\nafter_commit = ["DROP TABLE public.a"]\n'
         "analyze = false\n"
     )
     done = site.copyd("once", "books", "--verify", "--json")
@@ -174,11 +147,11 @@ def test_a_run_that_could_not_be_compared_has_exit_code_4(site: Site) -> None:
 
 
 def test_a_source_without_an_address_leaves_everything_uncompared(
-    site: Site, tmp_path: Path
+    site: ConfiguredFanout, tmp_path: Path
 ) -> None:
-    text = site.config.read_text()
-    conninfo = f'conninfo = "{site.server.conninfo(site.source)}"'
-    site.config.write_text(
+    text = site.file.read_text()
+    conninfo = f"conninfo = {json.dumps(site.conninfos['source'])}"
+    site.file.write_text(
         f'[clusters.own]\ndata_directory = "{tmp_path / "none"}"\n'
         + text.replace(conninfo, 'cluster = "own"\ndbname = "x"')
     )
@@ -187,16 +160,18 @@ def test_a_source_without_an_address_leaves_everything_uncompared(
     assert "no server listens in" in done.stderr
     told = json.loads(done.stdout)
     assert (told["transfer"], told["verdict"], told["tables"]) == ("books", "not compared", [])
-    site.config.write_text(text.replace(conninfo, f'{conninfo}\npassword_file = "none.pw"'))
+    site.file.write_text(text.replace(conninfo, f'{conninfo}\npassword_file = "none.pw"'))
     done = site.copyd("verify", "books")
     assert (done.returncode, done.stdout) == (78, "")
 
 
-def test_what_differs_by_design_says_so(site: Site) -> None:
-    site.write(more='mode = "merge"\n[transfers.books.table."public.a"]\nkey = ["i"]\n')
-    site.ask("DROP TABLE b")
+def test_what_differs_by_design_says_so(site: ConfiguredFanout) -> None:
+    site.configure(
+        books=USUAL + 'mode = "merge"\n[transfers.books.table."public.a"]\nkey = ["i"]\n'
+    )
+    site.everywhere("DROP TABLE b")
     assert site.copyd("once", "books").returncode == 0
-    site.ask("DELETE FROM a WHERE i = 7", site.source)
+    site.do("source", "DELETE FROM a WHERE i = 7")
     assert site.copyd("once", "books").returncode == 0
     done = site.copyd("verify", "books")
     assert done.returncode == 1
