@@ -169,13 +169,13 @@ def _mismatch(column: Column, stored: Column) -> str | None:
 def _gap(
     given: Sequence[Column], there: Sequence[Column], left_out: Iterable[Column]
 ) -> str | None:
-    """Say which columns `there` would stay empty."""
+    """Say which columns `there` would get no value."""
     names = {column.name for column in given}
     kept = {column.name for column in there if not column.is_generated} - names
     computed = [column.name for column in left_out if column.name in kept]
     if computed:
         return (
-            f"its column {', '.join(computed)} is an ordinary one, the source's is generated: "
+            f"its column {', '.join(computed)} is not generated, but the source's is: "
             "list the columns to copy, with or without it"
         )
     required = [each.name for each in there if each.is_required and each.name not in names]

@@ -1,7 +1,7 @@
-"""What keeps a role from reading a relation of the source as a run does; nothing is locked.
+"""Why a role cannot read a relation of the source as a run does; nothing is locked.
 
-A run locks what it reads (ACCESS SHARE), which takes a privilege on the whole table, even where
-those on all its columns are there. PostgreSQL documentation, "LOCK".
+A run locks the tables that it reads (ACCESS SHARE). That takes a privilege on the whole table; those
+on all its columns are not enough. PostgreSQL documentation, "LOCK".
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Access:
 def refusals(connection: Connection, relation: Relation, columns: Iterable[str]) -> tuple[str, ...]:
     """Say, a sentence each, why the current role cannot read `columns` of `relation`; all of them.
 
-    A relation that is gone by now is not spoken of.
+    Nothing is said of a relation that has been dropped.
     """
     lock = "SELECT"
     if connection.info.server_version >= 160_000:
@@ -62,7 +62,7 @@ def _refusals(relation: Relation, columns: Sequence[str], access: _Access) -> It
         )
     elif relation.is_lockable and not access.may_lock:
         yield (
-            f"role {role} may not lock table {label}, for which privileges on columns do not do: "
+            f"role {role} may not lock table {label}, as privileges on columns are not enough: "
             f"GRANT SELECT ON {label} TO {role}"
         )
     if access.has_row_security:

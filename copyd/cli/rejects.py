@@ -1,4 +1,4 @@
-"""``copyd rejects``: the rows that destinations refused, and why."""
+"""``copyd rejects``: the rows that destinations refused, with the reasons."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def rejects() -> None:
-    """Look at rows that were put aside (on_error = "resume_next")."""
+    """Show the rows that destinations refused (on_error = "resume_next")."""
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command what both of them take."""
+    """Add the options of both commands."""
     for add in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
         click.option("--run", "run", metavar="RUN", help="Only this run; its beginning is enough."),
@@ -40,8 +40,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 def list_(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json: bool) -> None:
     """Count the rejects of TRANSFER, for each run, destination and table, by SQLSTATE.
 
-    Pending are those of a run that is still going, and those of which it is not known yet whether
-    they were committed.
+    Pending rejects are those of a run that is still going, or that may not have been committed.
 
     Exit codes: 0 also where there are none, 1 the files cannot be read, 2 wrong usage, 78 bad
     configuration, 130 interrupted, 143 ended by SIGTERM.
@@ -61,7 +60,7 @@ def list_(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json
 @rejects.command(short_help="The rows and their reasons.")
 @_options
 def show(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json: bool) -> None:
-    """Show the rejects of TRANSFER: each row as it was received, and what the server said.
+    """Show the rejects of TRANSFER: each row as it was received, and the server's message.
 
     Characters that a terminal would obey are escaped. The files have the rows as they are.
 
@@ -92,7 +91,7 @@ def show(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json:
 def _find(
     name: str, path: Path, only: Sequence[str], run: str | None
 ) -> tuple[Path, list[KeptTable]]:
-    """Return where rejects are, and those that are asked for.
+    """Return the folder of the rejects, and those that the options select.
 
     Raises click.UsageError where there is no such transfer, destination or run.
     """

@@ -14,7 +14,7 @@ from copyd.cli.console import say
 def schema(is_page: bool) -> None:
     """Print the JSON Schema of the configuration file.
 
-    Editors that know TOML use it to complete keys and to check values as one types.
+    Editors that know TOML use it to complete keys and to check values while you type.
     """
     if is_page:
         from copyd.config import markdown

@@ -57,38 +57,38 @@ class Section(BaseModel):
 
 
 class Daemon(Section):
-    """How the daemon works, and where it keeps what it must not forget, and what it may."""
+    """The daemon: its folders, how many runs go on at once, how it stops."""
 
     state_directory: AbsolutePath = Path("/var/lib/copyd")
-    """What must survive a restart. An ordinary user's default: the XDG state folder."""
+    """The folder of what must survive a restart. An ordinary user's default: the XDG state folder."""
     runtime_directory: AbsolutePath = Path("/run/copyd")
-    """Sockets and locks. An ordinary user's default: the XDG runtime folder."""
+    """The folder of sockets and locks. An ordinary user's default: the XDG runtime folder."""
     workers: int = Field(default=4, ge=1, le=1000)
-    """How many runs are carried out at once."""
+    """How many runs go on at once."""
     shutdown_grace: Patience = parse_duration("30s")
-    """How long runs may go on when the daemon is told to stop; then they are cut off."""
+    """How long runs may go on after the daemon is told to stop; then they are cut off."""
     keep_history: Interval = parse_duration("30d")
-    """How long a run is remembered."""
+    """How long finished runs stay in the history."""
 
 
 class Http(Section):
-    """Where the daemon answers, read-only: /metrics, /livez, /readyz, /healthz, /status."""
+    """The daemon's read-only pages: /metrics, /livez, /readyz, /healthz, /status."""
 
     listen: Listen = "127.0.0.1:9632"
-    """HOST:PORT; an IPv6 address in brackets. With "" it does not listen at all."""
+    """HOST:PORT; an IPv6 address in brackets. "" turns the pages off."""
 
 
 class Log(Section):
-    """What the daemon writes to standard error, an event a line."""
+    """The daemon's log on standard error, an event a line."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important events that are written."""
+    """The lowest level that is written."""
     format: Literal["auto", "json", "console"] = "auto"
-    """How; auto is console on a terminal, else JSON."""
+    """The format; auto is console on a terminal, else JSON."""
 
 
 class Server(Section):
-    """A PostgreSQL server and a database of it: by conninfo, or a cluster that copyd owns."""
+    """A database of a PostgreSQL server: by conninfo, or in a cluster that copyd owns."""
 
     conninfo: Conninfo | None = None
     """How to connect, as libpq takes it: keywords, a URI, or service=NAME."""
@@ -101,11 +101,11 @@ class Server(Section):
     passfile: AbsolutePath | None = None
     """A password file in libpq's format, instead of ~/.pgpass."""
     max_connections: int | None = Field(default=None, ge=1)
-    """The most connections that the daemon's runs hold there at once; by default any number."""
+    """The most connections that the daemon's runs hold there at once; unlimited by default."""
 
 
 class Cluster(Section):
-    """A PostgreSQL cluster that copyd owns: made, started, watched, restarted, stopped."""
+    """A PostgreSQL cluster that copyd owns: it makes, starts, watches, restarts and stops it."""
 
     data_directory: AbsolutePath
     """The data directory."""
@@ -114,23 +114,23 @@ class Cluster(Section):
     pg_config: AbsolutePath | None = None
     """The pg_config of the installation to use, instead of a version."""
     init: bool = False
-    """Make the data directory where its path is absent or empty and copyd never saw one there."""
+    """Make the data directory if its path is absent or empty and copyd never saw one there."""
     password_file: AbsolutePath | None = None
     """A file whose first line is the superuser's password; by default init generates one."""
     run_as: Text | None = None
-    """The server's account where copyd runs as root; by default postgres, else nobody."""
+    """The server's account if copyd runs as root; by default postgres, else nobody."""
     on_exit: OnExit | None = None
-    """What the daemon's end does to the server; by default stop, but leave for one it found."""
+    """Whether the server stops with the daemon; by default it does, unless the daemon found it running."""
     allow_restart: bool = False
     """Restart the server for settings that need it."""
     settings: Mapping[SettingName, SettingValue] = Field(default_factory=dict)
     """Settings of postgresql.conf."""
     hba: Text | None = None
-    """The whole text of pg_hba.conf; by default what init wrote."""
+    """The whole text of pg_hba.conf; by default the text that init wrote."""
 
     @property
     def takes_over(self) -> bool:
-        """Whether a server that somebody else started is stopped and restarted like an own one."""
+        """Whether copyd stops and restarts a server that somebody else started."""
         return self.on_exit == "stop"
 
     @property
@@ -140,10 +140,10 @@ class Cluster(Section):
 
 
 class Reintroduce(Section):
-    """How often, and after how long, a dropped destination comes back within a run."""
+    """When, and how often, a dropped destination comes back within a run."""
 
     attempts: int = Field(default=5, ge=0)
-    """How often."""
+    """How often it may come back."""
     backoff: Patience = parse_duration("1s")
     """How long to wait before the first time; twice as long before each next one."""
     max_backoff: Patience = parse_duration("30s")
@@ -151,34 +151,34 @@ class Reintroduce(Section):
 
 
 class Breaker(Section):
-    """When the daemon's runs leave a destination alone that fails, and for how long."""
+    """When the daemon leaves a failing destination alone, and for how long."""
 
     failures: int = Field(default=3, ge=1)
-    """After how many runs in a row in which it failed."""
+    """After how many failed runs in a row."""
     backoff: Wait = parse_duration("30s")
-    """For how long the first time; twice as long after each further failure."""
+    """How long at first; twice as long after each further failure."""
     max_backoff: Wait = parse_duration("15m")
-    """The longest that it is left alone."""
+    """The longest time that it is left alone."""
 
 
 class TableOptions(Section):
-    """What holds for one table of a transfer."""
+    """Options of one table of a transfer."""
 
     columns: Identifiers | None = None
     """The columns to copy; by default all."""
     where: Text | None = None
     """Which rows to copy, as a condition in SQL; by default all."""
     cursor: Identifier | None = None
-    """This table's cursor, instead of the transfer's."""
+    """This table's cursor (watermark column), instead of the transfer's."""
     key: Identifiers | None = None
     """This table's key, instead of the transfer's or the primary key."""
 
 
 class Destination(Section):
-    """What is different at one destination of a transfer."""
+    """Options of one destination of a transfer."""
 
     tables: Mapping[TableText, TableName] = Field(default_factory=dict)
-    """Which source table goes into which table here; by default that of the same name."""
+    """Destination tables by source table; by default the table of the same name."""
     mode: Mode | None = None
     """Instead of the transfer's."""
     replace_with: ReplaceWith | None = None
@@ -194,13 +194,13 @@ class Destination(Section):
     analyze: bool | None = None
     """Instead of the transfer's."""
     adopt: bool = False
-    """Take over tables that hold rows already, or those of another transfer or source."""
+    """Take over tables that already hold rows, or that another transfer or source filled."""
     physical_clone: bool = False
-    """The destination was made from the source's files: same identifier, another server."""
+    """The destination is a physical copy of the source: same identifier, another server."""
 
 
 class Transfer(Section):
-    """What to copy from which server to which, and how."""
+    """What to copy, from where, to where, and how."""
 
     source: str
     """The server to copy from: the NAME of a section [servers.NAME]."""
@@ -213,57 +213,57 @@ class Transfer(Section):
     into: TableName | None = None
     """The destination table of a query."""
     mode: Mode = "replace"
-    """All rows anew; or new ones added; or new and changed ones merged by key."""
+    """replace loads all rows, append adds new rows, merge applies new and changed rows by key."""
     replace_with: ReplaceWith = "delete"
-    """How replace empties a table: readers never wait for delete; truncate is faster."""
+    """How replace empties a table: delete never blocks readers, truncate is faster."""
     cursor: Identifier | None = None
-    """append, merge: a column that grows with every change; an index on it narrows the scan."""
+    """append, merge: the watermark column, which grows with every change; an index on it helps."""
     overlap: Overlap = "all"
-    """How far behind the cursor's mark to look: "all", a duration, or a number."""
+    """The lookback: how far below the watermark to read again: "all", a duration, or a number."""
     full_every: Interval = parse_duration("24h")
-    """With another overlap than "all": how often to look everywhere."""
+    """With an overlap other than "all": how often to read everything."""
     key: Identifiers | None = None
     """append, merge: the columns that tell rows apart; by default the primary key."""
     delete_missing: bool = False
-    """merge: remove rows that the source no longer has."""
+    """merge: delete rows that the source no longer has."""
     max_shrink: float = Field(default=0.9, ge=0, le=1, allow_inf_nan=False)
     """replace, delete_missing: the largest share of rows that may vanish in one run."""
     every: Interval | None = None
-    """How often the daemon runs it."""
+    """How often the daemon runs the transfer."""
     cron: Cron | None = None
-    """When the daemon runs it, instead of every: minute, hour, day, month, day of week."""
+    """When the daemon runs the transfer, instead of every: minute, hour, day, month, day of week."""
     timezone: Timezone = "UTC"
     """The time zone of cron."""
     jitter: Patience = 0.0
-    """A run begins up to so much later than it is due, by chance, so that many do not coincide."""
+    """The longest random delay of a run, so that runs do not all begin at once."""
     catch_up: Literal["once", "skip"] = "once"
-    """What becomes of runs that were missed: one is made up for, or none."""
+    """Missed runs: make up for one of them, or skip all."""
     breaker: Breaker = Field(default_factory=Breaker)
-    """When a destination that fails is left alone."""
+    """When the daemon leaves a failing destination alone."""
     deadline: Wait = parse_duration("30m")
     """How long a run may take."""
     prepare_timeout: Wait = parse_duration("10s")
     """How long the first pass waits for destinations to be ready."""
     stall_timeout: Wait = parse_duration("5s")
-    """How long a destination may take nothing."""
+    """How long a destination may accept no data."""
     answer_timeout: Wait = parse_duration("15m")
-    """How long a server may think: the source before it sends more, a destination its verdict."""
+    """How long a server may take to answer: the source with data, a destination with its result."""
     max_wait: Patience = parse_duration("60s")
-    """How long, per pass, the others may be held back by one destination."""
+    """How long one destination may hold the others back in a pass."""
     lock_timeout: Wait = parse_duration("1s")
     """How long to wait for a lock at a destination."""
     reintroduce: Reintroduce = Field(default_factory=Reintroduce)
     """How a dropped destination comes back within a run."""
     minimum_destinations: int = Field(default=1, ge=1)
-    """Where fewer succeed, the run has failed."""
+    """A run fails if fewer destinations succeed."""
     triggers: Triggers = "fire"
     """Whether triggers of destination tables fire."""
     before: Statements = ()
-    """SQL at each destination, in the transaction, before the data."""
+    """SQL to run at each destination, in the transaction, before the data."""
     after: Statements = ()
-    """SQL at each destination, in the transaction, after the data."""
+    """SQL to run at each destination, in the transaction, after the data."""
     after_commit: Statements = ()
-    """SQL at each destination after the transaction, at least once."""
+    """SQL to run at each destination after COMMIT, at least once."""
     analyze: bool = True
     """Whether to ANALYZE the destination tables."""
     format: Literal["auto", "text", "binary"] = "auto"
@@ -271,26 +271,26 @@ class Transfer(Section):
     ledger_schema: Identifier = "copyd"
     """The schema, at each destination, of the table that records what was loaded."""
     on_error: OnError = "stop"
-    """A refused row: fails its destination; or is put aside (resume_next), and the rest is loaded."""
+    """A refused row: stop fails its destination; resume_next rejects the row and loads the rest."""
     batch_rows: int = Field(default=250_000, ge=1)
-    """resume_next: a batch is this many rows at most."""
+    """resume_next: the most rows of a batch."""
     batch_size: Size = parse_size("20MB")
-    """resume_next: a batch is about this many bytes at most."""
+    """resume_next: the most bytes of a batch, about."""
     max_rejects: int = Field(default=1_000, ge=0)
-    """resume_next: with more rejects than this in a run a destination fails."""
+    """resume_next: a destination fails with more rejects in a run."""
     max_reject_ratio: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
-    """resume_next: with a larger share of rejects in a run a destination fails."""
+    """resume_next: a destination fails with a larger share of rejects in a run."""
     reject_directory: StatePath = Path("rejects")
-    """The folder of the files of rejects, below the state directory."""
+    """The folder of reject files, below the state directory."""
     keep_rejects: Interval = parse_duration("30d")
-    """How long the files of rejects are kept."""
+    """How long reject files are kept."""
     table: Mapping[TableText, TableOptions] = Field(default_factory=dict)
     """Options of single tables."""
     destination: Mapping[str, Destination] = Field(default_factory=dict)
     """Options of single destinations."""
 
     def at(self, destination: str) -> Destination:
-        """Return what is different at `destination`."""
+        """Return the options of `destination`."""
         return self.destination.get(destination) or Destination()
 
     def mode_at(self, destination: str) -> Mode:
@@ -307,11 +307,11 @@ class Config(Section):
     """A whole configuration file."""
 
     daemon: Daemon = Field(default_factory=Daemon)
-    """The daemon's own."""
+    """Options of the daemon."""
     http: Http = Field(default_factory=Http)
-    """Where it answers."""
+    """The daemon's pages."""
     log: Log = Field(default_factory=Log)
-    """What it writes."""
+    """The daemon's log."""
     servers: Mapping[Label, Server] = Field(default_factory=dict)
     """Servers by name."""
     clusters: Mapping[Label, Cluster] = Field(default_factory=dict)
@@ -320,5 +320,5 @@ class Config(Section):
     """Transfers by name."""
 
     def reject_directory_of(self, transfer: str) -> Path:
-        """Return where the files of rejects of `transfer` are."""
+        """Return the folder of the reject files of `transfer`."""
         return self.daemon.state_directory / self.transfers[transfer].reject_directory

@@ -1,4 +1,4 @@
-"""The keys of a configuration file as a page of Markdown; from the model, so that it stays true."""
+"""docs/configuration.md: all keys of a configuration file, from the model that checks it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Configuration
 
-Every key there is, made by `copyd schema --markdown` from what checks the file. The default file is
-`/etc/copyd/config.toml`; [config.example.toml](../config.example.toml) shows all keys at work, and
-`copyd check` names every error in a file at once.
+All keys; `copyd schema --markdown` makes this page from the model that checks the file. The default
+file is `/etc/copyd/config.toml`. [config.example.toml](../config.example.toml) shows all keys at
+work, and `copyd check` names every error in a file at once.
 
-TOML; what is not listed here is an error. A duration is a whole number and a unit: `500ms`, `30s`,
-`5m`, `24h`, `7d`. A path that does not begin with `/` is relative to the file's folder. Names of
-tables and columns are written as in SQL. `NAME`, and what stands for a table or a server, is yours.
+The file is TOML; a key that is not listed here is an error. A duration is a whole number and a unit:
+`500ms`, `30s`, `5m`, `24h`, `7d`. A path that does not begin with `/` is relative to the file's
+folder. Names of tables and columns are written as in SQL. `NAME` stands for a name of your own.
 """
 _DEFINITION = "#/$defs/"
 
@@ -45,7 +45,7 @@ def markdown() -> str:
 def _section(path: KeyPath, section: type[Section], definitions: Schema) -> Iterator[str]:
     yield f"## [{spelled(path)}]\n"
     yield f"{' '.join((section.__doc__ or '').split())}\n"
-    yield "| key | what it takes | default | what it means |"
+    yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     schema = definitions[section.__name__]
     for key, described in schema["properties"].items():
@@ -60,7 +60,7 @@ def _section(path: KeyPath, section: type[Section], definitions: Schema) -> Iter
 
 def _default(key: str, described: Schema, schema: Schema) -> str:
     if key in schema.get("required", ()):
-        return "none; needed"
+        return "required"
     default = described.get("default")
     return "none" if default in (None, {}) or isinstance(default, dict) else f"`{_toml(default)}`"
 

@@ -1,4 +1,4 @@
-"""What makes a destination unfit for what a run would do there: looked up, said in a sentence.
+"""Why the tables of a destination cannot be loaded: looked up, and said in a sentence.
 
 Nothing is locked or changed.
 """
@@ -55,7 +55,7 @@ def refusals(connection: Connection, targets: Sequence[Target], use: Use) -> tup
 def refusals_by_table(
     connection: Connection, targets: Sequence[Target], use: Use
 ) -> tuple[Obstacle, ...]:
-    """Say what `refusals` says, and of which table."""
+    """Return the `refusals`, each with its table."""
     role, access = role_of(connection), access_to(connection, targets, use)
     found: list[Obstacle] = []
     for target in targets:
@@ -77,13 +77,13 @@ def refusals_by_table(
 def warnings(
     connection: Connection, relations: Sequence[Relation], *, triggers: str = "fire"
 ) -> tuple[str, ...]:
-    """Say what works at a destination, but should be known before."""
+    """Say what works at a destination, but the operator should know."""
     role = role_of(connection)
     said = []
     if role.is_superuser:
         said.append(
-            f"role {quote(role.name)} is a superuser: one with only the privileges that the "
-            "transfer needs would do"
+            f"role {quote(role.name)} is a superuser: use one with only the privileges that the "
+            "transfer needs"
         )
     for relation in relations if triggers == "fire" else ():
         names = [row[0] for row in connection.execute(_TRIGGERS, {"oid": relation.oid})]
@@ -99,21 +99,21 @@ def warnings(
 def delete_triggers(
     connection: Connection, targets: Sequence[Target], *, triggers: Literal["fire", "skip"]
 ) -> dict[int, tuple[str, ...]]:
-    """Return the triggers, by the table's oid, that can keep a DELETE from deleting a row."""
+    """Return, by the table's oid, the triggers that can keep DELETE from deleting a row."""
     oids = [target.relation.oid for target in targets]
     rows = connection.execute(_DELETE_TRIGGERS, {"oids": oids, "enabled": ENABLED[triggers]})
     return {oid: tuple(names) for oid, names in rows.fetchall()}
 
 
 def require_emptied(connection: Connection, target: Target, names: Sequence[str]) -> None:
-    """Raise CopydError where rows are there after their DELETE, which the triggers `names` keep."""
+    """Raise CopydError if the triggers `names` kept rows from being deleted."""
     (are_there,) = one_row(
         connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.rows)
     )
     if are_there:
         raise CopydError(
-            f"rows of table {target.relation.label} stayed after DELETE, which a trigger of it "
-            f'keeps ({", ".join(map(quote, names))}): use triggers = "skip" or '
+            f"DELETE left rows in table {target.relation.label}, because its triggers "
+            f'({", ".join(map(quote, names))}) kept them: use triggers = "skip" or '
             'replace_with = "truncate"'
         )
 
@@ -156,7 +156,7 @@ def _shape_refusals(target: Target, use: Use, access: Access) -> Iterator[str]:
 def _reference_refusals(
     connection: Connection, targets: Sequence[Target], use: Use
 ) -> Iterator[Obstacle]:
-    """Emptying a table must not reach tables that nothing is loaded into."""
+    """Emptying a table must not change tables that the transfer does not load."""
     oids = [target.relation.oid for target in targets]
     outside = [
         key
@@ -175,7 +175,7 @@ def _reference_refusals(
             yield Obstacle(
                 label,
                 f"replacing table {label} would change rows of {', '.join(reached)}, which the "
-                "transfer does not load: add what references it to the transfer, or use "
+                "transfer does not load: add those tables to the transfer, or use "
                 'mode = "merge"',
             )
         elif towards and use.truncates:

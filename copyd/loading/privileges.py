@@ -127,7 +127,7 @@ def table_refusals(target: Target, use: Use, access: Access, role: Role) -> Iter
         )
     elif use.mode != "insert" and not access.may_lock:
         yield (
-            f"role {name} may not lock table {label}, for which privileges on columns do not do: "
+            f"role {name} may not lock table {label}, as privileges on columns are not enough: "
             f"GRANT UPDATE ON {label} TO {name}"
         )
 

@@ -1,4 +1,4 @@
-"""Rejects that were kept: a table, rows with their reasons, JSON. No terminal obeys what they hold."""
+"""Rejects for people and as JSON. Control characters are escaped: they hold rows of others."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def lines(of: KeptTable, rows: Iterable[KeptRow]) -> Iterator[str]:
     standing = ", pending" if of.standing is Standing.PENDING else ""
     place = harmless(f"{of.destination}, run {of.run}, {of.table}{standing}")
     for each in rows:
-        facts = each.facts
-        yield f"{place}: row {facts.ordinal}, batch {facts.batch}"
-        yield f"  {facts.sqlstate}: {harmless(facts.message)}"
+        record = each.record
+        yield f"{place}: row {record.ordinal}, batch {record.batch}"
+        yield f"  {record.sqlstate}: {harmless(record.message)}"
         for name in _SAID:
-            said = getattr(facts, name)
+            said = getattr(record, name)
             if said is not None:
                 yield f"  {name}: {harmless(said)}"
         yield f"  row: {_text(each.row)}"
@@ -64,7 +64,7 @@ def as_json(documents: Iterable[dict[str, object]]) -> str:
 
 
 def table_document(of: KeptTable) -> dict[str, object]:
-    """Return what `table` shows, the file, and the COPY that loads it again."""
+    """Return a line of `table`, the file, and the COPY that loads it again."""
     return {
         "transfer": of.transfer,
         "destination": of.destination,
@@ -88,7 +88,7 @@ def row_document(of: KeptTable, each: KeptRow) -> dict[str, object]:
         "destination": of.destination,
         "run": of.run,
         "standing": of.standing.value,
-        **asdict(each.facts),
+        **asdict(each.record),
         "row": text,
         "row_base64": encoded,
     }

@@ -1,7 +1,7 @@
-"""Rows that a destination refused: kept in files of their own, exactly where their run committed.
+"""Reject files: rows that a destination refused, kept exactly where their run committed.
 
 ``<root>/<transfer>/<destination>/<run>/`` holds for each table a ``.dat`` (the rows, as COPY takes
-them), a ``.log`` (what the server said) and a ``.jsonl`` (facts, one object a row). Until the COMMIT
+them), a ``.log`` (the server's messages) and a ``.jsonl`` (a record for each row). Until the COMMIT
 is certain the folder's name ends in ``.pending``.
 """
 

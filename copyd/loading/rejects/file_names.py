@@ -1,7 +1,7 @@
 """Names of tables, transfers and runs as names of files: never a path, never two alike; pure.
 
-What is no plain letter, digit, ``_`` or ``-`` is percent-encoded, so that no name is hidden, leads
-anywhere, or is longer than a file's name may be.
+All but ASCII letters, digits, ``_`` and ``-`` is percent-encoded, so that no name is hidden or leads
+elsewhere; long names are cut.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from urllib.parse import unquote_to_bytes
 LONGEST = 200
 """Bytes of a name; file systems take 255, and suffixes come behind it."""
 PENDING = ".pending"
-"""What the folder of a run ends in until its COMMIT is certain."""
+"""Suffix of a run's folder until its COMMIT is certain."""
 REMOVING = ".removing"
-"""What the folder of a run ends in while it is removed."""
+"""Suffix of a run's folder while it is removed."""
 SUFFIXES = (".dat", ".log", ".jsonl")
 """The files of a table: its rows, the server's words, one JSON object a row."""
 
@@ -28,7 +28,7 @@ _HALF_AN_ESCAPE = re.compile("%[0-9A-F]?$")
 
 
 def encode(name: str) -> str:
-    """Return the file name for `name`: another one for each."""
+    """Return the file name for `name`; different names get different file names."""
     return _fitting(_encoded(name))
 
 
@@ -52,7 +52,7 @@ def _encoded(name: str) -> str:
 
 
 def _fitting(encoded: str) -> str:
-    """Cut what is too long; a digest of all of it tells it from others that begin alike."""
+    """Cut a name that is too long; a digest of all of it keeps it unique."""
     if len(encoded) <= LONGEST:
         return encoded
     head = _HALF_AN_ESCAPE.sub("", encoded[:_HEAD])

@@ -1,4 +1,4 @@
-"""What the files of rejects say of a row; pure."""
+"""A reject as lines of its files; pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def of_log(reject: Reject) -> bytes:
-    """Return what the server said in full, as psql shows it, with an empty line behind it."""
+    """Return the server's whole message, as psql shows it, and an empty line."""
     refusal = reject.refusal
     said = {
         "DETAIL": refusal.detail,
@@ -73,7 +73,7 @@ class RejectRecord:
 
     @classmethod
     def parse(cls, line: bytes) -> RejectRecord:
-        """Read a line; raises ValueError or TypeError where it is none of ours."""
+        """Read a line; raises ValueError or TypeError where copyd did not write it."""
         return cls(**json.loads(line))
 
     def line(self) -> bytes:
@@ -85,7 +85,7 @@ _NAMES = tuple(each.name for each in fields(RejectRecord))
 
 
 def harmless(text: str, *, keep: str = "") -> str:
-    """Return `text` so that no terminal obeys it; characters of `keep` stay as they are."""
+    """Escape what a terminal would obey; characters of `keep` stay as they are."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in keep else _escape(each) for each in text)

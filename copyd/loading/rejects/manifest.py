@@ -1,6 +1,6 @@
-"""What tells later whether a run was committed: a small file in its folder, synced before COMMIT.
+"""The manifest: a small file, synced before COMMIT, that says what to ask the ledger after a crash.
 
-It stays there: it says whose rejects these are, and how they are loaded again.
+It stays in the folder: it also says whose rejects these are, and how to load them again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ OWN_FILES = frozenset({RUN_FILE, LOCK, _NEW})
 
 
 class BrokenManifestError(CopydError):
-    """The file that tells whose rejects these are cannot be read."""
+    """A manifest cannot be read."""
 
 
 class CommitOutcome(Enum):
-    """What became of a run's COMMIT at a destination. ``undecided``: nobody can say yet."""
+    """The outcome of a run's COMMIT at a destination; ``UNDECIDED`` while it is in doubt."""
 
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
@@ -40,8 +40,8 @@ class CommitOutcome(Enum):
 class LoadedTable:
     """A table of the destination that the run loads.
 
-    ``columns`` are those of the rows, in their order; ``previous_run`` is what the ledger's row
-    said when the run claimed it, None where nothing was ever committed.
+    ``columns``: the columns of the rows, in their order. ``previous_run``: the run in the ledger's
+    row when this run claimed it, None where nothing was ever committed.
     """
 
     schema: str
@@ -76,9 +76,9 @@ class Manifest:
     sealed_at: float
 
     def outcome(self, table: LoadedTable, last: tuple[str | None, str | None]) -> CommitOutcome:
-        """Decide from `last`, what `Ledger.last_runs` says of the table.
+        """Decide from `last`, the answer of `Ledger.last_runs` for the table.
 
-        That can be done while one other run has committed since, not longer.
+        The ledger names two runs: once two others have committed, it cannot be decided any more.
         """
         run, previous = last
         if self.run in (run, previous):
@@ -103,9 +103,9 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Folder) -> Manifest | None:
-    """Read the file; None where there is none: whoever wrote rejects there never sent COMMIT.
+    """Read the file; None where there is none, as before COMMIT was sent.
 
-    Raises BrokenManifestError where it is not as it was written.
+    Raises BrokenManifestError where somebody changed it.
     """
     try:
         with folder.open(RUN_FILE) as file:

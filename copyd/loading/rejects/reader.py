@@ -1,4 +1,4 @@
-"""Rejects that were kept, as they stand in their files; nothing here writes."""
+"""Reject files are read; nothing here writes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_FACTS = ".jsonl"
+_RECORDS = ".jsonl"
 _DATA = ".dat"
 
 
 class Standing(Enum):
-    """``pending``: its run is still going, or nobody knows yet whether it was committed."""
+    """``PENDING``: the run is still going, or it is in doubt whether it was committed."""
 
     PUBLISHED = "published"
     PENDING = "pending"
@@ -56,9 +56,9 @@ class KeptTable:
 
 @dataclass(frozen=True, slots=True)
 class KeptRow:
-    """A row as it was received, with its newline; None where that is not written yet."""
+    """A row as it was received, with its newline; None where it is not written yet."""
 
-    facts: RejectRecord
+    record: RejectRecord
     row: bytes | None
 
 
@@ -83,10 +83,10 @@ def rows(root: Path, of: KeptTable) -> Iterator[KeptRow]:
 
 def _rows(folder: Folder, stem: str) -> Iterator[KeptRow]:
     with folder.open(f"{stem}{_DATA}") as data:
-        for facts in _facts(folder, stem):
-            data.seek(facts.offset)
-            row = data.read(facts.length)
-            yield KeptRow(facts, row if len(row) == facts.length else None)
+        for record in _records(folder, stem):
+            data.seek(record.offset)
+            row = data.read(record.length)
+            yield KeptRow(record, row if len(row) == record.length else None)
 
 
 def _homes(root: Path, transfer: str, only: str | None = None) -> Iterator[Folder]:
@@ -102,7 +102,7 @@ def _homes(root: Path, transfer: str, only: str | None = None) -> Iterator[Folde
 
 
 def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
-    """Yield the tables of a run; what is removed meanwhile, or is no run, has none."""
+    """Yield the tables of a run; nothing where it is removed meanwhile, or no run."""
     if name.endswith(REMOVING) or home.has_file(name):
         return
     standing = Standing.PENDING if name.endswith(PENDING) else Standing.PUBLISHED
@@ -110,7 +110,7 @@ def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
         manifest = _manifest_of(folder, transfer)
         told = {encode_table(*each.table): each.statement for each in manifest.tables}
         for file in folder.names():
-            stem = file.removesuffix(_FACTS)
+            stem = file.removesuffix(_RECORDS)
             found = _counted(folder, stem) if stem != file else None
             if found is not None:
                 table, reasons = found
@@ -128,7 +128,7 @@ def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
 
 
 def _manifest_of(folder: Folder, transfer: str) -> Manifest:
-    """Return whose rejects they are; by the names of folders where nothing else says so."""
+    """Return the manifest; where it cannot be read, one made of the folders' names."""
     manifest = None
     with suppress(BrokenManifestError):
         manifest = read_manifest(folder)
@@ -142,23 +142,23 @@ def _counted(folder: Folder, stem: str) -> tuple[TableName, Mapping[str, int]] |
     """Return the table and the reasons; None where nothing is written yet."""
     reasons = Counter[str]()
     table = None
-    for facts in _facts(folder, stem):
-        table = TableName(facts.schema, facts.table)
-        reasons[facts.sqlstate] += 1
+    for record in _records(folder, stem):
+        table = TableName(record.schema, record.table)
+        reasons[record.sqlstate] += 1
     return None if table is None else (table, dict(reasons.most_common()))
 
 
-def _facts(folder: Folder, stem: str) -> Iterator[RejectRecord]:
+def _records(folder: Folder, stem: str) -> Iterator[RejectRecord]:
     """Yield the lines of a ``.jsonl``; the last one of a run that is still going may be cut off."""
-    with folder.open(f"{stem}{_FACTS}") as file:
+    with folder.open(f"{stem}{_RECORDS}") as file:
         for line in file:
             if line.endswith(b"\n"):
                 try:
-                    facts = RejectRecord.parse(line)
+                    record = RejectRecord.parse(line)
                 except (ValueError, TypeError):
-                    text = f"{folder.path / stem}{_FACTS} is not as copyd wrote it"
+                    text = f"{folder.path / stem}{_RECORDS} is not as copyd wrote it"
                     raise CopydError(text) from None
-                yield facts
+                yield record
 
 
 def _enter(folder: Folder, name: str) -> Folder:

@@ -1,4 +1,4 @@
-"""Folders of rejects are removed: of what is in them only what copyd made, and through no link."""
+"""Reject folders are removed: only the files that copyd made, and never through a link."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def remove(home: Folder, name: str, run: str) -> None:
     """Remove the folder `name` of `run` in `home`.
 
-    It is called something else first: who is killed in between leaves nothing that looks whole.
+    It is renamed first, so that a crash in between leaves nothing that looks complete.
     Raises OSError.
     """
     removing = f"{run}{REMOVING}"
@@ -27,7 +27,7 @@ def remove(home: Folder, name: str, run: str) -> None:
 
 
 def finish_removal(home: Folder, removing: str) -> None:
-    """Remove a folder that is to go; what is not copyd's stays, and the folder with it."""
+    """Remove the files that are copyd's, and the folder if nothing else is in it."""
     with suppress(FileNotFoundError), home.enter(removing) as folder:
         for name in folder.names():
             if is_own(name):
@@ -37,5 +37,5 @@ def finish_removal(home: Folder, removing: str) -> None:
 
 
 def is_own(name: str) -> bool:
-    """Whether copyd gives files in the folder of a run such names."""
+    """Whether it is a name of copyd's own files."""
     return name in OWN_FILES or name.endswith(SUFFIXES)

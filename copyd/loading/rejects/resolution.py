@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What became of a pending folder; ``reason``: why nobody can say yet."""
+    """The outcome for a pending folder; ``reason``: why it is still in doubt."""
 
     destination: str
     run: str
@@ -38,11 +38,11 @@ def resolve(
     *,
     destination: str | None = None,
 ) -> tuple[Resolution, ...]:
-    """Settle what is pending of `transfer`, or of one `destination`; ``ask`` asks its ledger.
+    """Resolve the pending folders of `transfer`, or of one `destination`; ``ask`` asks its ledger.
 
-    What is committed is published, what is rolled back, or was never sealed, is removed, and what
-    is undecided, or for which ``ask`` raises CopydError, stays. What somebody was removing when he
-    was killed is removed. Raises UnsafeFolderError, OSError.
+    Rejects of a committed run are published. Those of a run that was rolled back, or has no
+    manifest, are removed. A folder stays while its outcome is undecided, or ``ask`` raises
+    CopydError. Interrupted removals are completed. Raises UnsafeFolderError, OSError.
     """
     return tuple(
         found
@@ -55,7 +55,7 @@ def resolve(
 def prune(root: Path, transfer: str, *, keep: float, now: float) -> int:
     """Remove published rejects of `transfer` that are older than `keep` seconds at `now`.
 
-    What is not copyd's, and a folder with something else in it, stays. Returns how many runs went.
+    Files that are not copyd's stay, and so do their folders. Returns how many runs were removed.
     Raises UnsafeFolderError, OSError.
     """
     count = 0
@@ -107,7 +107,9 @@ def _judge(
     except CopydError as error:
         return Resolution(destination, run, CommitOutcome.UNDECIDED, str(error))
     is_open = outcome is CommitOutcome.UNDECIDED
-    reason = "too many runs were committed since for the ledger to tell" if is_open else None
+    reason = (
+        "the ledger cannot tell any more: too many runs were committed since" if is_open else None
+    )
     return Resolution(destination, run, outcome, reason)
 
 
@@ -122,7 +124,7 @@ def _carry_out(home: Folder, folder: Folder, name: str, outcome: CommitOutcome) 
 
 
 def _is_old(home: Folder, name: str, oldest: float) -> bool:
-    """Whether it is the folder of a run that was committed before `oldest`, with nothing else in it."""
+    """Whether it holds only copyd's files, of a run before `oldest`."""
     with suppress(OSError, CopydError), home.enter(name) as folder:
         names = folder.names()
         manifest = read_manifest(folder) if RUN_FILE in names else None

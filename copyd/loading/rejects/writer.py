@@ -28,19 +28,18 @@ if TYPE_CHECKING:
 
 _BUFFER = 64 * 1024
 _TRIES = 10
-"""How often a folder is made anew that somebody took for a dead run's, in the moment before its
-lock was held."""
+"""How often to make the folder: before it is locked, another process may take it for a dead run's."""
 
 
 class RejectsNotKeptError(CopydError):
-    """Rejects could not be written: whoever would commit without them must not."""
+    """Rejects could not be written, so the load must not be committed."""
 
 
 class RejectFiles:
     """The files of one try; the folder is made with the first reject, and the try holds its lock.
 
-    `add`, then `write_manifest` before COMMIT, then `publish`, or `discard` where it was rolled back, or
-    `close` where nobody knows: the ledger tells later (see `resolve`). One thread at a time.
+    `add`, then `write_manifest` before COMMIT, then `publish`. `discard` after a rollback; `close`
+    while the outcome of COMMIT is in doubt: `resolve` asks the ledger later. One thread at a time.
     Without a reject none of them does anything.
     """
 
@@ -75,15 +74,15 @@ class RejectFiles:
         self.rows += 1
 
     def write_manifest(self, *, ledger: str, tables: Sequence[LoadedTable], now: float) -> None:
-        """Sync everything, and write down what the ledger, in that schema, is to be asked.
+        """Sync everything, and write the manifest: what to ask the ledger in that schema.
 
-        Once more does no harm. Raises RejectsNotKeptError: then do not send COMMIT.
+        Can be called again. Raises RejectsNotKeptError: then do not send COMMIT.
         """
         kept = self._kept
         if not tables:
             raise ValueError("the ledger is asked about at least one table")
         if self._is_broken:
-            raise RejectsNotKeptError(f"the rejects of {self.path} are not whole")
+            raise RejectsNotKeptError(f"the rejects in {self.path} are incomplete")
         if kept is None:
             return
         manifest = Manifest(
@@ -97,9 +96,9 @@ class RejectFiles:
         self._has_manifest = True
 
     def publish(self) -> None:
-        """Give the folder its name without ``.pending``, after COMMIT.
+        """Rename the folder, after COMMIT: from then on it does not end in ``.pending``.
 
-        Raises RejectsNotKeptError; what fails here is made good by the next `resolve`.
+        Raises RejectsNotKeptError; the next `resolve` completes what fails here.
         """
         kept = self._kept
         if kept is None:
@@ -116,7 +115,7 @@ class RejectFiles:
         self.close()
 
     def discard(self) -> None:
-        """Remove the folder, after a rollback; what cannot be removed the next `resolve` removes."""
+        """Remove the folder, after a rollback; the next `resolve` removes what remains."""
         kept, self._is_broken = self._kept, True
         if kept is None:
             return
@@ -126,7 +125,7 @@ class RejectFiles:
         self.close()
 
     def close(self) -> None:
-        """Let go of everything, and leave it as it is."""
+        """Close everything, and leave the files as they are."""
         if self._table is not None:
             self._table.abandon()
             self._table = None
@@ -136,7 +135,7 @@ class RejectFiles:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what the system says into one sentence; after that nothing here is whole."""
+        """Turn an error of the system into a sentence; the files are then incomplete."""
         try:
             yield
         except OSError as error:
@@ -171,7 +170,9 @@ class RejectFiles:
             made = self._try_to_make()
             if made is not None:
                 return made
-        raise RejectsNotKeptError(f"{self.path}{PENDING} is removed again and again by others")
+        raise RejectsNotKeptError(
+            f"{self.path}{PENDING}: another process removes it again and again"
+        )
 
     def _try_to_make(self) -> _Kept | None:
         pending = f"{encode(self._run)}{PENDING}"
@@ -227,25 +228,25 @@ class _TableFiles:
                 make = folder.create if is_new else folder.reopen
                 opened.append(_Appender(make(f"{stem}{suffix}"), data_size or 0))
                 stack.callback(opened[-1].abandon)
-            self.data, self._log, self._facts = opened
+            self.data, self._log, self._records = opened
             stack.pop_all()
 
     def add(self, reject: Reject) -> None:
         """Write a row to each of them; raises OSError."""
-        facts = lines.RejectRecord.of(self.name, reject, offset=self.data.size)
+        record = lines.RejectRecord.of(self.name, reject, offset=self.data.size)
         self.data.write(reject.row)
         self._log.write(lines.of_log(reject))
-        self._facts.write(facts.line())
+        self._records.write(record.line())
 
     def close(self) -> None:
         """Sync and close them; raises OSError."""
-        for file in (self.data, self._log, self._facts):
+        for file in (self.data, self._log, self._records):
             file.sync()
         self.abandon()
 
     def abandon(self) -> None:
-        """Close them, whatever is still to be written."""
-        for file in (self.data, self._log, self._facts):
+        """Close them without writing the rest."""
+        for file in (self.data, self._log, self._records):
             file.abandon()
 
 
@@ -265,7 +266,7 @@ class _Appender:
             self._flush()
 
     def sync(self) -> None:
-        """See that all of it survives a crash; raises OSError."""
+        """Write everything to disk; raises OSError."""
         self._flush()
         os.fsync(self._descriptor)
 
@@ -284,11 +285,11 @@ class _Appender:
 
 
 def _remove_earlier(home: Folder, pending: str, run: str) -> None:
-    """Remove what an earlier try of this run left; raises where it may have been committed."""
+    """Remove the files of an earlier try of this run; raises where that may have been committed."""
     with suppress(FileNotFoundError), home.enter(pending) as earlier:
         if read_manifest(earlier) is not None:
             raise RejectsNotKeptError(
-                f"{earlier.path} holds rejects of this run of which nobody knows yet whether they "
-                "were committed"
+                f"{earlier.path} holds rejects of this run, and it is not known yet whether the run "
+                "was committed"
             )
         remove(home, pending, run)

@@ -150,7 +150,7 @@ def test_what_goes_in_comes_out_whatever_it_is(
     made.write_manifest(ledger="copyd", tables=tables, now=NOW)
     made.publish()
     found = {
-        each.table: [(row.facts.ordinal, row.row, row.facts.message) for row in rows(root, each)]
+        each.table: [(row.record.ordinal, row.row, row.record.message) for row in rows(root, each)]
         for each in kept(root, "orders")
     }
     assert found == expected
@@ -190,7 +190,7 @@ def test_a_later_try_of_the_run_starts_anew(tmp_path: Path) -> None:
 def test_the_manifest_of_an_earlier_try_is_not_overwritten(tmp_path: Path) -> None:
     unknown = pending(tmp_path)
     unknown.close()
-    with pytest.raises(RejectsNotKeptError, match="nobody knows yet whether they were committed"):
+    with pytest.raises(RejectsNotKeptError, match="not known yet whether the run"):
         files(tmp_path).add(T, reject())
     assert (tmp_path / f"{ONE}.pending/run.json").exists()
 
@@ -265,5 +265,5 @@ def test_a_disk_that_is_full_is_one_sentence_and_no_manifest(tmp_path: Path, lim
     )
     first, *others = done.stdout.splitlines()
     assert first == f"rejects cannot be written to {tmp_path / ONE}: File too large"
-    assert all("are not whole" in each for each in others)
+    assert all("are incomplete" in each for each in others)
     assert tree(tmp_path) == set()
