@@ -473,7 +473,7 @@ def test_triggers_that_can_keep_a_row_from_its_delete_are_found(parted: Connecti
     for target in found:
         require_emptied(parted, target, ["soft"])
     parted.execute("INSERT INTO public.free VALUES (1)")
-    with pytest.raises(CopydError, match=r"^rows of table public.free stayed .* \(soft\)"):
+    with pytest.raises(CopydError, match=r"^DELETE left rows in table public.free, .* \(soft\)"):
         require_emptied(parted, free, ["soft"])
 
 
