@@ -30,6 +30,9 @@ MOST_LINES = 400
 LARGE_BY_DESIGN = {"copyd.cluster.cluster.Cluster"}
 """Its methods are those of postgresql.installation's Cluster, whose users find them here."""
 
+NOUNS = {"copyd.testing"}
+"""Called as in numpy.testing or pandas.testing, where users of a library look for it."""
+
 
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:
     for module, tree in TREES.items():
@@ -100,7 +103,7 @@ def test_no_layer_has_two_public_classes_of_one_name() -> None:
 
 
 def test_no_module_is_called_by_a_verb() -> None:
-    verbs = [name for name in MODULES.keys() - PACKAGES if name.endswith("ing")]
+    verbs = [name for name in MODULES.keys() - PACKAGES - NOUNS if name.endswith("ing")]
     assert not verbs, "a module is a thing: its name is a noun, not what is done in it"
 
 
