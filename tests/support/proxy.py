@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import socket
-import struct
 import threading
 from contextlib import suppress
 from enum import Enum
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from tests.support.listener import Forwarder, reset, shut
 
 DEADLINE = 10.0
 TICK = 0.02
@@ -80,63 +75,28 @@ class Gate:
         self._changed.wait_for(lambda: self._releases > before, timeout)
 
 
-class Proxy:
+class Proxy(Forwarder):
     """Listens on ``port`` and forwards to ``target``; the gates watch the first connection only.
 
     Later connections (cancel requests) pass freely.
     """
 
     def __init__(self, target: int) -> None:
-        self.target = target
+        # Little is held here, so that a stall is soon felt by the one who sends.
+        super().__init__(target, receive_buffer=32 * 1024)
         self.to_server = Gate()
         self.to_client = Gate()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        # Little is held here, so that a stall is soon felt by the one who sends.
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
-        self.port: int = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
+        self._gates = self.to_server, self.to_client
 
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
+    def release(self) -> None:
+        self.to_server.release()
+        self.to_client.release()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join(DEADLINE)
-        for gate in (self.to_server, self.to_client):
-            gate.release()
-        for peer in self._sockets:
-            with suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(DEADLINE)
-        for peer in self._sockets:
-            peer.close()
-
-    def _accept(self) -> None:
-        gates = self.to_server, self.to_client
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self.target))
-                for peer in (client, server):
-                    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._sockets += [client, server]
-                for source, sink, gate in zip(
-                    (client, server), (server, client), gates, strict=True
-                ):
-                    thread = threading.Thread(target=self._forward, args=(source, sink, gate))
-                    self._threads.append(thread)
-                    thread.start()
-                gates = Gate(), Gate()
+    def forward(self, client: socket.socket, server: socket.socket) -> None:
+        to_server, to_client = self._gates
+        self._gates = Gate(), Gate()
+        self.spawn(self._forward, client, server, to_server)
+        self.spawn(self._forward, server, client, to_client)
 
     def _forward(self, source: socket.socket, sink: socket.socket, gate: Gate) -> None:
         with suppress(OSError):
@@ -149,17 +109,12 @@ class Proxy:
                     gate.seen += data[:size]
                     sink.sendall(data[:size])
                     data = data[size:]
-        with suppress(OSError):  # also where the source was reset: the sink would wait for ever
-            sink.shutdown(socket.SHUT_WR)
+        shut(sink, socket.SHUT_WR)  # also where the source was reset: the sink would wait for ever
 
     @staticmethod
     def _end(source: socket.socket, sink: socket.socket, action: Action) -> None:
         for peer in (source, sink):
             if action is Action.RESET:
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                # Closing is what resets; the other thread's recv must not keep it open.
-                with suppress(OSError):
-                    peer.shutdown(socket.SHUT_RD)
-                peer.close()
+                reset(peer)
             else:
-                peer.shutdown(socket.SHUT_RDWR)
+                shut(peer)

@@ -6,22 +6,20 @@ connections: of an encrypted one there is nothing to read.
 
 from __future__ import annotations
 
-import socket
 import struct
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from socket import SHUT_WR
 from typing import TYPE_CHECKING, Literal
 
+from tests.support.listener import DEADLINE, Forwarder, reset, shut
+
 if TYPE_CHECKING:
+    import socket
     import subprocess
     from collections.abc import Iterator
-    from types import TracebackType
-
-    from typing_extensions import Self
-
-DEADLINE = 30.0
 
 Way = Literal["to_server", "to_client"]
 Place = Literal["before", "within", "after"]
@@ -78,11 +76,11 @@ class _Struck(Exception):
     """The connection has been ended."""
 
 
-class Wiretap:
+class Wiretap(Forwarder):
     """Listens on ``port`` and forwards to ``target``; records the steps since it was armed."""
 
     def __init__(self, target: int) -> None:
-        self.target = target
+        super().__init__(target)
         self.struck = threading.Event()
         self._changed = threading.Condition()
         """Guards the plan, the steps, the count of connections and of releases."""
@@ -91,28 +89,6 @@ class Wiretap:
         self._connections = 0
         self._era = 0
         self._releases = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
-        self._sockets: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
-
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join(DEADLINE)
-        self.cut()
-        for thread in self._threads:
-            thread.join(DEADLINE)
 
     @property
     def steps(self) -> list[Step]:
@@ -141,33 +117,11 @@ class Wiretap:
             self._releases += 1
             self._changed.notify_all()
 
-    def cut(self) -> None:
-        """Close every connection; what is held is lost."""
-        for peer in list(self._sockets):
-            _shut(peer)
-        self.release()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                try:
-                    server = socket.create_connection(("127.0.0.1", self.target))
-                except OSError:  # the server is down: so is its address
-                    client.close()
-                    continue
-                self._tap(client, server)
-
-    def _tap(self, client: socket.socket, server: socket.socket) -> None:
-        for peer in (client, server):
-            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._sockets += [client, server]
+    def forward(self, client: socket.socket, server: socket.socket) -> None:
         with self._changed:
             place = self._era, self._connections
             self._connections += 1
-        thread = threading.Thread(target=self._serve, args=(client, server, *place))
-        self._threads.append(thread)
-        thread.start()
+        self.spawn(self._serve, client, server, *place)
 
     def _serve(
         self, client: socket.socket, server: socket.socket, era: int, connection: int
@@ -201,8 +155,7 @@ class Wiretap:
                     self._strike(plan.blow, source, sink)
                     ready = message[size:]
                 sink.sendall(ready)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+        shut(sink, SHUT_WR)
 
     def _note(self, era: int, step: Step) -> Plan | None:
         """Remember a step; returns the plan if it is due, once."""
@@ -226,12 +179,9 @@ class Wiretap:
             return
         for peer in (source, sink):
             if blow is Blow.RESET:
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                with suppress(OSError):
-                    peer.shutdown(socket.SHUT_RD)
-                peer.close()
+                reset(peer)
             else:
-                _shut(peer)
+                shut(peer)
         self.struck.set()
         raise _Struck
 
@@ -271,8 +221,3 @@ def _next(before: Step | None, connection: int, way: Way, kind: bytes, message: 
     # A statement's text follows the name of the prepared one, which is empty or short.
     text = message[5:].lstrip(b"\0")[:40] if kind in b"QPCE" else b""
     return Step(connection, way, number, kind, text, count)
-
-
-def _shut(peer: socket.socket) -> None:
-    with suppress(OSError):
-        peer.shutdown(socket.SHUT_RDWR)

@@ -21,7 +21,7 @@ from copyd.copyman import (
     transfer,
 )
 from copyd.copyman.chunk import PayloadChunk
-from tests.support.scripted import (
+from tests.support.scripted_server import (
     COPY_IN,
     COPY_OUT,
     DONE,

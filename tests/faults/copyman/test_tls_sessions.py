@@ -12,7 +12,7 @@ from copyd.copyman.links.tls import TlsStream
 from copyd.wire import query
 from tests.contract.copyman.conftest import is_usable
 from tests.support.proxy import DEADLINE, Action, Proxy
-from tests.support.scripted import READY, message
+from tests.support.scripted_server import READY, message
 
 if TYPE_CHECKING:
     from tests.contract.copyman.conftest import Bench

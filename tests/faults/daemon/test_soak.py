@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from copyd.cluster.poll import wait_for
-from tests.support.blows import Blows
 from tests.support.fleet import REPLICAS, open_fleet, verdicts
 from tests.support.resource_usage import Scrape, Vitals, Watch, watching
+from tests.support.server_faults import ServerFaults
 from tests.support.servers import free_port
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Reloads:
     unseen: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def rage(self) -> None:
+    def run(self) -> None:
         while not self._over.wait(RELOAD_EVERY):
             if self.chance.random() < 0.4:
                 self._reload_wrong()
@@ -125,23 +125,23 @@ def fleet(installation: Installation) -> Iterator[Fleet]:
 
 
 @contextmanager
-def raging(*furies: Blows | Reloads) -> Iterator[None]:
+def raging(*disturbances: ServerFaults | Reloads) -> Iterator[None]:
     failures: list[BaseException] = []
 
-    def rage(fury: Blows | Reloads) -> None:
+    def run(disturbance: ServerFaults | Reloads) -> None:
         try:
-            fury.rage()
+            disturbance.run()
         except BaseException as error:
             failures.append(error)
             raise
 
-    threads = [threading.Thread(target=rage, args=(each,)) for each in furies]
+    threads = [threading.Thread(target=run, args=(each,)) for each in disturbances]
     for thread in threads:
         thread.start()
     try:
         yield
     finally:
-        for each in furies:
+        for each in disturbances:
             each.end()
         for thread in threads:
             thread.join()
@@ -158,7 +158,7 @@ def test_nothing_is_lost_and_all_is_told_while_replicas_fall_and_files_change(fl
         daemon.await_event("cluster.up", cluster=name)
     fleet.furnish()
     fleet.await_fresh()
-    blows = Blows(fleet, port, random.Random(f"{SEED} blows"))
+    blows = ServerFaults(fleet, port, random.Random(f"{SEED} blows"))
     reloads = Reloads(fleet, port, random.Random(f"{SEED} reloads"))
     with watching(daemon.process.pid, port) as watch:
         with fleet.writing(SEED), raging(blows, reloads):

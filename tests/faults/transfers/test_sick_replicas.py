@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from copyd.cluster.poll import wait_for
-from tests.support.ailing import Drip, black_hole, silent_listener
 from tests.support.chaos import IS_LONG
+from tests.support.network_faults import Drip, black_hole, silent_listener
 from tests.support.once_command import Once
 from tests.support.sql import ask, content, execute
 from tests.support.standby import crash, start_again

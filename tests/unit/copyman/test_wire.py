@@ -10,7 +10,7 @@ import pytest
 from copyd.copyman.chunk import PayloadChunk
 from copyd.copyman.links.wire import WireCopyIn
 from copyd.wire import COPY_DONE, copy_fail, data_header
-from tests.support.scripted import COPY_IN
+from tests.support.scripted_server import COPY_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,6 @@ would. The answer to a statement with COPY is the script.
 
 from __future__ import annotations
 
-import socket
 import struct
 import threading
 from contextlib import suppress
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from psycopg.conninfo import make_conninfo
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from types import TracebackType
+from tests.support.listener import Listener, shut
 
-    from typing_extensions import Self
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterable
 
 DEADLINE = 20.0
 CANCEL, ENCRYPTION = 80877102, (80877103, 80877104)
@@ -67,7 +66,7 @@ class _Closed(Exception):
     """The client has gone."""
 
 
-class ScriptedServer:
+class ScriptedServer(Listener):
     """Serves one client at a time on ``port``.
 
     ``script`` is sent, in these pieces, when a statement with COPY arrives; an event among them is
@@ -76,15 +75,12 @@ class ScriptedServer:
     """
 
     def __init__(self, script: Iterable[bytes | threading.Event], epilogue: bytes = b"") -> None:
+        super().__init__()
         self.script = list(script)
         self.epilogue = epilogue
         self.received: list[bytes] = []
         self.last_words = b""
         self.cancelled = threading.Event()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._peers: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept)]
 
     @property
     def conninfo(self) -> str:
@@ -93,37 +89,8 @@ class ScriptedServer:
             sslmode="disable", gssencmode="disable",
         )  # fmt: skip
 
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._threads[0].join(DEADLINE)
-        for peer in self._peers:
-            with suppress(OSError):
-                peer.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(DEADLINE)
-        for peer in self._peers:
-            peer.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                peer, _ = self._listener.accept()
-                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._peers.append(peer)
-                thread = threading.Thread(target=self._serve, args=(peer,))
-                self._threads.append(thread)
-                thread.start()
+    def serve(self, peer: socket.socket) -> None:
+        self.spawn(self._serve, peer)
 
     def _serve(self, peer: socket.socket) -> None:
         with suppress(OSError, _Closed):
@@ -131,7 +98,7 @@ class ScriptedServer:
             _read(peer, size - 8)
             if code == CANCEL:
                 self.cancelled.set()
-                peer.shutdown(socket.SHUT_RDWR)
+                shut(peer)
                 return
             settings = {"client_encoding": "UTF8", "server_version": "17.0", "TimeZone": "UTC"}
             greeting = message(b"R", struct.pack("!I", 0))

@@ -1,4 +1,4 @@
-"""Blows to the replicas of a fleet, one after another; each lasts until the metrics show it."""
+"""Faults of the replicas of a fleet, one after another; each lasts until the metrics show it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ BACKENDS = (
 
 
 @dataclass
-class Blows:
-    """Strikes `fleet`, whose daemon answers at `port`, at random."""
+class ServerFaults:
+    """Breaks replicas of `fleet`, whose daemon answers at `port`, at random."""
 
     fleet: Fleet
     port: int
@@ -45,8 +45,8 @@ class Blows:
     unseen: list[str] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
 
-    def rage(self) -> None:
-        """Strike until `end`."""
+    def run(self) -> None:
+        """Break one after another until `end`."""
         while not self._over.wait(self.chance.uniform(0.5, 2.0)):
             place = self.chance.choice(REPLICAS)
             strike = self.chance.choice(
