@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from copyd.cluster.poll import wait_for
-from copyd.config.model import Config
 from tests.support import program
 from tests.support.prometheus import PROMETHEUS, Prometheus, scraping
 from tests.support.servers import Server, free_port, running_server
@@ -47,10 +46,7 @@ reintroduce = {{ attempts = 0 }}
 breaker = {{ failures = 3, backoff = "1s", max_backoff = "2s" }}
 """
 
-pytestmark = [
-    pytest.mark.skipif(PROMETHEUS is None, reason="Prometheus is not installed"),
-    pytest.mark.skipif("http" not in Config.model_fields, reason="the daemon is not there yet"),
-]
+pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="Prometheus is not installed")
 
 
 @contextmanager

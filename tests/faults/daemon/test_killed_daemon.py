@@ -36,7 +36,7 @@ MODES: tuple[Options, ...] = (
     {"mode": "merge", "delete_missing": True},
 )
 
-pytestmark = pytest.mark.timeout(300 + 20 * KILLS_HERE)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 + 20 * KILLS_HERE)]
 
 
 class KilledDaemon:

@@ -35,7 +35,7 @@ RELOAD_EVERY = 5.0
 TRANSFERS = 20
 MEBI = 1024 * 1024
 
-pytestmark = pytest.mark.timeout(SECONDS + 400)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 400)]
 
 
 @dataclass

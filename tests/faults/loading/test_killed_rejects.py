@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("story", ["load", "commit", "roll_back", "come_again", "grow_old"])
 def test_a_kill_before_any_call_leaves_neither_too_many_rejects_nor_too_few(

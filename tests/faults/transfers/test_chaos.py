@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tests.support.servers import Server
     from tests.support.writers import Desk
 
-pytestmark = pytest.mark.timeout(120 + 15 * KILLS_A_CASE)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + 15 * KILLS_A_CASE)]
 
 QUIET = {"autovacuum": "off", "synchronous_commit": "on", "wal_keep_size": "512MB"}
 APPEND: Options = {"mode": "append", "key": ["id"]}

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.faults.transfers.conftest import Rig
 
+pytestmark = pytest.mark.slow
+
 BLOWS = (Blow.CUT, Blow.RESET)
 A_FEW = 5
 

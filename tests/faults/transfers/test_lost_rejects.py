@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tests.faults.transfers.conftest import Rig
     from tests.support.wiretap import Step
 
+pytestmark = pytest.mark.slow
+
 BAD = "(3, 'bad', NULL), (11, 'once', NULL), (12, 'once', NULL), (23, 'lost', 99)"
 """Of these rows the second is good; what the last one references is nowhere."""
 SHORT = 12

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+import trustme
 from psycopg.conninfo import conninfo_to_dict
 
 from copyd.cluster import (
@@ -202,7 +203,6 @@ def test_a_server_that_wants_certificates_is_ready_and_logs_no_error(
 
 
 def give_certificate(cluster: Cluster) -> None:
-    trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     files = {

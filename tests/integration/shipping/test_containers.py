@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from copyd.config import load
-from copyd.config.model import Config
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -87,7 +86,6 @@ def test_prometheus_calls_copyd_by_the_name_that_it_answers_to() -> None:
     assert f'listen = "0.0.0.0:{port}"' in (DEPLOY / "copyd.toml").read_text()
 
 
-@pytest.mark.skipif("http" not in Config.model_fields, reason="the daemon's keys are not there yet")
 def test_the_configuration_of_the_compose_file_can_be_loaded_in_the_image() -> None:
     text = (DEPLOY / "Containerfile").read_text()
     environ = dict(re.findall(r"(XDG_[A-Z_]+)=(\S+)", text))

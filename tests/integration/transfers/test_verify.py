@@ -173,6 +173,7 @@ def digest(connection: Connection, rows: list[tuple[Any, ...]]) -> Digest:
     return compute(connection, sql.Composed([sql.SQL(literal)]))
 
 
+@pytest.mark.slow
 @given(rows=ROWS, data=st.data())
 @settings(max_examples=300, deadline=None)
 def test_order_is_nothing_and_one_cell_is_everything(

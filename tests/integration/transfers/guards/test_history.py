@@ -67,6 +67,7 @@ def test_rows_of_an_older_snapshot_cannot_be_appended_without_a_key(fanout: Fano
     assert len(fanout.ask("eu", ROWS)) == 10
 
 
+@pytest.mark.slow
 def test_a_standby_that_lags_does_not_set_a_replica_back(
     fanout: Fanout, installation: Installation
 ) -> None:

@@ -122,6 +122,7 @@ WHERE datname = current_database() AND application_name = 'copyd'
 TIMED = "CREATE TABLE t (id int PRIMARY KEY, note text, at timestamptz DEFAULT now())"
 
 
+@pytest.mark.slow
 @ALL_WAYS
 @pytest.mark.parametrize("where", ["eu", "source"])
 def test_what_is_planted_in_the_roles_own_search_path_is_not_used(
