@@ -1,7 +1,8 @@
-"""What stays the same for all snapshots, passes and tries of a run."""
+"""The circumstances of a run: the same for all its snapshots, passes and tries."""
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
@@ -21,9 +22,10 @@ class DeadlinePassed(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What stays the same for all snapshots and tries of a run.
+    """One run of ``transfer``.
 
-    ``deadline`` is on ``clock``; ``numbers`` are those of its passes.
+    ``deadline`` is on ``clock``; ``rng`` returns a number from 0 to 1; ``numbers`` are those of
+    the run's passes.
     """
 
     transfer: Transfer
@@ -32,5 +34,17 @@ class Run:
     clock: Callable[[], float]
     deadline: float
     is_full: bool = False
+    rng: Callable[[], float] = random.random
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     stop: Stop = field(default_factory=Stop)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline, not below 0."""
+        return max(self.deadline - self.clock(), 0.0)
+
+    def require_going_on(self) -> None:
+        """Raise RunStopped once the run is stopped, DeadlinePassed after its deadline."""
+        self.stop.require_none()
+        if self.clock() >= self.deadline:
+            raise DeadlinePassed(f"the deadline of {self.transfer.deadline:g} s has passed")

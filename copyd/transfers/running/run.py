@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from copyd import events
 from copyd.errors import CopydError
-from copyd.transfers.destination import prepare, wind_up
+from copyd.transfers.destination import Attempt, prepare, wind_up
 from copyd.transfers.faults import SourceFailed, facts, is_transient
 from copyd.transfers.running.context import Run
-from copyd.transfers.running.passes import SourceLost
+from copyd.transfers.running.destination import Destination, Outcome, Verdict
+from copyd.transfers.running.relay import SourceLost
 from copyd.transfers.running.runner import Runner
-from copyd.transfers.running.states import Destination, Outcome, State, Verdict
+from copyd.transfers.running.states import State
 from copyd.transfers.source import hold
 from copyd.transfers.stop import RunStopped, Stop
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from copyd.events import Observer
     from copyd.transfers.source import Source
-    from copyd.transfers.transfer import Transfer
+    from copyd.transfers.transfer import Replica, Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ def run(
     is_full: bool = False,
     observe: Observer = events.ignore,
     clock: Callable[[], float] = time.monotonic,
+    rng: Callable[[], float] = random.random,
     stop: Stop | None = None,
 ) -> Report:
     """Carry out `transfer` once; events go to `observe`.
@@ -66,7 +68,7 @@ def run(
     stop = stop or Stop()
     stop.require_none()
     deadline = began + transfer.deadline
-    whole = Run(transfer, identifier, observe, clock, deadline, is_full=is_full, stop=stop)
+    whole = Run(transfer, identifier, observe, clock, deadline, is_full=is_full, rng=rng, stop=stop)
     destinations = [Destination(replica) for replica in transfer.replicas]
     prepare(transfer)
     _carry_out(whole, destinations)
@@ -112,7 +114,11 @@ def _wind_up(run: Run) -> tuple[str, ...]:
 
 def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
     """Go on under new snapshots until every destination has a verdict."""
-    runner = Runner(run, destinations)
+
+    def attempt(replica: Replica) -> Attempt:
+        return Attempt(replica, run.transfer, run.identifier, is_full=run.is_full)
+
+    runner = Runner(run, destinations, attempts=attempt)
     losses = 0
     while any(destination.state is not State.ENDED for destination in destinations):
         try:
@@ -136,8 +142,7 @@ def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
 @contextmanager
 def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
     """Cut the source off at the deadline, or when the run is stopped, whoever waits for it then."""
-    left = max(run.deadline - run.clock(), 0.0)
-    timer = threading.Timer(min(left, threading.TIMEOUT_MAX), source.cut)
+    timer = threading.Timer(min(run.seconds_left, threading.TIMEOUT_MAX), source.cut)
     timer.daemon = True
     timer.start()
     try:
@@ -155,7 +160,7 @@ def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | No
     if run.clock() >= run.deadline:
         said = f"the deadline of {run.transfer.deadline:g} s has passed; {said}"
     cause = SourceFailed(said)
-    wait = run.transfer.reintroduce.wait(losses, random.random())  # noqa: S311 - no secret
+    wait = run.transfer.reintroduce.wait(losses, run.rng())
     is_in_time = run.clock() + wait < run.deadline
     is_left = losses <= run.transfer.reintroduce.attempts
     will_return = is_in_time and is_left and is_transient(error)

@@ -1,44 +1,23 @@
-"""One destination of a run: where it stands, and how it ended. It does nothing by itself."""
+"""The states of a destination in a run, as a table. docs/architecture.md draws it from here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
-
-from copyd.events import NO_ROWS, Counts
-from copyd.transfers.faults import facts, in_full, kind
-
-if TYPE_CHECKING:
-    from copyd.copyman import Link
-    from copyd.transfers.backend import Backend
-    from copyd.transfers.destination import Attempt
-    from copyd.transfers.source import ChosenFormat
-    from copyd.transfers.transfer import Replica
-
-
-class Verdict(Enum):
-    """How a destination, or a run, ended. ``unknown``: nobody could say what became of COMMIT."""
-
-    SUCCEEDED = "succeeded"
-    PARTIAL = "partial"
-    FAILED = "failed"
-    UNKNOWN = "unknown"
 
 
 class State(Enum):
     """Where a destination stands in a run."""
 
-    RESTING = "waiting before it is tried again"
-    PREPARING = "being prepared"
+    RESTING = "waiting before the next try"
+    PREPARING = "connecting, locking, checking"
     CLEARING = "making room"
     READY = "ready for a pass"
     EMPTYING = "emptying its tables"
-    FED = "being fed"
+    FED = "being fed by a pass"
     FINISHING = "applying and committing"
-    SETTLING = "finding out what became of its COMMIT"
-    TIDYING = "committed, with work left"
-    ENDED = "ended"
+    RESOLVING = "asking the ledger about a lost COMMIT"
+    TIDYING = "committed, statistics to do"
+    ENDED = "has its verdict"
 
 
 _OUT = frozenset({State.RESTING, State.ENDED})
@@ -49,113 +28,18 @@ MOVES = {
     State.READY: frozenset({State.EMPTYING}) | _OUT,
     State.EMPTYING: frozenset({State.FED}) | _OUT,
     State.FED: frozenset({State.FINISHING}) | _OUT,
-    State.FINISHING: frozenset({State.TIDYING, State.SETTLING}) | _OUT,
-    State.SETTLING: frozenset({State.TIDYING}) | _OUT,
+    State.FINISHING: frozenset({State.TIDYING, State.RESOLVING}) | _OUT,
+    State.RESOLVING: frozenset({State.TIDYING}) | _OUT,
     State.TIDYING: frozenset({State.ENDED}),
     State.ENDED: frozenset[State](),
 }
 """From where to where; anything else is a defect."""
 
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How one destination ended.
-
-    ``counts``: what it committed. ``seconds`` run from the start of its last pass to
-    its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
-    value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
-    data. ``data_timestamp``: how old the snapshot is that it has committed. ``kind``: what sort of fault
-    the cause is (transfers/faults.py). ``link`` and ``format`` are None where no data was sent.
-    """
-
-    destination: str
-    verdict: Verdict
-    counts: Counts = NO_ROWS
-    seconds: float = 0.0
-    passes: int = 0
-    faults: int = 0
-    reconciliations: int = 0
-    link: Link | None = None
-    format: ChosenFormat | None = None
-    analyze_seconds: float = 0.0
-    cause: str | None = None
-    words: str | None = field(default=None, repr=False)
-    notes: tuple[str, ...] = ()
-    data_timestamp: float | None = None
-    kind: str | None = None
-
-
-@dataclass(eq=False)
-class Destination:
-    """What outlives a try: the counts, the last backend, the verdict. The runner alone changes it."""
-
-    replica: Replica
-    attempt: Attempt | None = None
-    state: State = State.RESTING
-    backend: Backend | None = None
-    verdict: Verdict | None = None
-    cause: BaseException | None = None
-    passes: int = 0
-    faults: int = 0
-    reconciliations: int = 0
-    link: Link | None = None
-    format: ChosenFormat | None = None
-    counts: Counts = NO_ROWS
-    began: float | None = None
-    judged: float | None = None
-    analyze_seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
-    data_timestamp: float | None = None
-
-    @property
-    def name(self) -> str:
-        """What to call it."""
-        return self.replica.server.name
-
-    @property
-    def trying(self) -> Attempt:
-        """Its current try.
-
-        Raises RuntimeError where there is none.
-        """
-        if self.attempt is None:
-            raise RuntimeError(f"destination {self.name} is not being tried")
-        return self.attempt
-
-    def move(self, state: State) -> None:
-        """Go on to `state`.
-
-        Raises RuntimeError for a move that is not in the table.
-        """
-        if state not in MOVES[self.state]:
-            raise RuntimeError(f"{self.name} cannot go from {self.state.name} to {state.name}")
-        self.state = state
-
-    def judge(self, verdict: Verdict, cause: BaseException | None, *, moment: float) -> None:
-        """Note how it ended, and when by the run's clock."""
-        self.verdict, self.cause, self.judged = verdict, cause, moment
-
-    def outcome(self) -> Outcome:
-        """Say how it ended, and in one sentence why."""
-        is_committed = self.verdict is Verdict.SUCCEEDED
-        cause = facts(self.cause) if self.cause is not None else None
-        if self.verdict is Verdict.UNKNOWN:
-            why = f" ({cause})" if cause is not None else ""
-            cause = f"the answer to COMMIT was lost, look whether the rows are there{why}"
-        return Outcome(
-            destination=self.name,
-            verdict=self.verdict or Verdict.FAILED,
-            counts=self.counts if is_committed else NO_ROWS,
-            seconds=self.judged - self.began if self.began and self.judged else 0.0,
-            passes=self.passes,
-            faults=self.faults,
-            reconciliations=self.reconciliations,
-            link=self.link,
-            format=self.format,
-            analyze_seconds=self.analyze_seconds,
-            cause=cause,
-            words=in_full(self.cause) if self.cause is not None else None,
-            notes=tuple(self.notes),
-            data_timestamp=self.data_timestamp if is_committed else None,
-            kind=kind(self.cause) if self.cause is not None else None,
-        )
+COMING = frozenset({State.PREPARING, State.CLEARING})
+"""A pass waits a little for destinations in these."""
+LEAVING = frozenset({State.FINISHING, State.RESOLVING, State.TIDYING})
+"""Destinations in these have all their data and need no source any more."""
+BUSY = COMING | LEAVING | {State.EMPTYING}
+"""A thread works for a destination in one of these."""
+TIMED = BUSY | {State.RESTING}
+"""A destination in one of these has a moment at which its patience, or its rest, is over."""

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from copyd.transfers import Verdict
+from copyd.transfers.running.destination import Destination
 from copyd.transfers.running.run import judge
-from copyd.transfers.running.states import MOVES, Destination, State
+from copyd.transfers.running.states import MOVES, State
 from copyd.transfers.server import Server
 from copyd.transfers.transfer import Replica
 
