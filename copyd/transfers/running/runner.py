@@ -73,7 +73,7 @@ class Runner:
         *,
         attempts: Callable[[Replica], Attempt],
         steps: Steps | None = None,
-        passes: type[Pass] = Pass,
+        passes: Callable[..., Pass] = Pass,
     ) -> None:
         self._run = run
         self._transfer = run.transfer
