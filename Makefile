@@ -17,8 +17,9 @@ check: $(BIN)/copyd  ## format, lint, types, layers, unit tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n 2 tests/unit
 
-docs: $(BIN)/copyd  ## docs/configuration.md, from the model of the configuration
+docs: $(BIN)/copyd  ## docs/configuration.md, from its model; the states in docs/architecture.md, from their table
 	$(BIN)/copyd schema --markdown > docs/configuration.md
+	$(BIN)/python -m tests.support.state_diagram
 
 test: $(BIN)/copyd  ## everything
 	$(BIN)/python -m pytest -n 2

@@ -24,8 +24,7 @@ def diagram() -> str:
         _move(state, to)
         for state in State
         for to in State
-        if to in MOVES[state] - {state}
-        and not (state in a_try and (to in a_try or to in _OUT))
+        if to in MOVES[state] - {state} and not (state in a_try and (to in a_try or to in _OUT))
     ]
     lines = [
         "stateDiagram-v2",
