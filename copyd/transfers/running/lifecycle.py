@@ -1,7 +1,7 @@
-"""What follows for a destination from the end of a step, from a fault, and from the end of the run.
+"""The steps of a destination, and which follows from which.
 
-The state says what the destination waits for (running/states.py); here each answer is turned into
-the next step, another try, or a verdict.
+Its state says what it waits for (running/states.py). How a try ends is decided in
+running/verdicts.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import psycopg
 
 from copyd import events
 from copyd.errors import CopydError
-from copyd.transfers.faults import facts, is_transient, kind
 from copyd.transfers.running.destination import Verdict
-from copyd.transfers.running.states import State
+from copyd.transfers.running.states import BUSY, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,21 +24,32 @@ if TYPE_CHECKING:
     from copyd.transfers.running.destination import Destination
     from copyd.transfers.running.messages import Completed, StepEnded
     from copyd.transfers.running.steps import Steps
+    from copyd.transfers.running.verdicts import Verdicts
     from copyd.transfers.source import Source
     from copyd.transfers.transfer import Replica
 
+_AFTER = {
+    State.PREPARING: State.CLEARING,
+    State.CLEARING: State.READY,
+    State.EMPTYING: State.FED,
+}
+
 
 class Lifecycle:
-    """Moves destinations from state to state; `attempts` makes a new try of a replica."""
+    """Moves destinations forward from step to step; `attempts` makes a new try of a replica."""
 
-    def __init__(self, run: Run, steps: Steps, attempts: Callable[[Replica], Attempt]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        steps: Steps,
+        verdicts: Verdicts,
+        attempts: Callable[[Replica], Attempt],
+    ) -> None:
         self._run = run
         self._transfer = run.transfer
         self._steps = steps
+        self._verdicts = verdicts
         self._attempts = attempts
-        self._in_pass: list[Attempt] = []  # given up, but a pass still uses their connections
-
-    # -- steps ------------------------------------------------------------------------------------
 
     def prepare(self, destination: Destination, source: Source) -> None:
         """Begin a new try."""
@@ -73,7 +83,7 @@ class Lifecycle:
     def step_ended(self, ended: StepEnded) -> None:
         """Go on after a step, unless it is of a try that was given up."""
         destination = ended.destination
-        if ended.attempt is destination.attempt and destination.state in self._next:
+        if ended.attempt is destination.attempt and destination.state in BUSY:
             self._go_on(destination, ended.error)
 
     def overdue(self, destination: Destination) -> None:
@@ -81,54 +91,42 @@ class Lifecycle:
         destination.trying.session.cut()
         self._go_on(destination, self._steps.late(destination))
 
-    @property
-    def _next(self) -> dict[State, Callable[[Destination, Exception | None], None]]:
-        return {
-            State.PREPARING: self._prepared,
-            State.CLEARING: self._cleared,
-            State.EMPTYING: self._emptied,
-            State.FINISHING: self._finished,
-            State.RESOLVING: self._resolved,
-            State.TIDYING: self._tidied,
-        }
-
     def _go_on(self, destination: Destination, error: Exception | None) -> None:
         """Go on after a step, by the state; a defect of ours ends the run."""
         if error is not None and not isinstance(error, (psycopg.Error, CopydError, OSError)):
             raise error
-        self._next[destination.state](destination, error)
+        match destination.state:
+            case State.FINISHING:
+                self._finished(destination, error)
+            case State.RESOLVING:
+                self._resolved(destination, error)
+            case State.TIDYING:
+                self._verdicts.tidied(destination, error)
+            case _:
+                self._come_closer(destination, error)
 
-    def _prepared(self, destination: Destination, error: Exception | None) -> None:
-        destination.backend = destination.trying.session.backend or destination.backend
+    def _come_closer(self, destination: Destination, error: Exception | None) -> None:
+        """Go on after a step that precedes the data."""
+        if destination.state is State.PREPARING:
+            destination.backend = destination.trying.session.backend or destination.backend
         if error is not None:
-            self.fault(destination, error)
+            self._verdicts.fault(destination, error)
             return
-        destination.move(State.CLEARING)
-        within = self._transfer.answer_timeout
-        self._steps.take(destination, destination.trying.clear, within=within)
-
-    def _cleared(self, destination: Destination, error: Exception | None) -> None:
-        if error is not None:
-            self.fault(destination, error)
-            return
-        destination.move(State.READY)
-        if destination.faults:
+        destination.move(_AFTER[destination.state])
+        if destination.state is State.CLEARING:
+            within = self._transfer.answer_timeout
+            self._steps.take(destination, destination.trying.clear, within=within)
+        elif destination.state is State.READY and destination.faults:
             self._run.observe(events.DestinationReintroduced(destination.name))
-
-    def _emptied(self, destination: Destination, error: Exception | None) -> None:
-        if error is not None:
-            self.fault(destination, error)
-            return
-        destination.move(State.FED)
 
     def _finished(self, destination: Destination, error: Exception | None) -> None:
         commit = destination.trying.commit
         if error is None or commit.is_done:
             self._succeed(destination)
         elif not commit.is_sent:
-            self.fault(destination, error)
+            self._verdicts.fault(destination, error)
         elif self._transfer.ledger is None:
-            self.end(destination, Verdict.UNKNOWN, error)
+            self._verdicts.end(destination, Verdict.UNKNOWN, error)
         else:
             self._resolve(destination, error)
 
@@ -144,126 +142,14 @@ class Lifecycle:
 
     def _resolved(self, destination: Destination, error: Exception | None) -> None:
         if error is not None:
-            self.end(destination, Verdict.UNKNOWN, error)
+            self._verdicts.end(destination, Verdict.UNKNOWN, error)
         elif destination.trying.commit.is_done:
             self._succeed(destination)
         else:
             lost = destination.cause or CopydError("the transaction was lost")
-            self.fault(destination, lost)
-
-    def _tidied(self, destination: Destination, error: Exception | None) -> None:
-        attempt = destination.trying
-        destination.analyze_seconds = attempt.analyze_seconds
-        if error is not None:
-            destination.notes.append(f"after its COMMIT: {facts(error)}")
-        attempt.session.close()
-        destination.move(State.ENDED)
-
-    # -- faults and verdicts ----------------------------------------------------------------------
-
-    def fault(self, destination: Destination, cause: BaseException) -> None:
-        """Take a destination out, for good or until its next try."""
-        if self._run.stop.cause is not None:
-            self.end(destination, Verdict.FAILED, self._run.stop.cause)
-            return
-        was_fed = destination.state is State.FED
-        destination.faults += 1
-        is_left = destination.faults <= self._transfer.reintroduce.attempts
-        will_return = is_left and is_transient(cause)
-        if was_fed or will_return:
-            self._run.observe(
-                events.DestinationDropped(
-                    destination.name, facts(cause), will_return, kind=kind(cause)
-                )
-            )
-        if not will_return:
-            self.end(destination, Verdict.FAILED, cause)
-            return
-        destination.cause = cause
-        wait = self._transfer.reintroduce.wait(destination.faults, self._run.rng())
-        self._rest(destination, wait)
-
-    def end(self, destination: Destination, verdict: Verdict, cause: BaseException | None) -> None:
-        """Give a destination its verdict."""
-        self._close(destination)
-        self._judge(destination, verdict, cause)
-        destination.move(State.ENDED)
-
-    def end_now(self, destination: Destination, cause: Exception) -> None:
-        """Give a destination its verdict because the run is over."""
-        self._cut_off(destination)
-        if destination.state is State.TIDYING:
-            self._tidied(destination, cause)
-        else:
-            self.end(destination, _unfinished(destination), cause)
-
-    def abandon(self, destination: Destination) -> None:
-        """End the try: the run is interrupted, or goes on under another snapshot."""
-        self._cut_off(destination)
-        if _unfinished(destination) is Verdict.UNKNOWN:
-            self.end(destination, Verdict.UNKNOWN, None)
-        elif destination.state is State.TIDYING:
-            self._tidied(destination, None)
-        else:
-            self._rest(destination, 0.0)
-
-    def pass_ended(self) -> None:
-        """Close the connections that the pass has used until now."""
-        while self._in_pass:
-            self._in_pass.pop().session.close()
+            self._verdicts.fault(destination, lost)
 
     def _succeed(self, destination: Destination) -> None:
-        self._confirm(destination)
+        self._verdicts.confirm(destination)
         within = self._transfer.answer_timeout
         self._steps.take(destination, destination.trying.tidy, within=within)
-
-    def _confirm(self, destination: Destination) -> None:
-        """Its COMMIT took place: the counts hold from here on."""
-        tables = destination.trying.tables
-        destination.counts = sum((table.counts for table in tables), events.NO_ROWS)
-        destination.notes += destination.trying.commit.notes
-        for table in tables:
-            if table.missed:
-                missed = events.RowsMissed(destination.name, table.there.table, table.missed)
-                self._run.observe(missed)
-        self._judge(destination, Verdict.SUCCEEDED, None)
-        destination.move(State.TIDYING)
-
-    def _rest(self, destination: Destination, seconds: float) -> None:
-        self._close(destination)
-        destination.move(State.RESTING)
-        self._steps.wait(destination, seconds)
-
-    def _close(self, destination: Destination) -> None:
-        """Close its connection, as soon as no pass uses it."""
-        if destination.attempt is not None:
-            if destination.state is State.FED:
-                self._in_pass.append(destination.attempt)
-            else:
-                destination.attempt.session.close()
-
-    def _judge(
-        self, destination: Destination, verdict: Verdict, cause: BaseException | None
-    ) -> None:
-        destination.judge(verdict, cause, moment=self._run.clock())
-        ended = destination.outcome()
-        self._run.observe(
-            events.DestinationEnded(
-                ended.destination, verdict.value, ended.counts, ended.cause, ended.data_timestamp
-            )
-        )
-
-    def _cut_off(self, destination: Destination) -> None:
-        """Cut a COMMIT off; it counts if it took place, though the news is late."""
-        if destination.state is State.FINISHING:
-            destination.trying.session.cut_and_wait()
-            if destination.trying.commit.is_done:
-                self._confirm(destination)
-
-
-def _unfinished(destination: Destination) -> Verdict:
-    """The verdict on one that is not waited for any more."""
-    is_in_doubt = destination.state is State.RESOLVING or (
-        destination.state is State.FINISHING and destination.trying.commit.is_sent
-    )
-    return Verdict.UNKNOWN if is_in_doubt else Verdict.FAILED

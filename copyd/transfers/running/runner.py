@@ -12,8 +12,9 @@ own and posts messages to the runner's inbox:
   lasts, other destinations are prepared, and those that have completed commit.
 
 So the runner is a loop: take a message, act on it, see whether the run is stopped or late, see
-which steps are overdue. The states of a destination are a table (running/states.py); what follows
-from a message is decided in running/lifecycle.py; here is decided who is fed together, and when.
+which steps are overdue. The states of a destination are a table (running/states.py); which
+step follows is decided in running/lifecycle.py, how a try ends in running/verdicts.py, and here who
+is fed together, and when.
 A pass is always joined before any of its connections is closed.
 """
 
@@ -44,6 +45,7 @@ from copyd.transfers.running.passes import Pass
 from copyd.transfers.running.relay import SourceLost
 from copyd.transfers.running.states import COMING, LEAVING, State
 from copyd.transfers.running.steps import Steps
+from copyd.transfers.running.verdicts import Verdicts
 from copyd.transfers.source import is_long
 from copyd.transfers.stop import RunStopped
 
@@ -79,7 +81,8 @@ class Runner:
         self._transfer = run.transfer
         self._destinations = destinations
         self._steps = steps or Steps(run.clock)
-        self._lifecycle = Lifecycle(run, self._steps, attempts)
+        self._verdicts = Verdicts(run, self._steps)
+        self._lifecycle = Lifecycle(run, self._steps, self._verdicts, attempts)
         self._passes = passes
         self._source: Source
         self._snapshot: Snapshot | None = None  # the last that was told of
@@ -109,20 +112,20 @@ class Runner:
         finally:
             for destination in self._open():
                 if not (is_resumed and destination.state in LEAVING):
-                    self._lifecycle.abandon(destination)
-            self._lifecycle.pass_ended()
+                    self._verdicts.abandon(destination)
+            self._verdicts.pass_ended()
 
     def give_up(self, cause: CopydError) -> None:
         """Bring all to a verdict without a source; those that have their data may finish."""
         for destination in self._open():
             if destination.state not in LEAVING:
-                self._lifecycle.end(destination, Verdict.FAILED, cause)
+                self._verdicts.end(destination, Verdict.FAILED, cause)
         try:
             with self._run.stop.calling(self._interrupt):
                 while self._in(LEAVING):
                     self._receive(inf)
             for destination in self._open():
-                self._lifecycle.end(destination, Verdict.FAILED, cause)
+                self._verdicts.end(destination, Verdict.FAILED, cause)
         except (DeadlinePassed, RunStopped) as error:
             self._end_all(error)
 
@@ -164,7 +167,7 @@ class Runner:
             try:
                 scans = destination.trying.scans(snapshot)
             except CopydError as error:
-                self._lifecycle.fault(destination, error)
+                self._verdicts.fault(destination, error)
             else:
                 destination.data_timestamp = snapshot.data_timestamp
                 groups.setdefault(scans, []).append(destination)
@@ -209,7 +212,7 @@ class Runner:
         finally:
             pass_.close()
             self._pass = None
-            self._lifecycle.pass_ended()
+            self._verdicts.pass_ended()
         if message.error is not None:
             raise message.error
 
@@ -254,7 +257,7 @@ class Runner:
                 destination.trying.loaded(news.scan, rows=news.rows, size=news.size)
             case Dropped(destination):
                 destination.link, destination.format = news.link, news.format
-                self._lifecycle.fault(destination, news.cause)
+                self._verdicts.fault(destination, news.cause)
             case Completed():
                 self._lifecycle.finish(news)
 
@@ -266,4 +269,4 @@ class Runner:
 
     def _end_all(self, cause: DeadlinePassed | RunStopped) -> None:
         for destination in self._open():
-            self._lifecycle.end_now(destination, cause)
+            self._verdicts.end_now(destination, cause)
