@@ -39,7 +39,12 @@ NO_ROWS = Counts()
 
 
 @dataclass(frozen=True, slots=True)
-class RunStarted:
+class Event:
+    """A fact; its class says what happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted(Event):
     """A run began; ``estimated_rows`` is the source's own estimate, None where it has none."""
 
     transfer: str
@@ -49,7 +54,7 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class SnapshotTaken:
+class SnapshotTaken(Event):
     """The run's snapshot was taken at `moment`; what it shows is as of ``data_timestamp``.
 
     Both are Unix time: the daemon's own clock, and the source's, on a standby the last commit that
@@ -61,7 +66,7 @@ class SnapshotTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class PassStarted:
+class PassStarted(Event):
     """One scan of the source began, for these destinations; ``number`` counts from 1."""
 
     number: int
@@ -69,7 +74,7 @@ class PassStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class DataRelayed:
+class DataRelayed(Event):
     """Every one of these destinations was given `messages` more messages, `size` more bytes."""
 
     destinations: frozenset[str]
@@ -78,7 +83,7 @@ class DataRelayed:
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationDropped:
+class DestinationDropped(Event):
     """A destination faulted and is out of the pass; ``will_return`` says if it gets another.
 
     ``kind``: a word for counting, such as "stall" or "connection"; transfers/faults.py has them all.
@@ -91,7 +96,7 @@ class DestinationDropped:
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationReconciled:
+class DestinationReconciled(Event):
     """A destination that stalled was waited for; it has held the others back so many seconds."""
 
     destination: str
@@ -99,14 +104,14 @@ class DestinationReconciled:
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationReintroduced:
+class DestinationReintroduced(Event):
     """A dropped destination is back, for a new pass under the same snapshot."""
 
     destination: str
 
 
 @dataclass(frozen=True, slots=True)
-class RowsMissed:
+class RowsMissed(Event):
     """A full look found rows of `table` that a bounded overlap had left out."""
 
     destination: str
@@ -115,7 +120,7 @@ class RowsMissed:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceDropped:
+class SourceDropped(Event):
     """The source failed in a pass; ``will_return``: the run goes on under a new snapshot."""
 
     cause: str
@@ -123,14 +128,14 @@ class SourceDropped:
 
 
 @dataclass(frozen=True, slots=True)
-class HorizonHeldBack:
+class HorizonHeldBack(Event):
     """A transaction that has been open for so many seconds keeps rows from being appended."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationEnded:
+class DestinationEnded(Event):
     """A destination's part of the run is over.
 
     ``data_timestamp``: that of the committed snapshot, None where nothing was committed.
@@ -144,7 +149,7 @@ class DestinationEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectsPending:
+class RejectsPending(Event):
     """Nobody can say yet whether the rejects of a ``run``, this or an earlier one, were committed."""
 
     destination: str
@@ -153,7 +158,7 @@ class RejectsPending:
 
 
 @dataclass(frozen=True, slots=True)
-class RunEnded:
+class RunEnded(Event):
     """The run is over."""
 
     verdict: str
@@ -161,7 +166,7 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class RunRefused:
+class RunRefused(Event):
     """A run could not begin: its source cannot be read, or a server cannot be connected to."""
 
     transfer: str
@@ -170,7 +175,7 @@ class RunRefused:
 
 
 @dataclass(frozen=True, slots=True)
-class RunMissed:
+class RunMissed(Event):
     """A run that was due did not take place, because the one before it was still under way."""
 
     transfer: str
@@ -178,7 +183,7 @@ class RunMissed:
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationOut:
+class DestinationOut(Event):
     """A destination failed so often that runs leave it alone until then (Unix time)."""
 
     transfer: str
@@ -188,7 +193,7 @@ class DestinationOut:
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationBack:
+class DestinationBack(Event):
     """A destination that had been left alone, or had failed, has succeeded again."""
 
     transfer: str
@@ -196,7 +201,7 @@ class DestinationBack:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterUp:
+class ClusterUp(Event):
     """A managed cluster accepts connections; ``is_adopted``: somebody else had started it."""
 
     cluster: str
@@ -204,7 +209,7 @@ class ClusterUp:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterDown:
+class ClusterDown(Event):
     """A managed cluster does not run; ``retry_in`` seconds, None where nobody starts it again."""
 
     cluster: str
@@ -213,14 +218,14 @@ class ClusterDown:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterRestarted:
+class ClusterRestarted(Event):
     """The daemon started a managed cluster again, after a crash or for its settings."""
 
     cluster: str
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterConfigured:
+class ClusterConfigured(Event):
     """The settings (by name) or the hba ("hba") of a managed cluster were changed, or not.
 
     ``pending_restart``: what only holds after a restart; ``problems``: what was refused, and why.
@@ -233,35 +238,35 @@ class ClusterConfigured:
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterReleased:
+class ClusterReleased(Event):
     """A managed cluster is not the daemon's any more; it was left as it was."""
 
     cluster: str
 
 
 @dataclass(frozen=True, slots=True)
-class ClusterStopped:
+class ClusterStopped(Event):
     """The daemon stopped a managed cluster, because it ends itself."""
 
     cluster: str
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigReloaded:
+class ConfigReloaded(Event):
     """A new configuration holds; ``changes`` are sentences, one for each."""
 
     changes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class ConfigRefused:
+class ConfigRefused(Event):
     """A new configuration is not taken, for all these reasons; the old one holds."""
 
     problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonReady:
+class DaemonReady(Event):
     """The daemon carries out its transfers from now on."""
 
     transfers: int
@@ -269,66 +274,34 @@ class DaemonReady:
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonStopping:
+class DaemonStopping(Event):
     """The daemon begins no more runs, and ends."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryFailed:
+class HistoryFailed(Event):
     """Runs are not recorded any more; told once until it works again. Runs go on as before."""
 
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryResumed:
+class HistoryResumed(Event):
     """Runs are recorded again; so many records were lost."""
 
     lost: int
 
 
 @dataclass(frozen=True, slots=True)
-class ObserverFailed:
+class ObserverFailed(Event):
     """An observer raised for the first time: it misses events. Runs go on as before."""
 
     observer: str
     cause: str
 
 
-Event = (
-    RunStarted
-    | SnapshotTaken
-    | PassStarted
-    | DataRelayed
-    | DestinationDropped
-    | DestinationReconciled
-    | DestinationReintroduced
-    | RowsMissed
-    | SourceDropped
-    | HorizonHeldBack
-    | DestinationEnded
-    | RejectsPending
-    | RunEnded
-    | RunRefused
-    | RunMissed
-    | DestinationOut
-    | DestinationBack
-    | ClusterUp
-    | ClusterDown
-    | ClusterRestarted
-    | ClusterConfigured
-    | ClusterReleased
-    | ClusterStopped
-    | ConfigReloaded
-    | ConfigRefused
-    | DaemonReady
-    | DaemonStopping
-    | HistoryFailed
-    | ObserverFailed
-    | HistoryResumed
-)
 Observer = Callable[[Event], None]
 
 

@@ -37,6 +37,15 @@ def status(
     )
 
 
+def kinds() -> list[type[events.Event]]:
+    """All kinds of events."""
+    return [
+        each
+        for each in vars(events).values()
+        if isinstance(each, type) and issubclass(each, events.Event) and each is not events.Event
+    ]
+
+
 def started(run: str = "run-1", *, transfer: str = "orders") -> events.RunStarted:
     return events.RunStarted(transfer, run, ("eu", "us"), 1000)
 

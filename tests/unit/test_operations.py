@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from copyd import events
 from copyd.config.validation import sections
 from copyd.daemon.reload import AT_RESTART
 from copyd.observe.logs import name_of
+from tests.support.status_samples import kinds
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 
@@ -27,7 +27,7 @@ def test_every_key_in_the_table_exists() -> None:
 
 
 def test_every_event_of_the_runbook_exists() -> None:
-    known = {name_of(object.__new__(kind)) for kind in events.Event.__args__}
+    known = {name_of(object.__new__(kind)) for kind in kinds()}
     _, _, table = PAGE.partition("## Runbook")
     named = re.findall(r"(?m)^\| `([a-z_]+\.[a-z_]+)`", table.partition("\n\n**")[0])
     assert len(named) > 10
