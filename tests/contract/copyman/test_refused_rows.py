@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from psycopg import sql
 
-from copyd.copyman import BatchReceiver, IteratorProducer, Reject, transfer
+from copyd.copyman import IteratorProducer, Reject, transfer
+from tests.support.batches import COPY_T, batch_receiver
 from tests.support.refused_rows import BATCH_ROWS, KINDS, POSITIONS, Kind
 
 if TYPE_CHECKING:
@@ -15,17 +16,6 @@ if TYPE_CHECKING:
 
     from copyd.copyman import Producer
     from tests.contract.copyman.conftest import Bench
-
-COPY_T = "COPY t FROM STDIN"
-
-
-def batch_receiver(
-    bench: Bench, rejects: list[Reject], statement: str = COPY_T, **options: Any
-) -> BatchReceiver:
-    """A receiver in a transaction, that notes what it rejects."""
-    options = {"batch_rows": BATCH_ROWS, "on_reject": rejects.append, **options}
-    connection = options.pop("connection", None) or bench.connect(autocommit=False)
-    return BatchReceiver(connection, statement, link=bench.links[connection], **options)
 
 
 def producer_of(bench: Bench, kind: Kind, rows: list[bytes]) -> Producer:
