@@ -1,4 +1,4 @@
-"""How long each party of a copy has taken, and at which speed. No clock is read here."""
+"""Fairness: how far each party lags behind, and the time budget that excuses it; reads no clock."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ Party = TypeVar("Party")
 
 
 class Lags(Generic[Party]):
-    """The seconds that each party has needed so far, all steps together, less what was forgiven.
+    """The seconds that each party has needed in all steps, less its credit.
 
-    Only differences of sums mean anything: what one is late in one step and another in the next
-    cancels out, and where all are equally slow nobody is late.
+    Only differences of the sums count: delays in turn cancel out, and where all are equally slow
+    nobody lags.
     """
 
     def __init__(self) -> None:
         self._needed: dict[Party, float] = {}
 
     def charge(self, party: Party, seconds: float) -> None:
-        """Note that `party` needed `seconds` more."""
+        """Add `seconds` to the time that `party` needed."""
         self._needed[party] = self._needed.get(party, 0.0) + seconds
 
     def credit(self, parties: Iterable[Party], seconds: float) -> None:
-        """Take back up to `seconds` of what each of `parties` was charged."""
+        """Take up to `seconds` off the time of each of `parties`."""
         for party in parties:
             self._needed[party] = max(self._needed.get(party, 0.0) - seconds, 0.0)
 
     def lag(self, party: Party, others: Iterable[Party]) -> float:
-        """Seconds that `party` needed more than the fastest of `others`.
+        """Return the seconds that `party` needed more than the fastest of `others`.
 
         Negative where it is faster than all of them, minus infinity where there are none.
         """
@@ -40,11 +40,11 @@ class Lags(Generic[Party]):
 
 
 class Budget:
-    """The speed at which a copy goes on without anybody being called slow.
+    """The time that a copy may take for its data without anybody being called slow.
 
-    That is a quarter of the best speed that it has had over a second, and at least `SLOWEST`. What
-    a socket's buffers took looks done, so of receivers that are equally fast one is waited for most
-    of the time: at its full speed a copy tells nothing about who holds whom back.
+    It allows a quarter of the best speed over a second, and at least `SLOWEST`. Data in a socket's
+    buffer looks taken, so of equally fast receivers one is waited for most of the time: at full
+    speed the waiting says nothing about who holds whom back.
     """
 
     SLOWEST = 1e6
@@ -56,7 +56,7 @@ class Budget:
         self._best = 0.0
 
     def seconds_for(self, size: int, *, moment: float) -> float:
-        """Return how long `size` more bytes, which come at `moment`, may take."""
+        """Return the seconds that `size` more bytes, arriving at `moment`, may take."""
         if self._began is None:
             self._began = moment
         elapsed = moment - self._began

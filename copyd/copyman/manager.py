@@ -42,18 +42,16 @@ class CopyManager:
 
     Entering starts COPY everywhere. Each iteration transfers one chunk to all of ``receivers``
     and yields ``(num_messages, num_bytes)``: CopyData messages (in text, one a row) and bytes of
-    payload. Receivers that are behind (see `Receiver.is_behind`) may need more iterations at the end,
-    while others are in ``completed`` already. At the end ``receivers`` is empty, and ``completed`` holds those whose server said
-    that the copy is complete. COMMIT is the caller's.
+    payload. At the end ``receivers`` is empty, and ``completed`` holds those whose server confirmed
+    the copy; receivers that are behind (see `Receiver.is_behind`) may need more iterations than
+    others. COMMIT is the caller's.
 
-    ``stall_timeout``: seconds without progress after which a receiver, or with
-    ``producer_stall_timeout`` the producer, is at fault; None waits for ever.
-    ``verdict_timeout``: the same for a receiver that has all data and must only say that it is
-    complete, which takes a server longer the more it checks at the end; see `OutcomeUnknown`.
-    ``drops_at_start``: a receiver that cannot enter COPY is a ReceiverFault of the first cycle and
-    not the end of the copy, as long as another one can. ``max_wait``: seconds that one receiver may
-    hold the others back in all, whether it stalls or is merely slow; then it is at fault as if it
-    had stalled. See `held_back`.
+    ``stall_timeout``, ``producer_stall_timeout``: seconds without progress after which a receiver or
+    the producer is at fault; None waits for ever. ``verdict_timeout``: the same for a receiver that
+    has all data and only has to confirm; a server takes longer the more it checks at the end; see
+    `OutcomeUnknown`. ``max_wait``: seconds in all that one receiver may hold the others back, by
+    stalling or by being slow; see `held_back`. ``drops_at_start``: a receiver that cannot enter COPY
+    is a ReceiverFault of the first cycle, as long as another one can; else it ends the copy.
     """
 
     realign_timeout = 2.0
@@ -195,19 +193,15 @@ class CopyManager:
         self._group.take_back(receiver)
 
     def charge(self, receiver: Receiver, seconds: float) -> None:
-        """Count `seconds` against `receiver`, as if it had held the others back in this copy.
-
-        For a receiver whose destination held them back in an earlier copy that went before.
-        """
+        """Count `seconds` of an earlier copy against `receiver`, as if it had held back this one."""
         self._group.lags.charge(receiver, seconds)
 
     def held_back(self, receiver: Receiver) -> float:
         """Return the seconds for which `receiver` has held back the others that are left.
 
-        That is how much longer it needed than the fastest of them, from being given a chunk to
-        having taken it and from the end of the data to its verdict; what one is late in one step
-        and another in the next cancels out, and so does what it takes at a good pace afterwards
-        (see `Budget`). 0 where there is no other.
+        It is the time that it needed beyond the fastest of them, from being given a chunk to having
+        taken it and from the end of the data to its verdict, less what `Budget` grants. Delays in
+        turn cancel out. 0 where there is no other receiver.
 
         Raises RuntimeError where it never belonged to this manager.
         """
@@ -224,7 +218,7 @@ class CopyManager:
         try:
             self.producer.start()
         except RuntimeError:
-            raise  # it ran before: the caller's mistake
+            raise  # it ran before: a mistake of the caller
         except Exception as error:
             raise self._cannot_start(error) from error
         self._started.append(self.producer)
@@ -273,7 +267,7 @@ class CopyManager:
         return True
 
     def _read(self) -> Chunk | None:
-        """Wait for the producer's next chunk; None where it has completed."""
+        """Wait for the producer's next chunk; None at its end."""
         faults: dict[Receiver, Exception] = {}
         try:
             if self._brings_little():
@@ -291,7 +285,7 @@ class CopyManager:
         return chunk
 
     def _brings_little(self) -> bool:
-        """Whether the producer, in COPY on a connection, had little the last time."""
+        """Whether the producer is a connection in COPY whose last chunk was small."""
         producer = self.producer
         return self._has_little and producer.can_resume and producer.fileno() is not None
 
@@ -303,12 +297,12 @@ class CopyManager:
     def _abort(self, failure: CopyFail) -> None:
         """Bring every connection out of COPY, or close it.
 
-        What goes wrong at receivers that took part to the end goes into `failure`.
+        Faults of receivers that took part to the end go into `failure`.
         """
         started = [party for party in self._group.started if party not in self.completed]
         leaving: list[Pumped] = [*self._started, *started]
         try:
-            # What failed may quote a row, and the servers' logs are no place for that.
+            # Not the error: it may quote a row, and servers log this reason.
             given_up = "the copy was given up"
             faults = leave(leaving, given_up, stall_timeout=self.realign_timeout)
         except BaseException:

@@ -1,8 +1,7 @@
-"""The seams of the relay: what a manager needs of the two ends, and what they need of a link.
+"""The ports of a copy: what a manager needs of its two ends, and what they need of a link.
 
-Everything at these seams works without waiting. A step is asked for (start, offer, finish,
-abort) and then pumped until it is done; who waits, for how long and for whom is the manager's
-business alone.
+No method here waits. A step is begun (start, offer, finish, abort) and then pumped until it is
+done; only the manager waits, and decides how long and for whom.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ class Link(NamedTuple):
 
 
 class Pumped(Protocol):
-    """Something that carries out one step at a time without ever waiting."""
+    """Carries out one step at a time without ever waiting."""
 
     def pump(self) -> bool:
-        """Do what can be done now; True when the last step asked for is done.
+        """Go on with the last step as far as possible now; True when it is done.
 
-        Raises what went wrong: a genuine psycopg error where the server said it.
+        Raises the fault: a genuine psycopg error if the server reported it.
         """
 
     def fileno(self) -> int | None:
@@ -35,20 +34,20 @@ class Pumped(Protocol):
 
     @property
     def events(self) -> int:
-        """What to wait for: ``select.POLLIN``, ``select.POLLOUT`` or both."""
+        """Poll events to wait for: ``select.POLLIN``, ``select.POLLOUT`` or both."""
 
     @property
     def progress(self) -> int:
-        """Bytes moved so far, about; it stands still while the other side stalls."""
+        """About how many bytes moved so far; constant while the other side stalls."""
 
     @property
     def can_resume(self) -> bool:
         """Whether a step that raised may simply be pumped on."""
 
     def abort(self, reason: str) -> None:
-        """Begin to leave COPY before its end with nothing kept; `reason` is for the other side.
+        """Begin to leave COPY before its end with nothing kept; the server is told `reason`.
 
-        Once told, it does not matter to be told again.
+        Idempotent.
         """
 
     def close(self) -> None:
@@ -66,7 +65,7 @@ class CopyOut(Pumped, Protocol):
         """Begin to enter COPY."""
 
     def read(self) -> Chunk | None:
-        """Return what has come since the last call, None where nothing has."""
+        """Return the data since the last call, None where there is none."""
 
     @property
     def is_finished(self) -> bool:
@@ -87,7 +86,7 @@ class CopyIn(Pumped, Protocol):
         """Begin to send `chunk`, all of it."""
 
     def finish(self) -> None:
-        """Say that the data is complete and begin to wait for the server's verdict."""
+        """End the data and begin to wait for the server's verdict."""
 
 
 class Producer(CopyOut, Protocol):
@@ -115,7 +114,7 @@ class Receiver(CopyIn, Protocol):
 
     @property
     def is_behind(self) -> bool:
-        """Whether it is still at work on what it was given, though `pump` said that it is done.
+        """Whether it still works on its data although `pump` returned True.
 
-        It lets the others go on then, and is pumped beside them.
+        The others go on then, and it is pumped beside them.
         """

@@ -30,7 +30,7 @@ class StatementProducer(Statement[CopyOut]):
 
         Raises RuntimeError for a second run, psycopg.Error where the connection is not free.
         """
-        if self._part is not None:
+        if self._active is not None:
             raise RuntimeError(f"{self!r} ran already; a producer runs once")
         super().start()
 
@@ -78,7 +78,7 @@ class IteratorProducer:
 
         Raises what the iterator raises, and TypeError for lines that are not bytes. Raises
         EOFError where the iterator ends right after it raised: a generator that raised is dead,
-        and what it would still have said is lost.
+        and its remaining rows are lost.
         """
         try:
             chunk = PayloadChunk(next(self._iterator))

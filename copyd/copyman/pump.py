@@ -1,4 +1,4 @@
-"""The one place that waits: for several parties at once, with a deadline for each."""
+"""Pumps the parties of a copy; the only place that waits, with one poll and a deadline for each."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def wait(parties: Iterable[Party], timeout: float | None) -> list[Party]:
 
 
 def attend(
-    speaker: Pumped, bystanders: Iterable[Party], *, stall_timeout: float | None
+    awaited: Pumped, bystanders: Iterable[Party], *, stall_timeout: float | None
 ) -> dict[Party, Exception]:
-    """Wait until there is something from `speaker`, and listen to `bystanders` meanwhile.
+    """Wait until `awaited` has something, and pump `bystanders` that do meanwhile.
 
-    Returns as soon as some of them raised, with what they raised; nothing if `speaker` is ready.
+    Returns the faults of bystanders as soon as there are any; none once `awaited` is ready.
 
-    Raises TimeoutError where `speaker` was silent for `stall_timeout` seconds.
+    Raises TimeoutError where `awaited` was silent for `stall_timeout` seconds.
     """
     listening = [party for party in bystanders if party.fileno() is not None]
     deadline = None if stall_timeout is None else monotonic() + stall_timeout
     faults: dict[Party, Exception] = {}
     while not faults:
         remaining = None if deadline is None else deadline - monotonic()
-        parties: list[Pumped] = [speaker, *listening]
+        parties: list[Pumped] = [awaited, *listening]
         ready = wait(parties, remaining)
-        if speaker in ready:
+        if awaited in ready:
             break
         if not ready:
             raise TimeoutError(f"no data for {stall_timeout:g} s")
@@ -62,14 +62,14 @@ class Limits(NamedTuple):
     max_wait: float | None = None
 
     def remaining(self, *, idle: float, lag: float) -> float:
-        """Seconds until a party that is not done is at fault; not above 0 if it is already.
+        """Return the seconds until a party is at fault; 0 or less if it already is.
 
-        `idle`: since it last moved; `lag`: how far it is behind those that wait for it.
+        `idle`: seconds since its last progress; `lag`: seconds behind those that wait for it.
         """
         return min(_left(self.stall_timeout, idle), _left(self.max_wait, lag))
 
     def fault(self, *, idle: float) -> TimeoutError:
-        """Say in what a party that is `idle` for so long is at fault."""
+        """Return the error of a party that is `idle` for so long."""
         if _left(self.stall_timeout, idle) <= 0:
             return TimeoutError(f"no progress for {self.stall_timeout:g} s")
         return TimeoutError(f"held the others back for {self.max_wait:g} s")
@@ -88,15 +88,15 @@ def drive(
     moved: dict[Party, tuple[int, float]] | None = None,
     until: float = inf,
 ) -> dict[Party, Exception]:
-    """Pump each of `parties` until its step is done, and beside them those of `behind`.
+    """Pump each of `parties` until its step is done; pump those of `behind` beside them.
 
-    With `until` it ends at that moment at the latest. Those that are not done then are in `moved`,
-    with how far each had come and since when; given again with some in it, the others are done.
+    Returns the faults by party: what its pump raised, or a TimeoutError for one that reached one of
+    `limits`. No party waits for another's fault.
 
-    Returns what went wrong, by party: what its pump raised, or a TimeoutError for one that
-    reached one of `limits`. None of them waits for another's fault.
+    `until` ends it early. `moved` then holds the parties that are not done, each with its progress
+    and the moment of it; a call with some in it drives these only, the others are done.
 
-    Charges `lags`: to each party its own pumping, and the time that it is waited for.
+    Charges each party in `lags` with its own pumping and the time that it is waited for.
     """
     faults: dict[Party, Exception] = {}
     lags = Lags() if lags is None else lags
@@ -135,7 +135,7 @@ def drive(
 
 
 def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
-    """Bring up to date how far each has come, and since when it is there."""
+    """Note the progress of each party, and the moment when it changed."""
     for party, (progress, _) in moved.items():
         if (come := party.progress) != progress:
             moved[party] = come, now
@@ -144,10 +144,7 @@ def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
 def _pump_all(
     parties: Iterable[Party], faults: dict[Party, Exception], lags: Lags[Party]
 ) -> list[Party]:
-    """Pump each once, on its own time; returns those that are not done.
-
-    Adds what they raise to `faults`.
-    """
+    """Pump each once, charged with its own time; returns those that are not done, adds to `faults`."""
     unfinished = []
     began = monotonic()
     for party in parties:
@@ -163,7 +160,7 @@ def _pump_all(
 
 
 def each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party, Exception]:
-    """Take `step` at each of `parties`; returns what it raised, by party."""
+    """Call `step` with each of `parties`; returns the faults by party."""
     faults: dict[Party, Exception] = {}
     for party in parties:
         try:
@@ -176,6 +173,6 @@ def each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party,
 def leave(
     parties: Collection[Party], reason: str, *, stall_timeout: float
 ) -> dict[Party, Exception]:
-    """Have each of `parties` leave COPY; returns what went wrong, by party."""
+    """Have each of `parties` leave COPY; returns the faults by party."""
     faults = each(parties, lambda party: party.abort(reason))
     return faults | drive(set(parties) - faults.keys(), Limits(stall_timeout))

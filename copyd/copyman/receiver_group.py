@@ -1,4 +1,4 @@
-"""The receivers of one copy, in lockstep; each step returns what went wrong, by receiver."""
+"""The receivers of one copy, in lockstep; each step returns the faults by receiver."""
 
 from __future__ import annotations
 

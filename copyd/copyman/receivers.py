@@ -113,7 +113,7 @@ class CallReceiver(_LocalReceiver):
         self._lines = []
 
     def pump(self) -> bool:
-        """Give the lines to the callable; raises what it raises, and gives them again then."""
+        """Give the lines to the callable; if it raises, it gets them again."""
         if self._lines:
             self._callable(self._lines)
             self._lines = []

@@ -1,4 +1,4 @@
-"""What a statement on a connection has in common as a producer and as a receiver."""
+"""A COPY statement on a connection: the common part of producer and receiver."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Copy = TypeVar("Copy", "CopyIn", "CopyOut")
 
 
 class Statement(ABC, Generic[Copy]):
-    """A COPY statement, the connection it runs on, and the run of it."""
+    """A COPY statement, its connection, and its run."""
 
     is_behind = False
 
@@ -72,15 +72,15 @@ class Statement(ABC, Generic[Copy]):
 
     @property
     def progress(self) -> int:
-        return self._part.progress if self._part is not None else 0
+        return self._active.progress if self._active is not None else 0
 
     @property
     def events(self) -> int:
-        return self._part.events if self._part is not None else select.POLLIN
+        return self._active.events if self._active is not None else select.POLLIN
 
     @property
     def can_resume(self) -> bool:
-        return self._part is not None and self._part.can_resume
+        return self._active is not None and self._active.can_resume
 
     def start(self) -> None:
         """Begin to enter COPY.
@@ -108,20 +108,20 @@ class Statement(ABC, Generic[Copy]):
                 give_back(self._connection)
 
     def fileno(self) -> int | None:
-        return self._part.fileno() if self._part is not None else None
+        return self._active.fileno() if self._active is not None else None
 
     def abort(self, reason: str) -> None:
-        if self._part is not None:
-            self._part.abort(reason)
+        if self._active is not None:
+            self._active.abort(reason)
 
     def close(self) -> None:
-        if self._part is not None:
-            self._part.close()
+        if self._active is not None:
+            self._active.close()
             give_back(self._connection)
 
     @property
-    def _part(self) -> Pumped | None:
-        """What the connection is at: the preamble, then the COPY."""
+    def _active(self) -> Pumped | None:
+        """The preamble, then the COPY."""
         return self._preamble if self._preamble is not None else self._copy
 
     @property
@@ -131,7 +131,7 @@ class Statement(ABC, Generic[Copy]):
         return self._copy
 
     def _enter(self, preamble: Preamble) -> None:
-        """The transaction is open: begin the COPY on the link that fits, unless it was aborted."""
+        """Begin the COPY on the link that fits, unless it was aborted."""
         self._preamble = None
         if preamble.is_aborted:
             return
@@ -167,6 +167,6 @@ class Statement(ABC, Generic[Copy]):
     def _situation(self) -> str:
         if self.tag is not None:
             return self.tag.text
-        if self._part is None:
+        if self._active is None:
             return "not started"
-        return f"{max(self._part.progress, 0)} bytes"
+        return f"{max(self._active.progress, 0)} bytes"

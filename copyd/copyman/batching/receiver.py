@@ -1,4 +1,4 @@
-"""A receiver that keeps rows out which its server refuses, and loads all others."""
+"""A receiver that loads all rows except those that its server refuses."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 BATCH_ROWS = 250_000
 BATCH_SIZE = 20_000_000
 MOST_WAITING = 16
-"""Batches that a receiver may be behind before the others wait for it."""
+"""Batches that a receiver may fall behind before the others wait for it."""
 _OTHER_FORMATS = re.compile(rb"(?is)\bfrom\s+stdin\b.*\b(?:csv|binary|header)\b|\bcopy\s+binary\b")
 
 
 class BatchReceiver(StatementReceiver):
     """``COPY ... FROM STDIN`` in text format that goes on where the server refuses a row.
 
-    What a row is to blame for makes it a `Reject`, which `on_reject` is called with once the rest of
-    its batch is loaded; it stands when the copy completes. What `on_reject` raises ends the copy at
-    this receiver, and so does any other error. All is one part of the caller's transaction, to which
-    nothing is added unless the server has taken all of it (``tag``).
+    A row that causes an error becomes a `Reject`, which `on_reject` is called with once the rest of
+    its batch is loaded; it stands when the copy completes. An exception of `on_reject` ends the copy
+    at this receiver, and so does any other error. Nothing is added to the caller's transaction
+    unless the copy completes (``tag``).
 
     ``batch_rows``, ``batch_size``: rows and bytes after which a batch is full; as many bytes are kept
     in memory, what is beyond them in a temporary file. ``columns``: the columns' types by their
@@ -85,12 +85,12 @@ class BatchReceiver(StatementReceiver):
 
     @property
     def loaded(self) -> int:
-        """Rows that it has taken."""
+        """Rows that the server has taken."""
         return self._loader.loaded if self._loader is not None else 0
 
     @property
     def rejected(self) -> int:
-        """Rows that it has refused."""
+        """Rows that the server has refused."""
         return self._loader.rejected if self._loader is not None else 0
 
     @property
@@ -104,7 +104,7 @@ class BatchReceiver(StatementReceiver):
         return batches is not None and batches.is_behind
 
     def retry(self, *, stall_timeout: float | None = None) -> int:
-        """Try the rows again that a foreign key has refused; returns how many are taken now.
+        """Try the held rows again; returns how many the server takes now.
 
         To be called in the transaction of the copy, after its end. Raises psycopg.Error; the
         transaction is to be rolled back then. Raises TimeoutError where the server does not answer
@@ -145,7 +145,7 @@ class BatchReceiver(StatementReceiver):
         return _BatchedCopyIn(self._connection, Session(self._connection, link), options)
 
     def _have_checked(self, when: LiteralString) -> tuple[bytes, ...]:
-        """Return the statement that says when the deferrable constraints are checked, if any."""
+        """Return SET CONSTRAINTS for the deferrable constraints, if any."""
         if not self._immediate:
             return ()
         names = sql.SQL(", ").join(self._immediate)
@@ -154,7 +154,7 @@ class BatchReceiver(StatementReceiver):
 
 
 class _BatchedCopyIn:
-    """Pumps a loader."""
+    """A loader behind the port of a COPY."""
 
     def __init__(self, connection: Connection, session: Session, options: Options) -> None:
         self.loader = Loader(session, options)
@@ -198,7 +198,7 @@ class _BatchedCopyIn:
         self.loader.is_ending = True
 
     def pump(self) -> bool:
-        """Go on; True when more data is wanted, or may come though it is not, or all is done."""
+        """Go on; True when it wants or can take more data, or all is done."""
         if self._steps is None:
             return True
         try:
@@ -229,7 +229,7 @@ class _BatchedCopyIn:
         return accepted
 
     def abort(self, reason: str) -> None:
-        """Begin to take back all; where the savepoint is gone already, the connection is closed."""
+        """Begin to roll back; where the savepoint is gone already, close the connection."""
         self._is_aborting = True
         if self._steps is None and self.tag is not None:
             self.close()
@@ -260,7 +260,7 @@ class _BatchedCopyIn:
             raise self._fault
 
     def _break_off(self, error: Exception) -> None:
-        """Take back what was done and raise `error` then; at once where the connection is lost."""
+        """Roll back, then raise `error`; at once where the connection is lost."""
         self._fault = self._fault or error
         if self._connection.closed or self._is_leaving:
             self.close()
@@ -271,9 +271,9 @@ class _BatchedCopyIn:
         self._is_leaving = True
         if self._steps is not None:
             self._steps.close()
-        self._steps = self._leaving(reason)
+        self._steps = self._roll_back(reason)
 
-    def _leaving(self, reason: str) -> Steps[None]:
+    def _roll_back(self, reason: str) -> Steps[None]:
         yield from self._session.leave(reason)
         self._session.queue(*self.loader.rollback)
         yield from self._session.flush()

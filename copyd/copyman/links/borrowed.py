@@ -1,4 +1,4 @@
-"""Which connections are in a COPY: libpq cannot tell, for on a borrowed stream it looks idle."""
+"""The connections in COPY; libpq does not know: with its stream borrowed it looks idle."""
 
 from __future__ import annotations
 

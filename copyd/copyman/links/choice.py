@@ -1,4 +1,4 @@
-"""Which link serves a connection, and why that one."""
+"""The choice of the link for a connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from copyd.copyman.ports import CopyOut
 
 LinkName = Literal["auto", "wire", "libpq"]
-"""What may be asked for; ``wire`` is the connection's own byte stream, plain or TLS."""
+"""The links to ask for; ``wire`` is the connection's own byte stream, plain or TLS."""
 
 
 def open_copy_out(link: Link, connection: Connection, statement: bytes) -> CopyOut:
@@ -44,7 +44,7 @@ def choose(
     is_listening: bool,
     has_gssapi_encryption: bool,
 ) -> Link:
-    """Say which link serves `connection`, and why: ``plain``, ``tls`` or ``libpq``.
+    """Return the link for `connection`, ``plain``, ``tls`` or ``libpq``, and the reason.
 
     Raises ValueError where ``wire`` is wanted and cannot serve it.
     """

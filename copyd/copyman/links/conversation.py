@@ -19,7 +19,7 @@ CANCEL_TIMEOUT = 5.0
 libpq waits until the request was carried out, so that it cannot hit a later statement.
 """
 LISTEN_EVERY = 1024 * 1024
-"""Bytes sent to a server between two looks at what it says meanwhile."""
+"""Bytes sent to a server before its messages are read again."""
 
 
 class State(Enum):
@@ -79,7 +79,7 @@ class Conversation(ABC):
 
     @property
     def error(self) -> psycopg.Error | None:
-        """What the server said of the statement first, where it was not to its liking."""
+        """The server's first error."""
         return self._error
 
     @property
@@ -103,8 +103,8 @@ class Conversation(ABC):
     def pump(self) -> bool:
         """Go on with the last step; True when it is done.
 
-        Raises psycopg.Error: what the server said, once the connection is free again, or that
-        the connection is lost, once it is closed.
+        Raises psycopg.Error: the server's error, once the connection is free again, or the loss of
+        the connection, once it is closed.
         """
         try:
             if self._query is not None:
@@ -181,5 +181,5 @@ class Conversation(ABC):
         """Send and receive what can be without waiting, from STARTING to ENDING."""
 
     def _release(self) -> None:
-        """Let go of everything but the connection."""
+        """Give up everything but the connection."""
         self._outgoing = []

@@ -217,17 +217,17 @@ class LibpqCopyIn(_LibpqConversation):
     def _listen(self) -> None:
         """Drain notices; find out that the server refused.
 
-        While it is in COPY IN, libpq keeps an error to itself. But there is little else that a
-        server says then: words that did not turn out to be a notice by the next look are one.
+        libpq does not report an error during COPY IN. But a server sends little else then: data
+        that is no notice by the next call is an error.
         """
         before = self._notices
         poller = select.poll()  # select.select refuses descriptors from 1024 on
         poller.register(self._pgconn.socket, select.POLLIN)
-        has_words = bool(poller.poll(0))
-        if has_words:
+        has_data = bool(poller.poll(0))
+        if has_data:
             self._pgconn.consume_input()
         self._pgconn.is_busy()  # makes libpq hand out the notices that it holds
         has_notice = self._notices > before
         if self._is_unexplained and not has_notice:
             self._leave("the server refused a row")
-        self._is_unexplained = has_words and not has_notice
+        self._is_unexplained = has_data and not has_notice

@@ -1,4 +1,4 @@
-"""What comes before a COPY: the transaction that psycopg would open, and what the link must know."""
+"""Before a COPY: BEGIN as psycopg would send it, and two facts that decide about the link."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Preamble:
     can_resume = False
 
     def __init__(self, connection: Connection, *, asks_facts: bool) -> None:
-        """`asks_facts`: whether the server is asked what may forbid to borrow the byte stream."""
+        """`asks_facts`: ask the server for what forbids to borrow the byte stream."""
         self._connection = connection
         self._asks_facts = asks_facts
         self._query: Query | None = None
@@ -43,7 +43,7 @@ class Preamble:
         return self._query.fileno() if self._query is not None else None
 
     def start(self) -> None:
-        """Ask what has to be asked.
+        """Send the statements, if any.
 
         Raises psycopg.Error where the connection cannot enter COPY.
         """
@@ -57,7 +57,7 @@ class Preamble:
     def pump(self) -> bool:
         """Go on; True when the transaction is open.
 
-        Raises psycopg.Error: what the server said, or that the connection is lost and closed.
+        Raises psycopg.Error: the server's error, or that the connection is lost and closed.
         """
         query = self._query
         if query is None:

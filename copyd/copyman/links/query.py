@@ -1,4 +1,4 @@
-"""What all links ask of libpq around a COPY: ordinary statements, states, errors and notices."""
+"""libpq around a COPY, for all links: ordinary statements, states, errors and notices."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MORE_LINES = {
 
 
 class Query:
-    """One ordinary statement, asked of libpq without waiting; an empty one makes libpq listen."""
+    """One ordinary statement through libpq, without waiting; an empty one makes libpq read."""
 
     def __init__(self, connection: Connection, statement: bytes) -> None:
         """Send `statement`.

@@ -98,7 +98,7 @@ class _WireConversation(Conversation):
                 self._outgoing[0] = self._outgoing[0][sent:]
 
     def _receive(self, stream: Stream) -> Cut | None:
-        """Take in one block of what the server says; None where nothing has come."""
+        """Receive one block from the server; None where nothing has come."""
         rest = len(self._rest)
         count = stream.receive(self._view[rest:])
         if not count:
@@ -221,19 +221,18 @@ class WireCopyIn(_WireConversation):
 
     @property
     def progress(self) -> int:
-        """Bytes sent; less about those that a local server has not taken from the socket's buffer.
+        """Bytes sent, less about those that a local server has not taken from the socket's buffer.
 
-        One that is slow takes long until there is so much room in it that a poll tells of it, and
-        does not stall in that time. One that has to leave is not waited for so long: others may be
-        waiting for its end.
+        A poll reports room only once much of the buffer is free, and a slow server has not stalled
+        until then. Not counted while it leaves: others may be waiting for that.
         """
-        is_held = self._stream is not None and not self._is_aborting
-        return self._moved - (self._stream.unsent if is_held else 0)  # type: ignore[union-attr]
+        counts_unsent = self._stream is not None and not self._is_aborting
+        return self._moved - (self._stream.unsent if counts_unsent else 0)  # type: ignore[union-attr]
 
     def start_with(self, chunk: Chunk, end: bytes) -> None:
-        """Send the statement, all of its data and the message that ends it, without waiting between.
+        """Send the statement, all of its data and its end, without waiting between.
 
-        A server that does not enter COPY ignores what is of it: PostgreSQL documentation, "COPY
+        A server that does not enter COPY ignores the messages of COPY: PostgreSQL documentation, "COPY
         Operations". `pump` is True once it has given its verdict, as after `finish`.
         """
         self.start()
@@ -270,7 +269,7 @@ class WireCopyIn(_WireConversation):
         try:
             self._send(stream)
         except psycopg.OperationalError:
-            self._hear_last_words(stream)
+            self._read_final_messages(stream)
             raise
         is_due = self._moved - self._listened_at >= LISTEN_EVERY
         if is_idle or self._outgoing or is_due or self._state is not State.COPYING:
@@ -278,14 +277,14 @@ class WireCopyIn(_WireConversation):
             while self._receive(stream) is not None:
                 pass
 
-    def _hear_last_words(self, stream: Stream) -> None:
-        """Read why the server hung up: its reason may have come before its reset."""
+    def _read_final_messages(self, stream: Stream) -> None:
+        """Read the server's reason for closing the connection: it may have come before the reset."""
         with suppress(psycopg.OperationalError):
             while self._receive(stream) is not None:
                 pass
 
     def _fail(self, error: psycopg.Error) -> None:
-        """The server refused: it ignores all but the end of the message it is in."""
+        """The server refused the COPY: it ignores all but the end of the current message."""
         super()._fail(error)
         if self._state is State.COPYING:
             self._realign()
