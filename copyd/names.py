@@ -13,7 +13,7 @@ from typing import NamedTuple
 from copyd.errors import CopydError
 
 LONGEST = 63
-"""Bytes of a name; a server cuts off what is longer, and then finds another table."""
+"""Bytes of a name; a server truncates a longer one, and may then find another table."""
 
 _PIECE = re.compile(
     r'"(?P<quoted>(?:[^"\0]|"")*)" | (?P<plain>[A-Za-z0-9_$\x80-\U0010ffff]+)'
@@ -56,10 +56,7 @@ def quote(name: str) -> str:
 
 
 def parse_identifier(text: str) -> str:
-    """Return the one name that `text` stands for: ``Foo`` is foo, ``"Foo"`` is Foo.
-
-    Raises CopydError where it is none.
-    """
+    """Read one name: ``Foo`` is foo, ``"Foo"`` is Foo; raises CopydError where it is none."""
     reading = _Reading(text, 'a name such as id or "Id"')
     if len(reading.parts) != 1:
         raise reading.refused("a dot needs double quotes here")
@@ -67,10 +64,7 @@ def parse_identifier(text: str) -> str:
 
 
 def parse_table_name(text: str) -> TableName:
-    """Return the one table that `text`, ``SCHEMA.TABLE``, stands for.
-
-    Raises CopydError where it is none, or has no schema.
-    """
+    """Read a table name, ``SCHEMA.TABLE``; raises CopydError where it is none, or has no schema."""
     reading = _Reading(text, 'a table such as sales.orders or sales."Order"')
     schema, name = reading.qualified()
     return TableName(reading.name_in(schema), reading.name_in(name))
@@ -78,15 +72,15 @@ def parse_table_name(text: str) -> TableName:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
-    """Table names: one, or with ``*`` (any characters) and ``?`` (any one character) many.
+    """A table name, with ``*`` (any characters) and ``?`` (any one character) as wildcards.
 
-    They are wild only outside double quotes. Patterns are equal that are written the same way
-    but for case and needless quotes; ``str()`` is the text as written.
+    Inside double quotes they are plain characters. Case and needless quotes do not matter for
+    equality; ``str()`` is the text as written.
     """
 
     text: str
     exact: TableName | None
-    """The one table that it takes; None with a wildcard."""
+    """The one table that it matches; None with a wildcard."""
     _schema: re.Pattern[str]
     _name: re.Pattern[str]
 
@@ -101,7 +95,7 @@ class Pattern:
         return cls(text, exact, schema, name)
 
     def matches(self, table: TableName) -> bool:
-        """Whether the pattern takes `table`."""
+        """Whether the pattern matches `table`."""
         return bool(self._schema.fullmatch(table.schema) and self._name.fullmatch(table.name))
 
     def __str__(self) -> str:
@@ -125,7 +119,7 @@ _Part = list[_Piece]
 
 
 class _Reading:
-    """A text taken apart at its dots, and the sentence that refuses it."""
+    """A text split at its dots, and the error that refuses it."""
 
     def __init__(self, text: str, expected: str) -> None:
         self._text = text
@@ -144,7 +138,7 @@ class _Reading:
             raise self.refused("a name is empty")
 
     def refused(self, reason: str) -> CopydError:
-        """Return the error that says why the text is not what was expected."""
+        """Return the error that says why the text is refused."""
         return CopydError(f"expected {self._expected}, got {self._text!r}: {reason}")
 
     def qualified(self) -> tuple[_Part, _Part]:

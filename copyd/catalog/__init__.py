@@ -1,6 +1,6 @@
-"""What a server's catalogs say of tables and queries; digests of rows; what a session is told first.
+"""Tables and queries as a server's catalogs describe them; digests of rows; settings of a session.
 
-It serves both ends, source and destination, and changes nothing.
+Both ends, source and destination, use it. It changes nothing.
 """
 
 from copyd.catalog import read_access

@@ -1,7 +1,7 @@
-"""What values of a type look like in binary, spelled out from the catalog.
+"""The binary form of a type's values, as a signature made from the catalog.
 
-Two columns whose signatures are equal can exchange binary values, whatever their types are called
-and numbered on either server. Source: the send and receive functions of PostgreSQL 13 to 18.
+Two columns with equal signatures can exchange binary values, whatever the name and oid of their
+types on either server. Source: the send and receive functions of PostgreSQL 13 to 18.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _FIRST_UNSTABLE = 10_000  # FirstGenbkiObjectId: lower numbers mean the same on every server
 _SYSTEM = "pg_catalog"
 _UNREAD = ("tsquery", "int2vector", "oidvector")
-"""Their receive functions refuse what their send functions make of an empty value."""
+"""Their receive functions refuse an empty value as their send functions write it."""
 
 _TYPES = statement("copyd.catalog", "types")
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A row of pg_type and what it is made of; ``element`` only for a true array."""
+    """A row of pg_type and its parts; ``element`` only for a true array."""
 
     oid: int
     schema: str
@@ -48,14 +48,14 @@ class Type:
 
 
 class Types:
-    """Types of one database, with all that they are made of."""
+    """Types of one database, with all their parts."""
 
     def __init__(self, types: Iterable[Type]) -> None:
         self._types: Mapping[int, Type] = {each.oid: each for each in types}
 
     @classmethod
     def read(cls, connection: Connection, oids: Iterable[int]) -> Types:
-        """Read the types `oids` and what is inside them, in one query."""
+        """Read the types `oids` and all their parts, in one query."""
         has_multiranges = connection.info.server_version >= 140_000
         multirange = sql.SQL("r.rngmultitypid" if has_multiranges else "NULL::oid")
         query = _TYPES.format(multirange=multirange)
@@ -67,7 +67,7 @@ class Types:
         return self._types[oid].category
 
     def name(self, oid: int, written: str) -> str:
-        """Return `written`, what format_type made of the type, in a form for any search path."""
+        """Qualify `written`, the type as format_type gave it, so that it holds on any search path."""
         whole = self._types[oid]
         item = whole if whole.element is None else self._types[whole.element]
         if item.schema == _SYSTEM:
@@ -77,10 +77,7 @@ class Types:
         return f"{TableName(item.schema, item.name)}{modifier}{brackets}"
 
     def signature(self, oid: int) -> str:
-        """Spell out the binary form.
-
-        ``*.NAME`` is a base type of an extension, in whichever schema that is.
-        """
+        """Describe the binary form; ``*.NAME`` is a base type of an extension, in any schema."""
         it = self._types[oid]
         if it.element is not None:
             return f"{self.signature(it.element)}[]"
@@ -96,7 +93,7 @@ class Types:
         return it.name if it.schema == _SYSTEM else f"*.{_quoted(it.name)}"
 
     def refusal(self, oid: int) -> str | None:
-        """Say why values never travel in binary, as what follows "column c"; None where they do."""
+        """Say why values never travel in binary, to follow "column c"; None where they can."""
         for it in self._inside(oid):
             if it.schema == _SYSTEM and it.name.startswith("reg"):
                 return f"holds {it.name}, in binary a number that names something else elsewhere"
@@ -109,7 +106,7 @@ class Types:
         return None
 
     def carries_numbers(self, oid: int) -> bool:
-        """Whether binary values hold the number that a user's type has in this database only.
+        """Whether binary values hold oids of users' types, which differ between databases.
 
         Arrays and composites name the types that they hold; ranges do not.
         """
@@ -120,7 +117,7 @@ class Types:
         )
 
     def _inside(self, oid: int) -> Iterable[Type]:
-        """Yield the type and, however deep, what it is made of."""
+        """Yield the type and its parts, at any depth."""
         it = self._types[oid]
         yield it
         parts = [it.element, it.subtype, *(it.field_types or ())]

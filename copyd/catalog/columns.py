@@ -1,4 +1,4 @@
-"""Which columns travel: matched by name, refused with a sentence before any data moves; pure."""
+"""Columns are matched by name, and refused with a sentence before any data moves; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from copyd.catalog.relations import Column, Relation
 
 _LATEST = (18, 18)
-# Types of pg_catalog whose texts one another may understand, by what they stand for.
+# Types of pg_catalog by family: members may understand each other's texts.
 _FAMILIES = {
     name: family
     for family, names in {
@@ -35,7 +35,7 @@ _OFTEN_KEPT_AS_TEXT = {"uuid", "json", "jsonb", "xml", "inet", "cidr", "macaddr"
 
 
 def copied(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """Return the columns that a source gives: all but generated ones, which replicas compute."""
+    """Return the columns to copy: all but generated ones, which replicas compute."""
     return tuple(column for column in columns if not column.is_generated)
 
 
@@ -188,7 +188,7 @@ def _gap(
 
 
 def _can_store(stored: Column, given: Column) -> bool:
-    """Whether a value's text is likely to be understood; the server judges each value itself."""
+    """Whether the server is likely to understand the texts; it still judges each value."""
     if not stored.signature or not given.signature:
         return True
     return stored.category == "S" or _reads(stored.signature, given.signature)
@@ -218,7 +218,7 @@ def _matches(there: Sequence[tuple[str, str]], given: Sequence[tuple[str, str]])
 
 
 def _shape(signature: str) -> str:
-    """Name what a signature spells out; a type outside all families is one of its own."""
+    """Return the kind of type; a type outside all families is a family of its own."""
     if signature.endswith("[]"):
         return "array"
     if signature.endswith(")"):

@@ -1,12 +1,12 @@
-"""What a table holds, in two numbers that every server computes alike; SELECT, and nothing else.
+"""Digests: the rows of a table as two numbers that every server computes alike; it only reads.
 
-A row counts as the text of its values, the one that COPY sends: as ROW(...)::text, which tells NULL
-from '' and quotes what could be mistaken for its own punctuation. Rows are added up, so that their
-order is nothing and a row that is there twice counts twice. On both sides the settings of
+A row is hashed as the text of its values, the one that COPY sends, in ROW(...)::text, which tells
+NULL from '' and quotes punctuation. The hashes are added up, so that the order of rows does not
+matter and a row that is there twice counts twice. On both sides the settings of
 `copyd.catalog.session` make equal values equal texts.
 
-SHA-256, because MD5 is not to be had where OpenSSL keeps to FIPS 140; 64 bits of it, because a
-difference is to be found, not an attacker kept out.
+SHA-256, because MD5 is missing where OpenSSL follows FIPS 140; 64 bits of it are enough, because
+they find differences and need not stop an attacker.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CONVERTED = frozenset(
     | {"date", "time", "timetz", "timestamp", "timestamptz", "interval"}
     | {"inet", "cidr", "macaddr", "macaddr8"}
 )
-"""Types of pg_catalog that write a value in their own way. Not bit and char types: a cast to them
-cuts off what does not fit, and COPY does not."""
+"""Types of pg_catalog with a spelling of their own. Not bit and char types: a cast truncates a value
+that does not fit, and COPY refuses it."""
 _MODIFIER = re.compile(r"\(([0-9]+(?:,-?[0-9]+)?)\)")
 
-# concat calls the output function, as COPY does; a cast to text spells bool, inet and char(n) in
-# its own way. Of a composite, IS NULL asks for the fields.
+# concat calls the output function, as COPY does; a cast to text spells bool, inet and char(n)
+# differently. num_nonnulls, because IS NULL of a composite looks at its fields.
 _TEXT = """
 CASE WHEN pg_catalog.num_nonnulls({0})::pg_catalog.bool THEN pg_catalog.concat({0}) END
 """
@@ -58,10 +58,10 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How a column's values are spelled.
+    """How to spell a column's values as text.
 
-    ``as_type``: as a type of pg_catalog writes them, in SQL. ``is_trimmed``: without the blanks
-    that ``char(n)`` adds.
+    ``as_type``: the type of pg_catalog, as SQL, that spells them. ``is_trimmed``: without the
+    blanks that ``char(n)`` adds.
     """
 
     column: str
@@ -72,17 +72,16 @@ class Form:
 def forms(
     given: Sequence[Column], stored: Sequence[Column]
 ) -> tuple[tuple[Form, ...], tuple[Form, ...]]:
-    """Say how to spell the columns that are `given`, and those they are `stored` in; pure.
+    """Return how to spell the `given` columns, and the columns that they are `stored` in; pure.
 
-    Where types differ, a given value is spelled as it would be stored: 1 in a numeric(10,2) is
-    1.00.
+    Where types differ, a given value is spelled as it would be stored: 1 as numeric(10,2) is 1.00.
     """
     pairs = [_forms(*pair) for pair in zip(given, stored, strict=True)]
     return tuple(there for there, _ in pairs), tuple(here for _, here in pairs)
 
 
 def digest_of(spelled: Sequence[Form]) -> sql.Composed:
-    """Return what to select for a digest of rows."""
+    """Return the expressions to SELECT for a digest."""
     return sql.SQL(_DIGEST).format(sql.SQL(", ").join(_expression(form) for form in spelled))
 
 
@@ -105,9 +104,9 @@ def _forms(given: Column, stored: Column) -> tuple[Form, Form]:
 
 
 def _converted(stored: Column) -> str | None:
-    """Spell the type that a column has, None where values are compared as they are.
+    """Return the type to cast to, as SQL; None where values are compared as they are.
 
-    Nothing but a name out of `_CONVERTED` and digits: a server must not put SQL into another's.
+    Only a name out of `_CONVERTED` and digits: no server may inject SQL into another.
     """
     item = stored.signature.removesuffix("[]")
     is_users = "." in stored.type  # a domain, which only its own server knows

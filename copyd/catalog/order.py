@@ -1,4 +1,4 @@
-"""In which order tables are loaded so that foreign keys hold; pure."""
+"""The order in which tables are loaded, so that foreign keys hold; pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Order:
     """The tables, each after those that it references.
 
-    ``circles``: tables that reference one another; for them constraints are to be deferred.
+    ``circles``: tables that reference one another; their constraints must be deferred.
     """
 
     order: tuple[int, ...]
@@ -29,10 +29,10 @@ class Order:
 def load_order(
     tables: Sequence[int], keys: Iterable[ForeignKey], *, triggers_are_skipped: bool = False
 ) -> Order:
-    """Put `tables` in an order that `keys` allow, else in the given one.
+    """Sort `tables` so that `keys` hold; otherwise they keep the given order.
 
     Tables are emptied in the opposite order. References from and to other tables, and of a table
-    to itself, count for nothing.
+    to itself, do not matter.
 
     Raises CopydError where tables reference one another in a circle of foreign keys that cannot
     be deferred, unless triggers, which check them, are skipped.
@@ -57,7 +57,7 @@ def load_order(
 
 
 def _waits(key: ForeignKey) -> bool:
-    """Whether the check of `key` can wait for COMMIT; that of ON DELETE RESTRICT never does."""
+    """Whether the check of `key` can wait for COMMIT; that of ON DELETE RESTRICT cannot."""
     return key.is_deferrable and key.action != "r"
 
 
@@ -73,7 +73,7 @@ def _circles(tables: Sequence[int], keys: Iterable[ForeignKey]) -> tuple[tuple[i
 
 
 def _reached(table: int, parents: Mapping[int, Collection[int]]) -> set[int]:
-    """Return what `table` references, directly and through others."""
+    """Return the tables that `table` references, directly or through others."""
     reached: set[int] = set()
     waiting = [table]
     while waiting:
@@ -91,7 +91,7 @@ def _parents(keys: Iterable[ForeignKey]) -> Mapping[int, Collection[int]]:
 
 
 def _sorted(tables: Sequence[int], keys: Sequence[ForeignKey]) -> tuple[int, ...]:
-    """Return the tables that can be sorted, always the first that may come next."""
+    """Sort the tables that are in no circle, keeping the given order where possible."""
     rank = {table: position for position, table in enumerate(tables)}
     parents = {table: set(above) for table, above in _parents(keys).items()}
     children = defaultdict(set)

@@ -1,6 +1,6 @@
-"""A table, or what stands for one: looked up once, then a frozen fact.
+"""Tables, and relations and queries in place of tables: looked up once, then frozen.
 
-Only `look_up` and `query_columns` depend on the search path, and only for the names given to them.
+Only `look_up`, `look_up_all` and `query_columns` use the search path, and only for the given names.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RELATIONS = statement("copyd.catalog", "relations")
 _OIDS = statement("copyd.catalog", "oids")
 _PART = r'\s*(?:"(?:[^"]|"")*"|[^\s".][^\s.]*)\s*'
 _NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
-"""What the server takes for a name, qualified or not."""
+"""A name as the server reads it, qualified or not."""
 _NAMES = statement("copyd.catalog", "names")
 _COLUMNS = statement("copyd.catalog", "columns")
 _WRITTEN = statement("copyd.catalog", "type_names")
@@ -92,7 +92,7 @@ class Relation:
 
     @property
     def label(self) -> str:
-        """The qualified name for people and for SQL, quoted where it must be."""
+        """The qualified name for people and for SQL, quoted where necessary."""
         return str(TableName(self.schema, self.name))
 
     @property
@@ -107,18 +107,15 @@ class Relation:
 
 
 def look_up(connection: Connection, name: str) -> Relation:
-    """Find what `name`, written as in SQL, stands for.
+    """Find the relation `name`, written as in SQL.
 
-    Raises CopydError where there is no such relation, or it is none that holds rows.
+    Raises CopydError where there is none, or it holds no rows, such as an index.
     """
     return look_up_all(connection, [name])[0]
 
 
 def look_up_all(connection: Connection, names: Sequence[str]) -> tuple[Relation, ...]:
-    """Find what `names` stand for, in their order and in as few queries as for one.
-
-    Raises CopydError where one of them is no relation that holds rows.
-    """
+    """Find the relations `names`, in that order and in as few queries as for one; raises as `look_up`."""
     oids = _oids(connection, names)
     found = {relation.oid: relation for relation in _describe(connection, list(oids.values()))}
     for name, oid in oids.items():
@@ -130,12 +127,12 @@ def look_up_all(connection: Connection, names: Sequence[str]) -> tuple[Relation,
 def find_tables(
     connection: Connection, patterns: Sequence[Pattern], *, without: Collection[str] = ()
 ) -> tuple[Relation, ...]:
-    """Find the tables that `patterns` take, each once, ordered by name.
+    """Find the tables that match `patterns`, each once, ordered by name.
 
-    A wildcard takes tables and partitioned tables, but none of the system, of the schemas
-    `without`, none that is temporary, and no partition of a table that is taken as well.
+    A wildcard matches tables and partitioned tables, except those of the system and of the schemas
+    `without`, temporary ones, and partitions of a table that matches too.
 
-    Raises CopydError where a name or a pattern takes nothing, or a name such a partition.
+    Raises CopydError where a name or pattern matches nothing, or a name such a partition.
     """
     rows = connection.execute(_NAMES, [list(_KINDS)])
     listed = {row[0]: _Listed(TableName(row[1], row[2]), *row[3:]) for row in rows}
@@ -154,8 +151,8 @@ def find_tables(
 def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:
     """Return the columns that `query` yields, without running it.
 
-    What it reads is locked (ACCESS SHARE) until the transaction ends. Prepared, because only one
-    statement can be: a query that closes its parenthesis and goes on is refused.
+    Its tables are locked (ACCESS SHARE) until the transaction ends. The query is prepared, because
+    that takes a single statement: one that closes the parenthesis and goes on is refused.
 
     Raises psycopg.Error where the server refuses it, CopydError where two columns have one name.
     """
@@ -182,13 +179,13 @@ class _Listed(NamedTuple):
 
 
 def _oids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """Return the oids of what `names` stand for, in one query; 0 where there is nothing."""
+    """Return the oids of the relations `names`, in one query; 0 where there is none."""
     if not all(name.strip() for name in names):
         raise CopydError("'' is no table name; write it as SCHEMA.TABLE")
     try:
         rows = connection.execute(_OIDS, [list(names)]).fetchall()
     except (psycopg.errors.SyntaxError, psycopg.errors.InvalidName) as error:
-        # The server does not say which, and the transaction is over: it cannot be asked again.
+        # The server does not say which name, and the transaction is aborted: it cannot be asked again.
         malformed = [name for name in names if not _NAME.fullmatch(name)] or names
         raise CopydError(f"{malformed[0]!r} is no table name; write it as SCHEMA.TABLE") from error
     return dict(rows)
@@ -226,7 +223,7 @@ def _matching(
 
 
 def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int]) -> int | None:
-    """Return the topmost table above the partition `oid` that is taken."""
+    """Return the topmost table above the partition `oid` that matches too."""
     root, parent = None, listed[oid].parent
     while parent is not None:
         root = parent if parent in taken else root
@@ -235,7 +232,7 @@ def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int])
 
 
 def _describe(connection: Connection, oids: Sequence[int]) -> tuple[Relation, ...]:
-    """Return the relations that there are of `oids`, in their order, each once."""
+    """Return the relations of `oids` that exist, in that order, each once."""
     bare = {row[0]: Relation(*row) for row in connection.execute(_RELATIONS, [oids])}
     columns, keys = _columns(connection, oids), usable_keys(connection, oids)
     return tuple(

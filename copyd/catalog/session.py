@@ -1,6 +1,6 @@
-"""What a session is told before COPY, so that both ends mean the same by the same bytes.
+"""Settings of a session before COPY, so that the same bytes mean the same at both ends.
 
-SET LOCAL, because start-up options break connection poolers. Source: PostgreSQL documentation,
+They are SET LOCAL, because start-up options break connection poolers. Source: PostgreSQL documentation,
 "Client Connection Defaults".
 """
 
@@ -35,11 +35,11 @@ COMMON = {
 }
 _SESSION = statement("copyd.catalog", "session")
 OUR_PATH = "pg_catalog, pg_temp"
-"""Nobody but a superuser can plant something there."""
+"""A search path where only superusers, and we ourselves, can create objects."""
 
 
 class SessionInfo(NamedTuple):
-    """What a server says of the session: our backend there, and the role's own search path."""
+    """The role's own search path, and our backend: its pid and start."""
 
     path: str
     pid: int
@@ -85,5 +85,5 @@ def looking_in(connection: Connection, path: str) -> Iterator[None]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a duration as PostgreSQL's time settings take it; at least 1 ms, as 0 is for ever."""
+    """Return a duration as PostgreSQL's time settings take it; at least 1 ms, as 0 turns them off."""
     return f"{max(round(seconds * 1000), 1)}ms"

@@ -1,6 +1,6 @@
 """The configuration file: read once, checked as a whole, frozen.
 
-Nothing here knows a server or a copy; the command line makes transfers' own types from it.
+It knows neither servers nor copies; the command line makes transfers' own types from it.
 """
 
 from copyd.config.load import load, runtime_directory

@@ -1,6 +1,6 @@
-"""Two transfers into one destination table, as far as names without a server can tell.
+"""Two transfers into one destination table, as far as names can tell without a server.
 
-Exact names are compared with names and patterns, patterns only for being the same.
+A name is compared with names and patterns, a pattern only with equal patterns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_THE_PLACE = {"password", "passfile", "application_name", "fallback_applicat
 
 
 def identity(config: Config, server: str) -> Hashable:
-    """Return what is equal for servers that say the same database in the same words."""
+    """Return a value that is equal for servers with the same database and conninfo."""
     known = config.servers.get(server)
     if known is not None and known.conninfo is not None:
         given = conninfo.parse(known.conninfo.get_secret_value())

@@ -1,4 +1,4 @@
-"""A file becomes a configuration, or one exception that tells every error in it."""
+"""Load a configuration file, or raise one exception with every error in it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ DEFAULT_RUNTIME = "/run/copyd"
 def load(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Config:
     """Read the configuration file at `path`; paths in it are relative to its folder.
 
-    ``environ`` says where an ordinary user's state goes (XDG Base Directory Specification); root
-    has the system's folders. Raises ConfigError with everything that is wrong.
+    ``environ`` names an ordinary user's folders (XDG Base Directory Specification); root has the
+    system's. Raises ConfigError with everything that is wrong.
     """
     from copyd.config.validation import read  # noqa: PLC0415 - pydantic, which the other question does without
 
@@ -41,9 +41,9 @@ def load(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Config:
 
 
 def runtime_directory(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Path:
-    """Return where a daemon with that file has its socket, whatever else is wrong with the file.
+    """Return the folder of the socket of a daemon with that file, even if the file has errors.
 
-    A file that cannot be read, or says nothing of it, leaves the default.
+    The default, if the file cannot be read or does not name a folder.
     """
     raw: dict[str, object] = {}
     with suppress(ConfigError):
@@ -77,7 +77,7 @@ def _parse(path: Path, text: str) -> dict[str, object]:
 
 
 def _default_to_home(path: Path, raw: dict[str, object], environ: Mapping[str, str]) -> None:
-    """Put an ordinary user's folders where the file does not name any."""
+    """Set an ordinary user's folders unless the file names them."""
     daemon = raw.setdefault("daemon", {})
     if not isinstance(daemon, dict):
         return  # the model says so

@@ -1,4 +1,4 @@
-"""The file that a ``password_file`` names: its first line, if nobody else can read it."""
+"""Passwords from a ``password_file``: its first line, if others cannot read it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is wrong with a configuration: where, what was expected, and what was got.
+"""Problems of a configuration: the key, what was expected, and what was found.
 
-No value of a server's section gets into a sentence: it may be a password.
+No sentence shows a value of a server's section: it may be a password.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONGEST_SHOWN = 80
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
 _SECRETIVE = re.compile(r"=|://")
-"""What a connection string holds, and what no name, duration or other short value does."""
+"""Found in connection strings, and in no name, duration or other short value."""
 
 
 class ConfigError(SetupError):
@@ -43,8 +43,8 @@ class ConfigError(SetupError):
 class Problem:
     """One error: the key it is at, and a sentence.
 
-    ``reads`` are the other keys that the judgement rests on: where one of them is in error itself,
-    there is no problem yet.
+    ``reads``: other keys that the problem rests on. If one of them is wrong itself, this is no
+    problem yet.
     """
 
     path: KeyPath
@@ -55,7 +55,7 @@ class Problem:
         return f"{spelled(self.path)}: {self.text}"
 
     def rests_on(self, broken: Iterable[KeyPath]) -> bool:
-        """Whether the key itself or one that was read is among `broken`, or in such a table."""
+        """Whether the key or one of ``reads`` is in `broken`, or in a table of `broken`."""
         return any(
             _is_within(self.path, path)
             or any(_is_within(read, path) or _is_within(path, read) for read in self.reads)
@@ -64,7 +64,7 @@ class Problem:
 
     @property
     def order(self) -> tuple[tuple[int, str], ...]:
-        """A key to sort by: what belongs together stands together."""
+        """A key to sort by, so that problems of one section stand together."""
         return tuple((part, "") if isinstance(part, int) else (0, part) for part in self.path)
 
 
@@ -93,7 +93,7 @@ def shown(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """Say what sort of TOML value it is, and no more."""
+    """Name the kind of TOML value."""
     match value:
         case bool():
             return "true or false"

@@ -1,4 +1,4 @@
-"""How keys go together: judged on a whole, valid model. Pure; every rule yields its problems."""
+"""Rules between keys, judged on a whole, valid model. Pure; every rule yields its problems."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WHAT = ("tables", "query", "into")
 """The keys that say what is copied."""
 INCREMENTAL = {"append", "merge"}
 ONLY_WITH_REJECTS = ("batch_rows", "batch_size", "max_rejects", "max_reject_ratio")
-"""The keys that say how rows are put aside; where old rejects are, and for how long, holds always."""
+"""Keys of use with rejects only; where old rejects are, and how long they are kept, always holds."""
 
 
 class Subject(NamedTuple):
@@ -52,7 +52,7 @@ class Subject(NamedTuple):
 
 
 def judge(config: Config) -> Iterator[Problem]:
-    """Yield all that is wrong between the keys of `config`."""
+    """Yield the problems between keys of `config`."""
     for name, server in config.servers.items():
         yield from _server(config, name, server)
     for name in config.clusters:
@@ -130,7 +130,7 @@ def _known_servers(subject: Subject) -> Iterator[Problem]:
 
 
 def _distinct_servers(subject: Subject) -> Iterator[Problem]:
-    """Copying onto oneself, or into one database twice."""
+    """No server is copied onto itself, and no database loaded twice."""
     config, transfer = subject.config, subject.transfer
     seen: dict[object, str] = {}
     if transfer.source in config.servers:
@@ -205,7 +205,7 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
 
 
 def _used_with_mode(subject: Subject) -> Iterator[Problem]:
-    """What no mode in use looks at was meant to do something."""
+    """A key that no mode in use reads was meant to do something."""
     transfer, modes = subject.transfer, subject.modes
     wanted: list[tuple[KeyPath, bool, set[str]]] = [
         (("replace_with",), "replace_with" in transfer.model_fields_set, {"replace"}),
@@ -229,7 +229,7 @@ def _used_with_mode(subject: Subject) -> Iterator[Problem]:
 
 
 def _bad_rows(subject: Subject) -> Iterator[Problem]:
-    """What putting rows aside needs, and what is of no use without it."""
+    """Keys that rejecting rows needs, and keys that are of no use without it."""
     transfer = subject.transfer
     if transfer.on_error == "stop":
         for key in ONLY_WITH_REJECTS:

@@ -1,4 +1,4 @@
-"""The JSON Schema of a configuration file, for editors that complete and check as one types."""
+"""The JSON Schema of a configuration file, for editors that complete and check keys."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def json_schema() -> dict[str, object]:
 
 
 class _TomlSchema(GenerateJsonSchema):
-    """TOML has no null: a key without a default is left out, and defaults are as one writes them."""
+    """TOML has no null, so a key without a default has none; defaults are spelled as in a file."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
         return self.generate_inner(schema["schema"])

@@ -1,8 +1,8 @@
-"""From TOML's values to the model, past the first error.
+"""From TOML's values to the model, with all errors at once.
 
-pydantic reports all errors of single keys at once, but gives no model then. To judge how keys go
-together all the same, what is in error is replaced by something that is valid, and every judgement
-that rests on it is left out.
+pydantic reports all errors of single keys together, but then gives no model. To judge the rules
+between keys all the same, each wrong value is replaced by a valid one, and problems that rest on it
+are left out.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _EXPECTED = {
     "model_type": "a table",
 }
 ANY_NAME = "NAME"
-"""Stands for what the file's author calls a section, in a path of the model."""
+"""Stands for the author's name of a section in a path of the model."""
 
 _STAND_INS: Mapping[tuple[str | int, str], object] = {
     ("clusters", "data_directory"): "x",
@@ -52,7 +52,7 @@ _STAND_INS: Mapping[tuple[str | int, str], object] = {
 
 
 def read(raw: Table, folder: Path) -> tuple[Config, list[Problem]]:
-    """Make the model of `raw`; paths are relative to `folder`. Good for use without problems."""
+    """Make the model of `raw`, usable if there are no problems; paths are relative to `folder`."""
     problems: list[Problem] = []
     broken: list[KeyPath] = []
     try:
@@ -107,7 +107,7 @@ def _nearest_value(details: ErrorDetails) -> str:
 
 
 def _nearest_key(path: KeyPath) -> str:
-    """Say which key is meant by the unknown one at the end of `path`, if that can be told."""
+    """Say which key the unknown one at the end of `path` may mean, if any."""
     *table, key = path
     known = sections()
     here = next(place for place in known if _is_at(table, place))

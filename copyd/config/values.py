@@ -1,4 +1,4 @@
-"""The types of single values: each from TOML's own, each with a sentence for what it is not."""
+"""Types of single values, each with a sentence for a value that does not fit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LABEL = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
 FIXED_SETTINGS = ("config_file", "data_directory", "external_pid_file", "hba_file", "ident_file")
-"""Settings that say where what copyd looks at is."""
+"""Settings that move files which copyd reads."""
 OVERLAP_EXPECTED = '"all", a duration such as "1h", or a whole number'
 
 
@@ -138,7 +138,7 @@ def _timezone(value: object) -> str:
 
 
 def zone_of(name: str) -> tzinfo:
-    """Return the time zone `name`; UTC is there where no database of them is."""
+    """Return the time zone `name`; UTC works without a time zone database."""
     return timezone.utc if name == "UTC" else ZoneInfo(name)
 
 

@@ -1,4 +1,4 @@
-"""How rows get into a table of a destination, and what makes it unfit for them."""
+"""Loading tables of a destination: guards, strategies, the ledger, rejects."""
 
 from copyd.loading import guards, staged_rows, strategies
 from copyd.loading.ledger import Entry, Ledger, Position

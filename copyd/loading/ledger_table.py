@@ -1,8 +1,8 @@
-"""The ledger's table: how it is made, and when it is refused because it would run as us.
+"""The ledger's table: how it is created, and when it is refused because it could run code as us.
 
-What a trigger, a rule, a policy, a default, a constraint or an index calls runs with the rights
-of the role that writes the row. So the table is used only where nobody but that role (and
-superusers) can have put something there, and where nothing was put there.
+A function that a trigger, rule, policy, default, constraint or index calls runs with the rights of
+the role that writes the row. So the table is used only where nobody but that role (and superusers)
+can have added such a thing, and nobody has.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ COLUMNS = dict(re.findall(r"^ +(\w+) (pg_catalog\..*),$", _TABLE.as_string(), re
 _SHAPE = [f"{name} {kind}" for name, kind in COLUMNS.items()]
 _COMMENT = f"What copyd loaded into the tables of this database (ledger version {VERSION})"
 _CREATION = 0x636F707964
-"""The advisory lock of those who create: "copyd"."""
+"""The advisory lock of whoever creates it: "copyd" in ASCII."""
 
 _FACTS = statement("copyd.loading", "ledger_facts")
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
-    """What the catalogs say. No owner: it is not there. A writer of None is PUBLIC."""
+    """The ledger in the catalogs. No owner: it does not exist. A writer of None is PUBLIC."""
 
     role: str
     database: str
@@ -62,10 +62,10 @@ class LedgerFacts:
 
 
 def prepare(connection: Connection, schema: str) -> bool:
-    """See that the table in `schema` can be trusted, in one query; create it where there is none.
+    """Check, in one query, that the table in `schema` can be trusted; create it if it is missing.
 
-    True where it was created: commit soon, for others who would create it wait. Raises CopydError
-    where it may not be created, or may not be used.
+    True if it was created: commit soon, as others who would create it wait. Raises CopydError if
+    it may not be created, or cannot be trusted.
     """
     if _checked(connection, schema).table_owner is not None:
         return False
@@ -82,9 +82,9 @@ def prepare(connection: Connection, schema: str) -> bool:
 
 
 def creation(connection: Connection, schema: str) -> tuple[sql.Composed, ...]:
-    """Return the statements that would make the ledger, none where it is there.
+    """Return the statements that would create the ledger; none if it exists.
 
-    Default privileges apart: what they give others is taken back as well.
+    Without those that take back what default privileges would grant.
     """
     facts = look(connection, schema)
     if facts.table_owner is not None:
@@ -94,12 +94,12 @@ def creation(connection: Connection, schema: str) -> tuple[sql.Composed, ...]:
 
 
 def refusal(facts: LedgerFacts, schema: str) -> str | None:
-    """Say why the ledger cannot be used, or made, and what to do; None where it can."""
+    """Say why the ledger cannot be used, or created, and what to do; None if it can."""
     return next(refusals(facts, schema), None)
 
 
 def refusals(facts: LedgerFacts, schema: str) -> Iterator[str]:
-    """Say all that keeps the ledger from being used, or made; a sentence each."""
+    """Say why the ledger cannot be used, or created; a sentence for each reason."""
     table = TableName(schema, NAME)
     ours, where = quote(schema), f"in database {quote(facts.database)}"
     if facts.schema_owner is None and not facts.may_create:
@@ -181,13 +181,13 @@ def _checked(connection: Connection, schema: str) -> LedgerFacts:
 
 
 def look(connection: Connection, schema: str) -> LedgerFacts:
-    """Ask the catalogs what there is."""
+    """Look the ledger up in the catalogs."""
     with connection.cursor(row_factory=class_row(LedgerFacts)) as cursor:
         return only_row(cursor.execute(_FACTS, {"schema": schema, "name": NAME}))
 
 
 def _create_schema(connection: Connection, schema: str) -> None:
-    """Create it; what default privileges (ALTER DEFAULT PRIVILEGES) gave others is taken back."""
+    """Create it, and revoke what ALTER DEFAULT PRIVILEGES granted to others."""
     name = sql.Identifier(schema)
     connection.execute(_schema_statement(schema))
     for role in look(connection, schema).schema_writers:
@@ -196,7 +196,7 @@ def _create_schema(connection: Connection, schema: str) -> None:
 
 
 def _create_table(connection: Connection, schema: str) -> None:
-    """Create it; as with the schema, default privileges are taken back."""
+    """Create it, and revoke what default privileges granted, as with the schema."""
     table = sql.Identifier(schema, NAME)
     for query in _table_statements(schema):
         connection.execute(query)
