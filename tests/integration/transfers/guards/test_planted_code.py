@@ -10,7 +10,7 @@ import pytest
 
 from copyd import events
 from copyd.transfers import Loading, Reintroduce
-from tests.support.loadings import ALL_WAYS, KEYED, MERGE, ROWS, TEN
+from tests.support.loadings import ALL_WAYS, APPEND, DELETE, KEYED, MERGE, ROWS, TEN, TRUNCATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,14 +122,20 @@ WHERE datname = current_database() AND application_name = 'copyd'
 TIMED = "CREATE TABLE t (id int PRIMARY KEY, note text, at timestamptz DEFAULT now())"
 
 
-@pytest.mark.slow
-@ALL_WAYS
 @pytest.mark.parametrize("where", ["eu", "source"])
 def test_what_is_planted_in_the_roles_own_search_path_is_not_used(
-    fanout: Fanout, way: Loading, where: str
+    fanout: Fanout, where: str
 ) -> None:
-    fanout.create(TIMED, fill=TEN)
+    fanout.create()
     fanout.do(where, PLANTED)
+    for way in (DELETE, TRUNCATE, APPEND, MERGE):
+        fanout.everywhere("DROP TABLE IF EXISTS t", "DROP SCHEMA IF EXISTS copyd CASCADE", TIMED)
+        fanout.do("source", TEN)
+        load_four_times(fanout, way, where)
+
+
+def load_four_times(fanout: Fanout, way: Loading, where: str) -> None:
+    """What is planted comes first in the search path there."""
     conninfo = f"{fanout.conninfos[where]} options='-c search_path=planted,pg_catalog,public'"
 
     def lose_once(event: Event) -> None:
