@@ -9,13 +9,12 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
-from copyd.copyman import CallReceiver, IteratorProducer
+from copyd.copyman import CallReceiver, Chunk, IteratorProducer
 from copyd.wire import CommandTag
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from copyd.copyman.chunk import Chunk
 
 Step = int | Literal["start", "end"]
 """Entering COPY, a chunk by its number from 1, or the verdict."""

@@ -8,9 +8,16 @@ Usable from a script with two connections and no configuration::
         total_messages, total_bytes = transfer(producer, receiver)
 """
 
-from copyd.copyman.batching import BatchReceiver, Refusal, Reject
-from copyd.copyman.batching.isolation import Found, Isolation, Span
-from copyd.copyman.batching.refusal import is_about_a_row
+from copyd.copyman.batching import (
+    BatchReceiver,
+    Found,
+    Isolation,
+    Refusal,
+    Reject,
+    Span,
+    is_about_a_row,
+)
+from copyd.copyman.chunk import Chunk
 from copyd.copyman.faults import (
     CannotReconcile,
     CopyFail,
@@ -29,6 +36,7 @@ __all__ = [
     "BatchReceiver",
     "CallReceiver",
     "CannotReconcile",
+    "Chunk",
     "CopyFail",
     "CopyManager",
     "Fault",

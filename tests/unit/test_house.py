@@ -8,8 +8,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -74,9 +72,6 @@ def is_in_face(package: str, name: str) -> bool:
     return name in face(package) or f"{package}.{name}" in PACKAGES
 
 
-@pytest.mark.xfail(
-    strict=False, reason="Runner, Supervisor, CopyManager and Keeper are being divided"
-)
 def test_no_class_has_more_than_25_methods() -> None:
     found = {
         f"{module}.{node.name}": methods
@@ -86,7 +81,6 @@ def test_no_class_has_more_than_25_methods() -> None:
     assert found.keys() <= LARGE_BY_DESIGN, "a class has a subject, not a life: find the second"
 
 
-@pytest.mark.xfail(strict=False, reason="five modules are being divided")
 def test_no_module_has_more_than_400_lines() -> None:
     lengths = {name: len(path.read_text().splitlines()) for name, path in MODULES.items()}
     large = {name: length for name, length in lengths.items() if length > MOST_LINES}
@@ -107,7 +101,6 @@ def test_no_module_is_called_by_a_verb() -> None:
     assert not verbs, "a module is a thing: its name is a noun, not what is done in it"
 
 
-@pytest.mark.xfail(strict=False, reason="copyd.copyman reaches into its batching")
 def test_every_package_is_imported_through_its_face() -> None:
     past = []
     for importer, module, name in imports():

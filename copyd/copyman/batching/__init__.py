@@ -1,10 +1,15 @@
 """A receiver that keeps refused rows out without losing the good ones."""
 
+from copyd.copyman.batching.isolation import Found, Isolation, Span
 from copyd.copyman.batching.receiver import BatchReceiver
-from copyd.copyman.batching.refusal import Refusal, Reject
+from copyd.copyman.batching.refusal import Refusal, Reject, is_about_a_row
 
 __all__ = [
     "BatchReceiver",
+    "Found",
+    "Isolation",
     "Refusal",
     "Reject",
+    "Span",
+    "is_about_a_row",
 ]
