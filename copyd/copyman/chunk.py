@@ -49,7 +49,7 @@ class Chunk(Protocol):
         """The same data in memory of its own, which stays when the producer is read again."""
 
     def boundary(self, sent: int) -> int:
-        """Where the message ends in which the first `sent` framed bytes end.
+        """Return the end of the message in which the first `sent` framed bytes end.
 
         An offset into the framed data; past its end by ``owed`` where the message goes on.
         """
@@ -121,7 +121,7 @@ class WireChunk:
         return self._edges[self._headers_before(message)] if message else 0
 
     def _headers_before(self, message: int) -> int:
-        """How many messages begin before the end of the `message`-th that ends here."""
+        """Count the messages that begin before the end of the `message`-th that ends here."""
         return message - bool(self.resumed) if message else 0
 
     @cached_property

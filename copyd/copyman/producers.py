@@ -105,7 +105,7 @@ class IteratorProducer:
         del reason
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""
 
 
 class NullProducer(IteratorProducer):

@@ -70,7 +70,7 @@ class _LocalReceiver:
         return None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""
 
 
 class NullReceiver(_LocalReceiver):

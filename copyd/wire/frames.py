@@ -1,15 +1,15 @@
-r"""Where CopyData begins and ends in what a server sends; nothing here touches a socket.
+r"""The boundaries of CopyData in a server's stream; nothing here touches a socket.
 
-A `Scanner` is fed blocks of the stream and says of each which parts are CopyData, to be sent on
-as they stand, and which other messages stood between them. It never guesses a boundary.
+A `Scanner` takes blocks of the stream and returns for each its spans of CopyData, which can be sent
+on unchanged, and the other messages between them. It never guesses a boundary.
 
 Messages of one length are followed many at a time (`stride`), whatever the format.
 
 In text format the rest of a block is scanned at memory speed, in one of two ways. A row ends in a
 newline and holds no NUL byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So
-where every newline of a block is followed by ``d\0``, nothing but CopyData can stand in it (`leap`);
-and the same is seen sooner where a block, reduced to these three bytes, is the same few over and
-over (`sift`). A newline right after a NUL byte is part of a length, never of a row. Where that does
+a block in which every newline is followed by ``d\0`` holds nothing but CopyData (`leap`). `sift`
+finds that sooner: it deletes all bytes but these three and compares the rest with a repeated
+pattern. A newline right after a NUL byte is part of a length, never of a row. Where the counts do
 not add up (an embedded newline in CSV, a notice, a length byte that looks like a newline, the end),
 and in binary format, the chain of lengths is followed message by message.
 """
@@ -36,15 +36,15 @@ _OTHERS = bytes(set(range(256)) - set(SIFTED))
 SIFT_AGAIN = 16
 """Blocks after one that could not be sifted, until one is tried again."""
 STRIDE_AGAIN = 512
-"""Messages that are followed one by one until it is seen again whether the next are of one length."""
+"""Messages that are followed one by one before `stride` is tried again."""
 FIRST_STRIDE, LONGER = 16, 8
-"""Messages that are looked at together, and times as many where they were all alike."""
+"""Messages that are compared together, and the factor for the next ones if all were alike."""
 BLOCK_LIMIT = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """What one block held.
+    """The content of one block.
 
     ``spans``: offsets (start, stop) of framed CopyData in the block, in order. ``messages``:
     CopyData messages that end in the block. ``size``: bytes of payload in the spans, headers not
@@ -62,7 +62,7 @@ class Cut:
 
 
 class _Tally:
-    """What a block has been found to hold so far."""
+    """The content of a block so far."""
 
     def __init__(self) -> None:
         self.spans: list[tuple[int, int]] = []
@@ -135,7 +135,7 @@ class Scanner:
         return taken
 
     def _leap(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
-        """Pass over as many whole rows as are certain: those of one length, then any others."""
+        """Pass over whole rows as far as they are certain: those of one length, then any others."""
         rows, end = stride(block, position, stop)
         if block.find(b"\n", end, stop - HEADER_SIZE) >= 0:
             varied, end = self._leap_varied(block, end, stop)
@@ -146,7 +146,7 @@ class Scanner:
         return end
 
     def _leap_varied(self, block: bytearray, position: int, stop: int) -> tuple[int, int]:
-        """Pass over rows of any length, in the fastest way that has done of late."""
+        """Pass over rows of any length, in the fastest way that has worked recently."""
         self._unsifted -= self._unsifted > 0
         rows, end = (0, position) if self._unsifted else sift(block, position, stop)
         if not rows:
@@ -155,7 +155,7 @@ class Scanner:
         return rows, end
 
     def _leap_by_pattern(self, block: bytearray, position: int, stop: int) -> tuple[int, int]:
-        """Leap by the longest pattern that has done so far: rows of one size tend to come back."""
+        """Leap by the longest pattern that has worked so far: row sizes tend to stay."""
         rows, end = leap(block, position, stop, ROW_STARTS[self._row_start])
         while not rows and self._row_start < len(ROW_STARTS) - 1:
             self._row_start += 1
@@ -202,7 +202,7 @@ class Scanner:
         return position
 
     def _keep_other(self, missing: int, text: bytearray, tally: _Tally) -> None:
-        """Note a message that is not CopyData, or as much of it as has come."""
+        """Keep a message that is not CopyData, or the part of it that has come."""
         if missing:
             self._other = (missing, text)
         else:
@@ -213,10 +213,10 @@ class Scanner:
 def sift(block: bytearray, start: int, stop: int) -> tuple[int, int]:
     """Skip whole text rows as `leap` does, in less than half of its time where it succeeds.
 
-    What stands between a newline and the next one is a row and nothing else where of the three
-    bytes that are looked at only `SIFTED` is there: another message begins with another letter
-    and has, below 16 MiB, a NUL right behind it. The last row is the last one behind which the
-    next is seen to begin: a newline at the block's end may stand in the middle of a line of CSV.
+    Only a row stands between two newlines where nothing but `SIFTED` is left of it: another message
+    begins with another letter and has, below 16 MiB, a NUL right behind it. The last row is the last
+    one that is followed by the start of the next: a newline at the block's end may stand inside a
+    line of CSV.
     """
     end = block.rfind(ROW_STARTS[-1], start, stop) + 1
     if not end:
@@ -248,7 +248,7 @@ def stride(block: bytearray, start: int, stop: int) -> tuple[int, int]:
 
 
 def _beginning_with(column: bytearray, byte: int) -> int:
-    """Say how many bytes at the start of `column` are `byte`."""
+    """Count the bytes at the start of `column` that are `byte`."""
     size, same = len(column), bytes((byte,))
     return size if column == same * size else size - len(column.lstrip(same))
 
