@@ -100,6 +100,15 @@ class Home:
         """The same directories under new keepers, as after the daemon's restart."""
         return Home(self.path, self.installation, intervals=self.intervals)
 
+    def started_by_hand(self) -> tuple[Cluster, Home]:
+        """A cluster that was made here and then started by somebody else, and later keepers."""
+        self.bring_up(a=self.section())
+        self.keepers.stop_all(TIMEOUT)
+        foreign = self.cluster()
+        foreign.start()
+        foreign.wait_until_started(TIMEOUT)
+        return foreign, self.again()
+
     def status(self, name: str = "a") -> ClusterStatus:
         return next(each for each in self.keepers.status() if each.name == name)
 

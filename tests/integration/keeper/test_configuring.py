@@ -101,12 +101,7 @@ def test_a_cluster_that_is_not_up_cannot_be_borrowed(home: Home) -> None:
 
 
 def test_an_adopted_cluster_is_not_restarted_for_its_settings(home: Home) -> None:
-    home.bring_up(a=home.section())
-    home.keepers.stop_all(TIMEOUT)
-    foreign = home.cluster()
-    foreign.start()
-    foreign.wait_until_started(TIMEOUT)
-    later = home.again()
+    foreign, later = home.started_by_hand()
     section = later.section(settings={"max_connections": 30}, allow_restart=True)
     later.bring_up(a=section)
     assert later.status().pending_restart == ("max_connections",)

@@ -138,12 +138,7 @@ def test_a_server_that_cannot_start_is_called_looping_and_then_tried_at_once_if_
 
 
 def test_a_server_that_somebody_else_started_is_adopted_and_left(home: Home) -> None:
-    home.bring_up(a=home.section())
-    home.keepers.stop_all(TIMEOUT)
-    foreign = home.cluster()
-    foreign.start()
-    foreign.wait_until_started(TIMEOUT)
-    later = home.again()
+    foreign, later = home.started_by_hand()
     later.bring_up(a=later.section())
     assert later.told.events == [ClusterUp("a", is_adopted=True)]
     assert later.status().is_adopted
@@ -152,12 +147,7 @@ def test_a_server_that_somebody_else_started_is_adopted_and_left(home: Home) -> 
 
 
 def test_an_adopted_server_that_stops_is_not_started_again(home: Home) -> None:
-    home.bring_up(a=home.section())
-    home.keepers.stop_all(TIMEOUT)
-    foreign = home.cluster()
-    foreign.start()
-    foreign.wait_until_started(TIMEOUT)
-    later = home.again()
+    foreign, later = home.started_by_hand()
     later.bring_up(a=later.section())
     foreign.shutdown()
     down = later.told.wait_for(ClusterDown)
@@ -171,12 +161,7 @@ def test_an_adopted_server_that_stops_is_not_started_again(home: Home) -> None:
 
 
 def test_an_adopted_server_is_stopped_where_that_is_written_out(home: Home) -> None:
-    home.bring_up(a=home.section())
-    home.keepers.stop_all(TIMEOUT)
-    foreign = home.cluster()
-    foreign.start()
-    foreign.wait_until_started(TIMEOUT)
-    later = home.again()
+    foreign, later = home.started_by_hand()
     later.bring_up(a=later.section(on_exit="stop"))
     later.keepers.stop_all(TIMEOUT)
     assert foreign.state() is State.STOPPED

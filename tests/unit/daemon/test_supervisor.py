@@ -31,7 +31,7 @@ MANAGED = FILE + '[clusters.k]\ndata_directory = "/nowhere/k"\n'
 STOPPING = {"error": "the daemon is stopping"}
 
 
-class Site(Bench):
+class SupervisorBench(Bench):
     """A supervisor in a fake environment."""
 
     def __init__(self, folder: Path, text: str = FILE) -> None:
@@ -75,98 +75,102 @@ class Site(Bench):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def bench(tmp_path: Path) -> SupervisorBench:
+    return SupervisorBench(tmp_path)
 
 
 ENDING = [Phase.DRAINING, Phase.CUTTING, Phase.RELEASING]
 
 
 def test_nothing_happens_before_it_begins_and_then_it_is_ready(tmp_path: Path) -> None:
-    site = Site(tmp_path, MANAGED)
-    assert (site.supervisor.status().state, site.clusters.applied) == ("starting", [])
-    site.supervisor.begin()
-    assert site.supervisor.status().state == "ready"
-    assert site.clusters.applied == [("k",)]
-    assert site.configured == [site.config]
-    assert site.seen == [events.DaemonReady(1, 1)]
-    assert site.notifier.states() == ["READY"]
-    assert site.threads() == ["recall b", "recall c"]
+    bench = SupervisorBench(tmp_path, MANAGED)
+    assert (bench.supervisor.status().state, bench.clusters.applied) == ("starting", [])
+    bench.supervisor.begin()
+    assert bench.supervisor.status().state == "ready"
+    assert bench.clusters.applied == [("k",)]
+    assert bench.configured == [bench.config]
+    assert bench.seen == [events.DaemonReady(1, 1)]
+    assert bench.notifier.states() == ["READY"]
+    assert bench.threads() == ["recall b", "recall c"]
 
 
-def test_ledgers_are_asked_for_what_the_history_does_not_know(site: Site) -> None:
-    site.supervisor.begin()
-    site.successes = {"t": 7.0}
-    site.work("recall c")
-    site.turn()
-    (shown,) = site.supervisor.status().transfers
+def test_ledgers_are_asked_for_what_the_history_does_not_know(bench: SupervisorBench) -> None:
+    bench.supervisor.begin()
+    bench.successes = {"t": 7.0}
+    bench.work("recall c")
+    bench.turn()
+    (shown,) = bench.supervisor.status().transfers
     assert [each.last_success for each in shown.destinations] == [None, 7.0]
 
 
-def test_runs_that_are_due_start_and_the_status_says_so(site: Site) -> None:
-    site.bring_to(Phase.READY)
-    assert site.threads() == ["run t"]
-    status = site.supervisor.status()
-    assert (status.running, status.workers, status.beat) == (1, 2, site.now.ticks)
-    assert site.notifier.told[-1] == {"WATCHDOG": 1, "STATUS": "1 of 1 transfers are running"}
-    site.turn()
-    assert site.notifier.told[-1] == {"WATCHDOG": 1}  # the sentence is the same
+def test_runs_that_are_due_start_and_the_status_says_so(bench: SupervisorBench) -> None:
+    bench.bring_to(Phase.READY)
+    assert bench.threads() == ["run t"]
+    status = bench.supervisor.status()
+    assert (status.running, status.workers, status.beat) == (1, 2, bench.now.ticks)
+    assert bench.notifier.told[-1] == {"WATCHDOG": 1, "STATUS": "1 of 1 transfers are running"}
+    bench.turn()
+    assert bench.notifier.told[-1] == {"WATCHDOG": 1}  # the sentence is the same
 
 
-def test_the_loop_waits_no_longer_than_its_beat_its_watchdog_or_what_is_due(site: Site) -> None:
-    site.bring_to(Phase.READY)
-    site.end_run()
-    assert site.supervisor.patience() == BEAT
-    site.turn(seconds=298)
-    assert site.supervisor.patience() == 2
+def test_the_loop_waits_no_longer_than_its_beat_its_watchdog_or_what_is_due(
+    bench: SupervisorBench,
+) -> None:
+    bench.bring_to(Phase.READY)
+    bench.end_run()
+    assert bench.supervisor.patience() == BEAT
+    bench.turn(seconds=298)
+    assert bench.supervisor.patience() == 2
 
 
-def test_an_event_of_a_cluster_is_passed_on(site: Site) -> None:
-    site.bring_to(Phase.READY)
+def test_an_event_of_a_cluster_is_passed_on(bench: SupervisorBench) -> None:
+    bench.bring_to(Phase.READY)
     up = events.ClusterUp("k", is_adopted=False)
-    site.turn(Told(up))
-    assert site.seen[-1] == up
+    bench.turn(Told(up))
+    assert bench.seen[-1] == up
 
 
 @pytest.mark.parametrize("phase", ENDING)
 def test_a_daemon_that_is_stopping_triggers_nothing_but_notes_a_pause(
-    site: Site, phase: Phase
+    bench: SupervisorBench, phase: Phase
 ) -> None:
-    site.bring_to(phase)
-    site.turn(Trigger("t", reply=site.answers.append))
-    site.turn(Pause("t", is_paused=True, reply=site.answers.append))
-    assert site.answers[0] == STOPPING
-    assert site.answers[1]["transfer"] == "t"
-    assert site.environment.pauses.read() == {"t"}
+    bench.bring_to(phase)
+    bench.turn(Trigger("t", reply=bench.answers.append))
+    bench.turn(Pause("t", is_paused=True, reply=bench.answers.append))
+    assert bench.answers[0] == STOPPING
+    assert bench.answers[1]["transfer"] == "t"
+    assert bench.environment.pauses.read() == {"t"}
 
 
-def test_a_reload_that_came_before_the_start_is_carried_out_after_it(site: Site) -> None:
-    site.supervisor.post(Reload(site.answers.append))
-    site.bring_to(Phase.READY)
-    site.work("load")
-    site.turn()
-    assert site.answers == [{"changes": []}]
+def test_a_reload_that_came_before_the_start_is_carried_out_after_it(
+    bench: SupervisorBench,
+) -> None:
+    bench.supervisor.post(Reload(bench.answers.append))
+    bench.bring_to(Phase.READY)
+    bench.work("load")
+    bench.turn()
+    assert bench.answers == [{"changes": []}]
 
 
-def test_a_reload_changes_clusters_and_transfers(site: Site, tmp_path: Path) -> None:
-    site.bring_to(Phase.READY)
-    site.to_load = read(tmp_path, MANAGED.replace("workers = 2", "workers = 5"))
-    site.turn(Reload(site.answers.append))
-    site.work("load")
-    site.turn()
-    assert site.clusters.applied == [(), ("k",)]
-    assert site.supervisor.status().workers == 5
-    assert len(site.configured) == 2
+def test_a_reload_changes_clusters_and_transfers(bench: SupervisorBench, tmp_path: Path) -> None:
+    bench.bring_to(Phase.READY)
+    bench.to_load = read(tmp_path, MANAGED.replace("workers = 2", "workers = 5"))
+    bench.turn(Reload(bench.answers.append))
+    bench.work("load")
+    bench.turn()
+    assert bench.clusters.applied == [(), ("k",)]
+    assert bench.supervisor.status().workers == 5
+    assert len(bench.configured) == 2
 
 
 @pytest.mark.parametrize("phase", ENDING)
 def test_a_reload_that_is_asked_for_while_the_daemon_is_stopping_is_refused(
-    site: Site, phase: Phase
+    bench: SupervisorBench, phase: Phase
 ) -> None:
-    site.bring_to(phase)
-    site.turn(Reload(site.answers.append))
-    assert "the daemon is stopping" in site.answers[0]["error"]
-    assert "load" not in site.threads()
+    bench.bring_to(phase)
+    bench.turn(Reload(bench.answers.append))
+    assert "the daemon is stopping" in bench.answers[0]["error"]
+    assert "load" not in bench.threads()
 
 
 @pytest.mark.parametrize("phase", ENDING)
@@ -174,86 +178,86 @@ def test_a_reload_that_becomes_ready_while_the_daemon_is_stopping_is_not_applied
     tmp_path: Path, phase: Phase
 ) -> None:
     """It would make clusters beside those that are stopped, and tell READY=1 after STOPPING=1."""
-    site = Site(tmp_path)
-    site.bring_to(Phase.READY)
-    site.turn(Reload(site.answers.append))
-    site.turn(HALT)
+    bench = SupervisorBench(tmp_path)
+    bench.bring_to(Phase.READY)
+    bench.turn(Reload(bench.answers.append))
+    bench.turn(HALT)
     if phase is Phase.CUTTING:
-        site.turn(HALT)
+        bench.turn(HALT)
     if phase is Phase.RELEASING:
-        site.end_run()
-    site.turn(Loaded(read(tmp_path, MANAGED)))
-    site.require(phase)
-    assert site.clusters.applied == [()]
-    assert [type(each) for each in site.seen][-1] is not events.ConfigReloaded
-    assert site.notifier.states() == ["READY", "RELOADING", "STOPPING"]
-    (answer,) = site.answers
+        bench.end_run()
+    bench.turn(Loaded(read(tmp_path, MANAGED)))
+    bench.require(phase)
+    assert bench.clusters.applied == [()]
+    assert [type(each) for each in bench.seen][-1] is not events.ConfigReloaded
+    assert bench.notifier.states() == ["READY", "RELOADING", "STOPPING"]
+    (answer,) = bench.answers
     assert answer == {"error": "the daemon is stopping: the configuration is not reloaded"}
 
 
-def test_a_first_halt_lets_runs_end_and_then_stops_clusters(site: Site) -> None:
-    site.bring_to(Phase.DRAINING)
-    assert site.run.stop.cause is None
-    assert site.supervisor.patience() == BEAT
-    site.end_run()
-    site.require(Phase.RELEASING)
-    site.work("release")
-    assert site.clusters.stopped_within == CLUSTERS_WITHIN
-    site.turn()
-    site.require(Phase.OVER)
-    assert site.notifier.states() == ["READY", "STOPPING"]
-    assert site.notifier.told[-1]["STATUS"] == "stopping: all is done"
+def test_a_first_halt_lets_runs_end_and_then_stops_clusters(bench: SupervisorBench) -> None:
+    bench.bring_to(Phase.DRAINING)
+    assert bench.run.stop.cause is None
+    assert bench.supervisor.patience() == BEAT
+    bench.end_run()
+    bench.require(Phase.RELEASING)
+    bench.work("release")
+    assert bench.clusters.stopped_within == CLUSTERS_WITHIN
+    bench.turn()
+    bench.require(Phase.OVER)
+    assert bench.notifier.states() == ["READY", "STOPPING"]
+    assert bench.notifier.told[-1]["STATUS"] == "stopping: all is done"
 
 
-def test_runs_that_outlast_the_grace_are_cut_off_and_then_left(site: Site) -> None:
-    site.bring_to(Phase.DRAINING)
-    site.turn(seconds=30)
-    site.require(Phase.CUTTING)
-    assert "shutdown_grace is over" in str(site.run.stop.cause)
-    site.turn(seconds=CUT_WITHIN)
-    site.require(Phase.RELEASING)
+def test_runs_that_outlast_the_grace_are_cut_off_and_then_left(bench: SupervisorBench) -> None:
+    bench.bring_to(Phase.DRAINING)
+    bench.turn(seconds=30)
+    bench.require(Phase.CUTTING)
+    assert "shutdown_grace is over" in str(bench.run.stop.cause)
+    bench.turn(seconds=CUT_WITHIN)
+    bench.require(Phase.RELEASING)
 
 
-def test_a_second_halt_cuts_everything_short(site: Site) -> None:
-    site.bring_to(Phase.CUTTING)
-    assert "at once" in str(site.run.stop.cause)
-    site.turn(seconds=NOW_WITHIN)
-    site.work("release")
-    assert site.clusters.stopped_within == NOW_WITHIN
+def test_a_second_halt_cuts_everything_short(bench: SupervisorBench) -> None:
+    bench.bring_to(Phase.CUTTING)
+    assert "at once" in str(bench.run.stop.cause)
+    bench.turn(seconds=NOW_WITHIN)
+    bench.work("release")
+    assert bench.clusters.stopped_within == NOW_WITHIN
 
 
-def test_clusters_that_did_not_stop_in_time_are_named(site: Site) -> None:
-    site.bring_to(Phase.RELEASING)
-    site.clusters.unfinished = ("k",)
-    site.work("release")
-    site.turn()
-    down = site.seen[-1]
+def test_clusters_that_did_not_stop_in_time_are_named(bench: SupervisorBench) -> None:
+    bench.bring_to(Phase.RELEASING)
+    bench.clusters.unfinished = ("k",)
+    bench.work("release")
+    bench.turn()
+    down = bench.seen[-1]
     assert isinstance(down, events.ClusterDown)
     assert (down.cluster, down.cause) == ("k", "it did not stop in time, and is left")
 
 
 @pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.OVER])
-def test_a_daemon_can_be_stopped_in_every_phase(site: Site, phase: Phase) -> None:
+def test_a_daemon_can_be_stopped_in_every_phase(bench: SupervisorBench, phase: Phase) -> None:
     """Two halts end it wherever it is, whatever its runs and clusters do."""
-    site.bring_to(phase)
+    bench.bring_to(phase)
     if phase is Phase.STARTING:
-        site.supervisor.post(HALT)
-        site.supervisor.begin()
-    site.turn(HALT)
-    site.turn(HALT)
-    site.turn(seconds=NOW_WITHIN)
-    site.turn(HALT)
-    site.require(Phase.OVER)
-    assert site.supervisor.status().state == "stopping"
+        bench.supervisor.post(HALT)
+        bench.supervisor.begin()
+    bench.turn(HALT)
+    bench.turn(HALT)
+    bench.turn(seconds=NOW_WITHIN)
+    bench.turn(HALT)
+    bench.require(Phase.OVER)
+    assert bench.supervisor.status().state == "stopping"
 
 
-def test_the_exit_code_is_that_of_the_halt_that_ended_it_at_once(site: Site) -> None:
+def test_the_exit_code_is_that_of_the_halt_that_ended_it_at_once(bench: SupervisorBench) -> None:
     for each in (Halt("a", code=1), Halt("b", code=143), Halt("c", code=130)):
-        site.supervisor.post(each)
-    site.supervisor.begin()
-    site.turn()
-    site.require(Phase.RELEASING)
-    assert site.supervisor.code == 130
+        bench.supervisor.post(each)
+    bench.supervisor.begin()
+    bench.turn()
+    bench.require(Phase.RELEASING)
+    assert bench.supervisor.code == 130
 
 
 def test_every_phase_leads_to_the_end() -> None:
