@@ -97,7 +97,7 @@ class DestinationDropped(Event):
 
 @dataclass(frozen=True, slots=True)
 class DestinationReconciled(Event):
-    """A destination that stalled was waited for; it has held the others back so many seconds."""
+    """A stalled destination was waited for; it has held the others back for so many seconds."""
 
     destination: str
     held_back: float
@@ -112,7 +112,7 @@ class DestinationReintroduced(Event):
 
 @dataclass(frozen=True, slots=True)
 class RowsMissed(Event):
-    """A full look found rows of `table` that a bounded overlap had left out."""
+    """A full scan found rows of `table` that the bounded lookback had missed."""
 
     destination: str
     table: str
@@ -136,7 +136,7 @@ class HorizonHeldBack(Event):
 
 @dataclass(frozen=True, slots=True)
 class DestinationEnded(Event):
-    """A destination's part of the run is over.
+    """A destination has its verdict.
 
     ``data_timestamp``: that of the committed snapshot, None where nothing was committed.
     """

@@ -1,8 +1,8 @@
 """The history of runs, in SQLite: written by a thread of its own, which no run ever waits for.
 
-It is for people and for the daemon's memory of what it last knew; the ledgers are the truth. So
-whatever becomes of the file, a full disk, a broken one, garbage in it, costs records and nothing
-else: the run that fed it does not notice, the log is told once, and a number counts what was lost.
+People read it, and the daemon remembers from it the last state of each destination; the ledgers are
+the truth. So a full disk, a broken one, or garbage in the file costs records and nothing else: runs
+do not notice, the log is told once, and a number counts the lost records.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from copyd import events
 from copyd.errors import CopydError
-from copyd.observe.history_file import Shelf
+from copyd.observe.history_file import HistoryFile
 from copyd.observe.records import Known, Record, Recorded, RunRecorder
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ WAITING = 1000
 """Records that may wait for a slow disk; more are lost."""
 
 CLOSING = 5.0
-"""Seconds that whoever closes the history gives it to write what waits."""
+"""Seconds that closing waits for records that are not written yet."""
 
 PRUNE_EVERY = 3600.0
 
@@ -49,7 +49,7 @@ class History:
         observe: Observer,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._shelf = Shelf(path)
+        self._file = HistoryFile(path)
         self._keep = keep
         self._observe = observe
         self._clock = clock
@@ -77,7 +77,7 @@ class History:
         return RunRecorder(transfer, self._clock, self._put)
 
     def __call__(self, event: Event) -> None:
-        """Record what the daemon says of runs that could not begin."""
+        """Record a run that could not begin."""
         if isinstance(event, events.RunRefused):
             self.watch(event.transfer)(event)
 
@@ -87,20 +87,20 @@ class History:
         Raises CopydError where the file cannot be read.
         """
         try:
-            return self._shelf.runs(transfer, limit)
+            return self._file.runs(transfer, limit)
         except (sqlite3.Error, OSError) as error:
-            raise CopydError(f"the history {self._shelf.path} cannot be read: {error}") from error
+            raise CopydError(f"the history {self._file.path} cannot be read: {error}") from error
 
     def last_known(self) -> dict[tuple[str, str], Known]:
-        """Return what was last known, by transfer and destination; nothing where it is lost."""
+        """Return the last known states, by transfer and destination; none where the file is lost."""
         try:
-            return self._shelf.last_known()
+            return self._file.last_known()
         except (sqlite3.Error, OSError, CopydError) as error:
             self._fail(error, records=0)
             return {}
 
     def flush(self, timeout: float = CLOSING) -> bool:
-        """Wait until what was observed so far is written, or lost; False if it takes too long."""
+        """Wait until all records so far are written, or lost; False if that takes too long."""
         reached = threading.Event()
         try:
             self._queue.put(reached, timeout=timeout)
@@ -109,7 +109,7 @@ class History:
         return reached.wait(timeout)
 
     def close(self, timeout: float = CLOSING) -> None:
-        """Write what waits and end; a disk that hangs is left behind after `timeout` seconds."""
+        """Write the waiting records and end; a disk that hangs is left behind after `timeout` seconds."""
         try:
             self._queue.put(None, timeout=timeout)
         except queue.Full:
@@ -130,24 +130,24 @@ class History:
             if isinstance(given, threading.Event):
                 given.set()
                 continue
-            if self._attempt(partial(self._shelf.put, given), records=1):
+            if self._attempt(partial(self._file.put, given), records=1):
                 self._resume()
                 self._prune_when_due()
-        self._shelf.close()
+        self._file.close()
 
     def _attempt(self, write: Callable[[], None], *, records: int) -> bool:
-        """Write; a file that is garbage is put aside, and a new one begun."""
+        """Write; a file that is garbage is moved away, and a new one begun."""
         try:
             try:
                 write()
             except sqlite3.DatabaseError as error:
-                if not self._shelf.is_garbage(error):
+                if not self._file.is_garbage(error):
                     raise
-                aside = self._shelf.set_aside()
-                self._fail(CopydError(f"it was garbage ({error}) and is {aside} now"), records=0)
+                damaged = self._file.move_away()
+                self._fail(CopydError(f"it was garbage ({error}) and is {damaged} now"), records=0)
                 write()
         except (sqlite3.Error, OSError, CopydError) as error:
-            self._shelf.close()
+            self._file.close()
             self._fail(error, records=records)
             return False
         return True
@@ -159,7 +159,7 @@ class History:
 
     def _prune(self) -> None:
         now = self._clock()
-        self._shelf.prune(before=now - self._keep)
+        self._file.prune(before=now - self._keep)
         self._pruned_at = now
 
     def _fail(self, error: Exception, *, records: int) -> None:
@@ -169,7 +169,7 @@ class History:
             was_failing, self._is_failing = self._is_failing, True
         if not was_failing:
             self._observe(
-                events.HistoryFailed(f"the history {self._shelf.path} is not kept: {error}")
+                events.HistoryFailed(f"the history {self._file.path} is not kept: {error}")
             )
 
     def _resume(self) -> None:

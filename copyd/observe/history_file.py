@@ -1,6 +1,6 @@
-"""The file that the history stands in: SQLite, in WAL mode, opened when it is needed.
+"""The file of the history: SQLite, in WAL mode, opened when it is needed.
 
-One thread writes; whoever reads opens the file for himself. Nothing here catches an error.
+One thread writes; each reader opens the file anew. Nothing here catches an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 PATIENCE = 2.0
-"""Seconds to wait for whoever else has the file locked: someone with a shell, or a backup."""
+"""Seconds to wait for a lock that a person with a shell, or a backup, holds."""
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -59,8 +59,8 @@ SELECT name, verdict, rows, read, rejected, size, cause, data_timestamp, ended
 """
 
 
-class Shelf:
-    """The file at `path`."""
+class HistoryFile:
+    """The history at `path`; one thread writes it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,13 +76,13 @@ class Shelf:
                 _put_ended(writer, record)
 
     def prune(self, before: float) -> None:
-        """Forget runs that began before then; what was last known of a destination stays."""
+        """Delete runs that began before then; the last known state of each destination stays."""
         writer = self._open_writer()
         with writer:
             writer.execute("DELETE FROM runs WHERE started < ?", (before,))
 
     def close(self) -> None:
-        """Close the file; what writes next opens it again."""
+        """Close the file; the next write opens it again."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
@@ -96,7 +96,7 @@ class Shelf:
             return [_recorded(reader, id_, run) for id_, *run in found]
 
     def last_known(self) -> dict[tuple[str, str], Known]:
-        """Return what was last known, by transfer and destination."""
+        """Return the last known state, by transfer and destination."""
         with self._reader() as reader:
             if reader is None:
                 return {}
@@ -112,14 +112,14 @@ class Shelf:
         """
         return type(error) is sqlite3.DatabaseError
 
-    def set_aside(self) -> Path:
-        """Rename the file, so that a new one can be begun; one that is aside already is lost."""
+    def move_away(self) -> Path:
+        """Rename a damaged file, so that a new one can be begun; an earlier damaged one is overwritten."""
         self.close()
-        aside = self.path.with_name(f"{self.path.name}.damaged")
-        self.path.replace(aside)
+        damaged = self.path.with_name(f"{self.path.name}.damaged")
+        self.path.replace(damaged)
         for suffix in ("-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        return aside
+        return damaged
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection | None]:

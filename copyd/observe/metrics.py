@@ -66,7 +66,7 @@ class _Counters:
         )
         self.missed_rows = Counter(
             "copyd_missed_rows_total",
-            "Rows that a bounded overlap had left out and a full look has found.",
+            "Rows that a bounded lookback had missed and a full scan has found.",
             _DESTINATION,
         )
         self.drops = Counter(

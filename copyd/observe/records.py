@@ -1,4 +1,4 @@
-"""What is recorded of a run: frozen, made from its events by one observer. No file is touched."""
+"""Records of runs: frozen, made from events by one observer per run. No file is touched."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What was last known of a destination. ``failures``: runs in a row without its success."""
+    """The last known state of a destination. ``failures``: runs in a row without its success."""
 
     last_success: float | None
     data_timestamp: float | None
@@ -25,7 +25,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class DestinationRecord:
-    """A destination's part of a run, at its end."""
+    """How a run ended at one destination."""
 
     name: str
     verdict: str
@@ -77,7 +77,7 @@ class Recorded:
 
 
 class RunRecorder:
-    """An observer of one run, which gives `put` what is to be recorded."""
+    """An observer of one run; gives its records to `put`."""
 
     def __init__(
         self, transfer: str, clock: Callable[[], float], put: Callable[[Record], None]
@@ -90,7 +90,6 @@ class RunRecorder:
         self._destinations: list[DestinationRecord] = []
 
     def __call__(self, event: Event) -> None:
-        """Take note of what happened."""
         match event:
             case events.RunStarted():
                 self._run = event.run

@@ -140,6 +140,6 @@ class Channel:
         self._is_heard.set()
 
     def close(self) -> None:
-        """Have the pass end as soon as it next looks, or tells anything; called by the runner."""
+        """Have the pass end when it next checks or tells anything; called by the runner."""
         self._is_closed.set()
         self._is_heard.set()

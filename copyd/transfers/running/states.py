@@ -42,4 +42,4 @@ LEAVING = frozenset({State.FINISHING, State.RESOLVING, State.TIDYING})
 BUSY = COMING | LEAVING | {State.EMPTYING}
 """A thread works for a destination in one of these."""
 TIMED = BUSY | {State.RESTING}
-"""A destination in one of these has a moment at which its patience, or its rest, is over."""
+"""A destination in one of these is due at a certain moment: its step is late, or its backoff over."""

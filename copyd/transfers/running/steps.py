@@ -50,7 +50,7 @@ def start_thread(name: str, work: Callable[[], None]) -> None:
 
 
 class Steps:
-    """Starts steps, and knows when those under way, and those that rest, are due."""
+    """Starts steps; knows when a step is late, and when the backoff of a destination is over."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Steps:
         return self._inbox.get(max(min([until, *due]) - self._clock(), 0.0))
 
     def overdue(self) -> list[Destination]:
-        """Return those whose patience, or rest, is over."""
+        """Return the destinations whose step is late, or whose backoff is over."""
         now = self._clock()
         return [each for each, moment in self._due.items() if each.state in TIMED and moment <= now]
 
