@@ -102,9 +102,6 @@ NEEDED = [
 def own_databases(quiet_server: Server) -> Iterator[Mapping[str, str]]:
     with ExitStack() as stack:
         names = {place: stack.enter_context(quiet_server.database()) for place in PLACES}
-        with quiet_server.connect() as admin:
-            for name in names.values():
-                admin.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC".encode())
         yield names
 
 
@@ -119,6 +116,8 @@ class Office:
         """Make the tables and the roles, and carry out `statements` where they belong."""
         self.fanout.create(create)
         for place, role in PLACES.items():
+            database = self.fanout.databases[place]
+            self.fanout.do(place, f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
             self.fanout.do(place, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
             self.grant(place, *(each for each in statements if role in each))
             self.fanout.do(place, f"ALTER ROLE {role} PASSWORD '{PASSWORD}'")
