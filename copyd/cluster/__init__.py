@@ -1,6 +1,6 @@
-"""PostgreSQL installations, clusters and their settings: a cluster without any copy.
+"""PostgreSQL installations, clusters and their settings; no COPY, no logs, no counters.
 
-Seed page: "Cluster Management". Nothing here logs or counts; it returns or raises.
+Seed page: "Cluster Management".
 """
 
 from copyd.cluster.cluster import Cluster

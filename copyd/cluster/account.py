@@ -1,7 +1,7 @@
 """The operating system account that PostgreSQL's programs run as, and how they are started.
 
 PostgreSQL refuses to run as root. A root process therefore runs every program as another account,
-which must exist already: copyd adds none. An ordinary user's programs run as that user.
+which must exist: copyd creates none. An ordinary user's programs run as that user.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FALLBACK_NAMES = ("postgres", "nobody")
-"""The accounts that a root process tries where none is named."""
+"""The accounts that a root process tries if none is named."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """An entry of the account database, as far as running a program needs it."""
+    """The fields of an account's entry that running a program needs."""
 
     name: str
     uid: int
@@ -34,7 +34,7 @@ class Account:
 
     @classmethod
     def calling(cls) -> Account:
-        """Return the account of this very process; PostgreSQL needs it to have a name."""
+        """Return the account of this process; raises `ClusterError` if the account has no name."""
         uid = os.geteuid()
         try:
             return cls._of(pwd.getpwuid(uid))
@@ -48,8 +48,8 @@ class Account:
     def for_servers(cls, run_as: str | None = None) -> Account:
         """Return the account that servers run as: see the module's rule.
 
-        Raises `ClusterError` where ``run_as`` does not exist, is root, or is somebody else's
-        account and this process is not root.
+        Raises `ClusterError` if ``run_as`` does not exist or is root, or if it differs from the
+        account of a process that is not root.
         """
         caller = cls.calling()
         if caller.uid != 0:
@@ -81,7 +81,7 @@ class Account:
         return self.uid != os.geteuid()
 
     def own(self, target: Path | int) -> None:
-        """Hand a path or an open file to the account; nothing to do for an ordinary user."""
+        """Make the account the owner of a path or an open file; does nothing for an ordinary user."""
         if not self.is_other:
             return
         if isinstance(target, int):
@@ -92,10 +92,10 @@ class Account:
     def popen(
         self, command: Sequence[str], *, stdout: int, stderr: int, cwd: str | Path = "/"
     ) -> subprocess.Popen[bytes]:
-        """Start a program as the account, with nothing of the caller's but its output streams.
+        """Start a program as the account; it inherits only the output streams.
 
-        The environment is built from scratch: no ``PG*`` of the operator and no
-        ``NOTIFY_SOCKET`` reaches a server. A session of its own keeps Ctrl-C away from it.
+        The environment is built from scratch: neither the operator's ``PG*`` variables nor
+        ``NOTIFY_SOCKET`` reach a server. A session of its own shields the program from Ctrl-C.
         """
         return subprocess.Popen(
             list(command),
@@ -114,9 +114,9 @@ class Account:
     def run(
         self, command: Sequence[str], *, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program as the account to its end and return what it said.
+        """Run a program as the account and return its output.
 
-        Raises `subprocess.TimeoutExpired` after killing it and its children, and `OSError` where
+        Raises `subprocess.TimeoutExpired` after killing the program and its children, `OSError` if
         it cannot start.
         """
         pipe = subprocess.PIPE
@@ -124,8 +124,8 @@ class Account:
             try:
                 out, err = process.communicate(timeout=timeout)
             except BaseException:
-                os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
-                process.communicate()  # until the last of them has let go of the pipes
+                os.killpg(process.pid, signal.SIGKILL)  # its children too: it leads a session
+                process.communicate()  # until all of them have closed the pipes
                 raise
         return subprocess.CompletedProcess(
             list(command),
@@ -135,14 +135,15 @@ class Account:
         )
 
     def can_run(self, program: Path) -> bool:
-        """Whether the account can execute ``program``, found out by doing it."""
+        """Whether the account can execute ``program`` (tried with ``--version``)."""
+        # Modes do not tell: a closed folder above, noexec or a missing library prevent it too.
         try:
             return self.run([str(program), "--version"], timeout=10).returncode == 0
         except (OSError, subprocess.TimeoutExpired):
             return False
 
     def can_enter(self, directory: Path) -> bool:
-        """Whether the account may pass through ``directory`` and all above it."""
+        """Whether the account may enter ``directory``, which needs x on all folders above it."""
         return self.run(["/bin/sh", "-c", 'cd -- "$0"', str(directory)]).returncode == 0
 
     def _environment(self) -> dict[str, str]:

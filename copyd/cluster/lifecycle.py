@@ -1,6 +1,6 @@
-"""What a cluster's files and processes mean: pure decisions, nothing here looks or acts.
+"""The state of a cluster, decided from observations; pure.
 
-The lock file's lines are those of PostgreSQL's ``src/include/utils/pidfile.h``.
+Source of the lock file's lines: PostgreSQL's ``src/include/utils/pidfile.h``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ import re
 from dataclasses import dataclass
 
 START_TOLERANCE = 10.0
-"""Seconds between a process's birth and the start that its server notes, on a loaded machine."""
-
+"""Seconds between a process's birth and the start in its lock file, on a loaded machine."""
 
 _PORT_TAKEN = re.compile(
     r"could not bind \S+ (?:address|socket).*Address already in use.*?on port (\d+)", re.DOTALL
@@ -20,40 +19,40 @@ _LAST_WORDS = re.compile(r"^.*(?:FATAL|PANIC):\s+(.*)$", re.MULTILINE)
 
 
 class State(enum.Enum):
-    """What a data directory and its server are doing, as observed just now."""
+    """The state of a data directory and its server, as observed just now."""
 
     VOID = "void"
-    """No data directory, or none that ``initdb`` finished."""
+    """No data directory, or ``initdb`` did not finish in it."""
     STOPPED = "stopped"
     STARTING = "starting"
-    """Up, but not yet accepting connections; a standby may stay so."""
+    """Running, but not accepting connections yet; a standby may stay so."""
     READY = "ready"
     STOPPING = "stopping"
     CRASHED = "crashed"
-    """The lock file names a process that is gone: the next start recovers."""
+    """The lock file's process is gone: the next start recovers."""
     FOREIGN = "foreign"
-    """The lock file names a living process that is not provably this cluster's server."""
+    """The lock file's process lives, but is not provably this cluster's server."""
 
 
 class Holder(enum.Enum):
-    """Who has the process id that a lock file names."""
+    """The process that has a lock file's process id."""
 
     NOBODY = "nobody"
     SERVER = "server"
     """This cluster's server, proved."""
     STRANGER = "stranger"
-    """Another process, proved: the id was used again, or the file was copied."""
+    """Another process, proved: the id was reused, or the file was copied."""
     UNKNOWN = "unknown"
-    """A living process that shows too little of itself to tell."""
+    """A living process; this account may not see enough of it to decide."""
 
 
 @dataclass(frozen=True)
 class PidFile:
-    """``postmaster.pid``, as much of it as the server has written so far."""
+    """``postmaster.pid``, as far as the server has written it."""
 
     pid: int
     is_postmaster: bool
-    """False for a single-user backend, which no signal of ours is meant for."""
+    """False for a single-user backend, which copyd never signals."""
     data_directory: str
     started: int
     """Seconds since the epoch."""
@@ -66,17 +65,17 @@ class PidFile:
 
 @dataclass(frozen=True)
 class ProcessFacts:
-    """What the kernel tells about a living process; None for what it does not show us."""
+    """Facts of a living process; None for a fact that this account may not see."""
 
     started: float
     program: str | None
-    """The base name of its executable."""
+    """The base name of the executable."""
     directory: str | None
-    """Its working directory, which is a postmaster's data directory."""
+    """The working directory; a postmaster's is its data directory."""
 
 
 def parse_pid_file(text: str) -> PidFile | None:
-    """Read a lock file; None while its first lines are incomplete."""
+    """Parse a lock file; None while its first lines are incomplete."""
     lines = text.splitlines()
     try:
         number, data_directory, started = int(lines[0]), lines[1], int(lines[2])
@@ -101,8 +100,8 @@ def parse_pid_file(text: str) -> PidFile | None:
 def identify(pid_file: PidFile, facts: ProcessFacts | None, data_directory: str) -> Holder:
     """Decide whether the process is the server of ``data_directory``, a resolved path.
 
-    Start time, executable and data directory must all agree; one that disagrees proves a
-    stranger, one that cannot be seen leaves the question open.
+    Start time, executable and data directory must all agree. One mismatch proves another process;
+    a fact that is not visible leaves the question open.
     """
     if facts is None:
         return Holder.NOBODY
@@ -119,7 +118,7 @@ def identify(pid_file: PidFile, facts: ProcessFacts | None, data_directory: str)
 
 
 def decide_state(*, is_initialized: bool, pid_file: PidFile | None, holder: Holder) -> State:
-    """Name the state that the observations amount to."""
+    """Return the state that follows from the observations."""
     if not is_initialized:
         return State.VOID
     if pid_file is None:
@@ -133,7 +132,7 @@ def decide_state(*, is_initialized: bool, pid_file: PidFile | None, holder: Hold
 
 
 def explain_log(log: str) -> str:
-    """Say what a log's end means, as the rest of a sentence; empty for an empty log."""
+    """Return the cause in a log's end, as the rest of a sentence; empty for an empty log."""
     if not log.strip():
         return ""
     taken = _PORT_TAKEN.search(log)

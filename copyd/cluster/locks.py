@@ -1,8 +1,8 @@
-"""Lock files that lock nothing: what a crash left is told from what a server holds.
+"""Stale lock files: told from those of a running server, and removed before a start.
 
-A starting server removes a stale lock file itself where the process that it names is gone. It
-gives up where any process has that id, be it a stranger or a dead server that its parent has not
-waited for, and where the file is empty, as after a crash between its making and its writing.
+A starting server removes a stale lock file itself if the process that it names is gone. It gives up
+if any process has that id, even a stranger or a zombie, and if the file is empty, as after a crash
+between its creation and its writing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from copyd.cluster.poll import wait_for
 from copyd.cluster.postmaster import Postmaster, attachments
 
 WRITING_TIMEOUT = 1.0
-"""Seconds in which a lock file that is still empty must get its text."""
+"""Seconds after which an empty lock file is stale; a starting server writes it at once."""
 
 ORPHANS_TIMEOUT = 10.0
-"""Seconds that a killed server's children get to notice and leave."""
+"""Seconds in which a killed server's children must notice and end."""
 
 
 def clear_data_directory(data_directory: Path) -> None:
-    """Make way for a start where no server runs: the lock file goes, once its children have.
+    """Remove a stale lock file, once the children of its server have ended.
 
-    Raises `ClusterStartupError` where a process may be a server of the directory after all, and
-    where a killed server's children do not leave.
+    Raises `ClusterStartupError` if a process may be a server of the directory after all, or if a
+    killed server's children do not end.
     """
     lock = data_directory / "postmaster.pid"
     if not wait_for(lambda: not _is_empty(lock), timeout=WRITING_TIMEOUT):
@@ -35,9 +35,8 @@ def clear_data_directory(data_directory: Path) -> None:
         return
     if postmaster.holder is Holder.UNKNOWN:
         raise ClusterStartupError(
-            f"{lock} names process {postmaster.pid_file.pid}, which lives but does not show "
-            "whether it is a server of this directory; if you are sure that none is, remove "
-            "the file"
+            f"{lock} names process {postmaster.pid_file.pid}, which is alive, but copyd cannot see "
+            "whether it is a server of this directory: if it is not, remove the file"
         )
     if not _is_copied(postmaster, lock):
         _wait_for_orphans(postmaster.pid_file.shared_memory_id, data_directory)
@@ -46,7 +45,7 @@ def clear_data_directory(data_directory: Path) -> None:
 
 
 def clear_sockets(folder: Path, data_directory: Path) -> None:
-    """Remove the lock files of ``data_directory``'s former servers in their private folder."""
+    """Remove the socket lock files of former servers of ``data_directory`` from ``folder``."""
     for lock in folder.glob(".s.PGSQL.*.lock"):
         found = Postmaster.observe(data_directory, lock)
         if found is None or found.holder in (Holder.NOBODY, Holder.STRANGER):
@@ -54,7 +53,7 @@ def clear_sockets(folder: Path, data_directory: Path) -> None:
 
 
 def _is_copied(postmaster: Postmaster, lock: Path) -> bool:
-    """Whether the lock file is that of a running server of the directory it was copied from."""
+    """Whether it was copied, with its directory, from another one whose server still runs."""
     origin = Postmaster.observe(Path(postmaster.pid_file.data_directory), lock)
     return origin is not None and origin.holder is Holder.SERVER
 

@@ -1,4 +1,4 @@
-"""Polling: look, and look again until something holds or the time is over."""
+"""Poll a condition."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def wait_for(is_done: Callable[[], bool], *, timeout: float, delay: float = 0.02) -> bool:
-    """Look every ``delay`` seconds until something holds; False after ``timeout`` seconds."""
+    """Call ``is_done`` every ``delay`` seconds until True; False after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
     while not is_done():
         left = deadline - time.monotonic()

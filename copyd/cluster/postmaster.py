@@ -1,7 +1,7 @@
 """The server process of a data directory, observed and signalled.
 
-The only module that signals a process that it did not start, and it does so only after the
-process has proved to be the server: see `lifecycle.identify`. Linux's ``/proc`` is the witness.
+No other module signals a process that copyd did not start. A signal is sent only after
+`lifecycle.identify` has proved from Linux's ``/proc`` that the process is the server.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _WILDCARDS = {"*": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S1
 
 @dataclass(frozen=True)
 class Postmaster:
-    """A lock file and who holds the process id that it names, observed together."""
+    """A lock file and the process with its id, observed together."""
 
     pid_file: PidFile
     holder: Holder
 
     @classmethod
     def observe(cls, data_directory: Path, lock: Path | None = None) -> Postmaster | None:
-        """Look at a data directory's lock file and process; None where there is no lock file.
+        """Read a data directory's lock file and its process; None without a lock file.
 
-        ``lock`` is another file of that form: the one beside a socket.
+        ``lock`` is another file of that format: the one beside a socket.
         """
         try:
             text = os.fsdecode((lock or data_directory / "postmaster.pid").read_bytes())
@@ -48,11 +48,8 @@ class Postmaster:
         return cls(pid_file, identify(pid_file, facts, str(data_directory.resolve())))
 
     def signal(self, number: signal.Signals, data_directory: Path) -> bool:
-        """Send a signal to the server; False, and nothing sent, where it is not provably it.
-
-        The process is pinned by a descriptor first and proved again, so that an id that is used
-        again in between is never hit.
-        """
+        """Send a signal; returns False, and sends none, if the process is not provably the server."""
+        # Identified again behind a pidfd: the id may have been reused since `observe`.
         try:
             descriptor = os.pidfd_open(self.pid_file.pid)
         except ProcessLookupError:
@@ -72,15 +69,15 @@ class Postmaster:
 
     @property
     def host(self) -> str:
-        """Where a client reaches the server: its socket directory, else its address."""
+        """The host for clients: the socket directory, else the listen address."""
         address = self.pid_file.listen_address
         return self.pid_file.socket_directory or _WILDCARDS.get(address, address)
 
     def answers(self, timeout: float = 1.0) -> bool:
-        """Whether the server answers a client, found out without authenticating.
+        """Whether the server answers an SSLRequest, which needs no authentication.
 
-        Works with every authentication method and leaves no error in the server's log. Over a
-        socket the kernel names the process that listens, so another server is not taken for it.
+        Works with every authentication method and leaves no error in the server's log. Over a Unix
+        socket, the kernel names the listening process, so another server's answer does not count.
         """
         if not self.host or self.pid_file.port is None:
             return False
@@ -110,10 +107,9 @@ class Postmaster:
 
 
 def observe_process(pid: int) -> ProcessFacts | None:
-    """Look at a process; None where it is gone.
+    """Read the facts of a process; None if it is gone.
 
-    One that has ended and only waits for its parent counts as gone (state Z), and so does one
-    that is ending: it has no executable any more.
+    A zombie (state Z) counts as gone, and so does an exiting process, which has no executable.
     """
     process = Path("/proc", str(pid))
     try:
@@ -132,9 +128,9 @@ def observe_process(pid: int) -> ProcessFacts | None:
 
 
 def attachments(shared_memory_id: int | None) -> int:
-    """How many processes are attached to a System V shared memory segment.
+    """Return the number of processes attached to a System V shared memory segment.
 
-    A server's children outlive it for a moment after a SIGKILL, and hold on to its segment.
+    After a SIGKILL, a server's children outlive it for a moment, attached to its segment.
     """
     for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]:
         fields = line.split()
@@ -144,11 +140,11 @@ def attachments(shared_memory_id: int | None) -> int:
 
 
 def _shake_hands(connection: socket.socket) -> None:
-    """Finish a TLS handshake: a server that is left in the middle of it logs a complaint."""
+    """Complete the TLS handshake: the server would log an error if it were broken off."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with suppress(OSError):  # it has answered; what it thinks of our TLS is no matter here
+    with suppress(OSError):  # the server has answered; whether TLS works does not matter
         context.wrap_socket(connection).close()
 
 
@@ -156,11 +152,11 @@ def _boot_time() -> int:
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith("btime "):
             return int(line.split()[1])
-    raise OSError("/proc/stat does not tell when this machine was booted")
+    raise OSError("/proc/stat has no boot time (btime)")
 
 
 def _program(process: Path, arguments: list[bytes]) -> str | None:
-    """Name the executable; its link is hidden from others than its owner, its arguments are not."""
+    """Return the executable's name; from the arguments if only the owner may read its link."""
     try:
         target = str((process / "exe").readlink()).removesuffix(" (deleted)")
     except PermissionError:
@@ -169,7 +165,7 @@ def _program(process: Path, arguments: list[bytes]) -> str | None:
 
 
 def _directory(process: Path, arguments: list[bytes]) -> str | None:
-    """Name the working directory, or where that is hidden the argument of ``-D``."""
+    """Return the working directory; the argument of ``-D`` if only the owner may read it."""
     try:
         return str((process / "cwd").readlink())
     except PermissionError:
@@ -178,7 +174,7 @@ def _directory(process: Path, arguments: list[bytes]) -> str | None:
 
 
 def _listener(connection: socket.socket) -> int:
-    """Name the process that listens at the other end of a socket (``SO_PEERCRED``)."""
+    """Return the id of the process that listens on a Unix socket (``SO_PEERCRED``)."""
     credentials = struct.Struct("3i")
     answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     pid: int = credentials.unpack(answer)[0]

@@ -1,7 +1,7 @@
 """A cluster's settings as a mapping over its configuration files.
 
-Reading follows includes and ``postgresql.auto.conf`` as the server does (PostgreSQL docs,
-"Managing Configuration File Contents"); writing changes ``postgresql.conf`` alone, all at once.
+Reads follow includes and ``postgresql.auto.conf`` as the server does (PostgreSQL docs, "Managing
+Configuration File Contents"); writes replace ``postgresql.conf`` alone, atomically.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Value: TypeAlias = str | float | bool | None
-"""What a setting can be set to; None takes it out of the file."""
+"""A new value of a setting; None comments the setting out."""
 
 Changes: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value]]
 
 MAX_DEPTH = 10
-"""How deep includes nest in the server (``CONF_FILE_MAX_DEPTH``)."""
+"""The server's limit for nested includes (``CONF_FILE_MAX_DEPTH``)."""
 
 
 class OverriddenSettingWarning(UserWarning):
-    """A setting was written, but another file has the last word on it."""
+    """A setting was written, but another file overrides it."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A setting where it stands."""
+    """A setting and its place in a file."""
 
     name: str
     value: str
@@ -46,10 +46,10 @@ class Entry:
 
 
 class Settings(MutableMapping[str, str]):
-    """A mapping over the ``postgresql.conf`` at ``path``; every call reads the files anew.
+    """A mapping over the ``postgresql.conf`` at ``path``; every call reads the files again.
 
-    Values are read as `str`; numbers, booleans and None (comments the setting out) can be set.
-    A file that is missing raises `FileNotFoundError`.
+    Values are read as `str`. Numbers and booleans can be set, too; None comments a setting out.
+    Raises `FileNotFoundError` if a file is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,10 +88,9 @@ class Settings(MutableMapping[str, str]):
         self, changes: Iterable[tuple[str, Value]] = (), /, **more: Value
     ) -> tuple[Entry, ...]: ...
     def update(self, changes: Changes = (), /, **more: Value) -> tuple[Entry, ...]:
-        """Set several settings in one write; None comments one out.
+        """Change several settings in one write; None comments a setting out.
 
-        Returns the entries of other files that have the last word on one of them all the same:
-        an include, or what ``ALTER SYSTEM`` wrote.
+        Returns the entries of other files that override them: an include, or ``ALTER SYSTEM``'s.
         """
         wanted = {**dict(changes), **more}
         texts = {
@@ -112,7 +111,7 @@ class Settings(MutableMapping[str, str]):
             )
 
     def _effective(self) -> dict[str, Entry]:
-        """Return what holds, by name: later files and later lines win."""
+        """Return the effective entries by name: later files and later lines win."""
         entries = [*read_entries(self.path)]
         with suppress(FileNotFoundError):  # ALTER SYSTEM was never used, or removed its file
             entries += read_entries(self.path.with_name("postgresql.auto.conf"))
@@ -120,9 +119,9 @@ class Settings(MutableMapping[str, str]):
 
 
 def read_entries(path: Path, *, depth: int = 0) -> Iterator[Entry]:
-    """Read a configuration file and, in their places, the files that it includes.
+    """Read a configuration file and, at the include's place, each included file.
 
-    Raises `RecursionError` where includes nest deeper than the server allows.
+    Raises `RecursionError` if includes nest deeper than the server allows.
     """
     if depth > MAX_DEPTH:
         raise RecursionError(f"{path} is included more than {MAX_DEPTH} files deep")
@@ -141,18 +140,18 @@ def read_entries(path: Path, *, depth: int = 0) -> Iterator[Entry]:
 
 
 def read_file(path: Path) -> str:
-    """Read a configuration file; bytes that are no UTF-8 survive a later write."""
+    """Read a configuration file; bytes that are not UTF-8 survive a later write."""
     return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Give a configuration file a new text, all of it or none, keeping its mode and owner."""
-    path = path.resolve()
+    """Replace a configuration file atomically; its mode and owner stay."""
+    path = path.resolve()  # else a symbolic link would be replaced by a file
     files.replace_file(path, text.encode("utf-8", "surrogateescape"), like=path.stat())
 
 
 def _configuration_files(directory: Path) -> list[Path]:
-    """List what ``include_dir`` includes, in the server's order (that of bytes)."""
+    """List the files of ``include_dir`` in the server's order (by bytes)."""
     found = [path for path in directory.iterdir() if path.suffix == ".conf"]
     visible = [path for path in found if not path.name.startswith(".") and path.is_file()]
     return sorted(visible, key=lambda path: os.fsencode(path.name))

@@ -1,7 +1,7 @@
-"""The folder that a server's socket goes in: the caller's, or a private one.
+"""The folder of a server's socket: the caller's, or a private one.
 
-A private folder has a name that follows from the data directory, so every object over it finds
-the same one, and a folder that a crash left behind is used again and removed in the end.
+A private folder's name is derived from the data directory. So all objects for a directory use the
+same folder, and a folder that a crash left behind is reused and finally removed.
 """
 
 from __future__ import annotations
@@ -20,44 +20,41 @@ from copyd.cluster.locks import clear_sockets
 if TYPE_CHECKING:
     from copyd.cluster.account import Account
 
-RUNTIME_ROOT = Path("/tmp")  # noqa: S108 (below it only what is ours and closed to others)
-"""Where private folders are made: short, as a socket's path is, and open to every account."""
+RUNTIME_ROOT = Path("/tmp")  # noqa: S108 (only a folder of mode 0700 is used below it)
+"""The parent of private folders: open to every account, and short, see `MAX_PATH`."""
 
 MAX_PATH = 107
-"""The bytes that a socket's path may have (``sun_path``, without its final NUL)."""
+"""The longest path of a socket in bytes (``sun_path`` without its final NUL)."""
 
 
 @dataclass(frozen=True)
 class SocketDirectory:
-    """A folder for sockets; a private one is made before a start and removed after a stop."""
+    """A folder for sockets; a private one is created before a start and removed after a stop."""
 
     path: Path
     is_private: bool
 
     @classmethod
     def private(cls, account: Account, data_directory: Path) -> SocketDirectory:
-        """Name the private folder of a data directory."""
+        """Return the private folder of a data directory."""
         identity = f"{account.uid}:{data_directory.resolve()}"
         digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
         return cls(RUNTIME_ROOT / f"copyd-{digest[:16]}", is_private=True)
 
     def prepare(self, account: Account, data_directory: Path) -> None:
-        """Make a server of ``account`` able to put its socket here, or say why it is not.
-
-        Raises `ClusterStartupError`.
-        """
+        """Make the folder usable for a server of ``account``; raises `ClusterStartupError`."""
         length = len(os.fsencode(self.path / ".s.PGSQL.65535"))
         if length > MAX_PATH:
             raise ClusterStartupError(
-                f"the socket directory {self.path} is too long: with a socket's name it has "
-                f"{length} bytes, and {MAX_PATH} are allowed"
+                f"the path of the socket directory {self.path} is too long: with a socket's name "
+                f"it has {length} bytes, and {MAX_PATH} are allowed"
             )
         if self.is_private:
             self._make_private(account)
             clear_sockets(self.path, data_directory)
 
     def remove(self) -> None:
-        """Remove a private folder with what a killed server left in it."""
+        """Remove a private folder and the files that a killed server left in it."""
         if self.is_private:
             shutil.rmtree(self.path, ignore_errors=True)
 
@@ -65,7 +62,7 @@ class SocketDirectory:
         with suppress(FileExistsError):
             self.path.mkdir(mode=0o700)
         found = self.path.lstat()
-        # Ours still, where a crash came between the two steps.
+        # Still our own if a crash came between mkdir and own().
         if found.st_uid == os.geteuid():
             account.own(self.path)
             found = self.path.lstat()

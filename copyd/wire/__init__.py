@@ -1,6 +1,6 @@
-"""PostgreSQL's protocol 3 for the length of one COPY: bytes in, facts out; no socket is touched.
+"""The part of PostgreSQL's protocol 3 that a COPY needs: bytes in, values out, no socket.
 
-Source of every fact: PostgreSQL documentation, "Frontend/Backend Protocol", sections
+Source: PostgreSQL documentation, "Frontend/Backend Protocol", sections
 "COPY Operations" and "Message Formats".
 """
 

@@ -1,17 +1,17 @@
-r"""The boundaries of CopyData in a server's stream; nothing here touches a socket.
+r"""Find the CopyData messages in a server's byte stream; nothing here touches a socket.
 
-A `Scanner` takes blocks of the stream and returns for each its spans of CopyData, which can be sent
-on unchanged, and the other messages between them. It never guesses a boundary.
+A `Scanner` takes the stream block by block. For each block it returns the ranges of CopyData, which
+can be relayed unchanged, and the other messages between them. It never guesses a boundary.
 
-Messages of one length are followed many at a time (`stride`), whatever the format.
+Messages of one length are followed many at a time (`stride`), in any format.
 
-In text format the rest of a block is scanned at memory speed, in one of two ways. A row ends in a
-newline and holds no NUL byte, and the next message begins with ``d`` and, below 16 MiB, a NUL. So
-a block in which every newline is followed by ``d\0`` holds nothing but CopyData (`leap`). `sift`
-finds that sooner: it deletes all bytes but these three and compares the rest with a repeated
-pattern. A newline right after a NUL byte is part of a length, never of a row. Where the counts do
-not add up (an embedded newline in CSV, a notice, a length byte that looks like a newline, the end),
-and in binary format, the chain of lengths is followed message by message.
+In text format the rest of a block is scanned at memory speed. A row ends in a newline and contains
+no NUL byte; the next message starts with ``d`` and, below 16 MiB, a NUL. So a block in which ``d\0``
+follows every newline contains only CopyData (`leap`). `sift` proves the same faster: reduced to the
+bytes NUL, newline and d, such a block is one short pattern, repeated. A newline right after a NUL
+byte belongs to a length, never to a row. If neither proof holds (an embedded newline in CSV, a
+notice, a length byte that equals a newline, the end of the COPY), and in binary format, the scanner
+follows the lengths message by message.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ HEADER_SIZE = 5
 _HEADER = struct.Struct("!BI")
 _COPY_DATA = ord("d")
 ROW_STARTS = (b"\nd\0\0\0", b"\nd\0\0", b"\nd\0")
-"""The end of a row and the beginning of the next one of less than 252 bytes, 64 KiB, 16 MiB.
+"""The end of a row and the start of the next, below 252 bytes, 64 KiB and 16 MiB.
 
-A longer pattern is found faster: it lets the search skip more.
+A longer pattern is found faster, because the search can skip more bytes.
 """
 SIFTED = b"d\0\0\0\n"
-"""What is left of a row of less than 252 bytes with its header, without a letter d in it, once all
-other bytes are taken out."""
+"""The bytes that `sift` keeps of a header and a row below 252 bytes without the letter d."""
 _OTHERS = bytes(set(range(256)) - set(SIFTED))
 SIFT_AGAIN = 16
-"""Blocks after one that could not be sifted, until one is tried again."""
+"""After a block that could not be sifted: the number of blocks before the next try."""
 STRIDE_AGAIN = 512
-"""Messages that are followed one by one before `stride` is tried again."""
+"""Messages to follow one by one before the next try for messages of one length."""
 FIRST_STRIDE, LONGER = 16, 8
-"""Messages that are compared together, and the factor for the next ones if all were alike."""
+"""Messages to compare at once, and the factor for the next comparison after all were alike."""
+# Below 680,960, the length that contains the shortest row start itself: see `leap`.
 BLOCK_LIMIT = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The content of one block.
+    """The contents of one block.
 
-    ``spans``: offsets (start, stop) of framed CopyData in the block, in order. ``messages``:
-    CopyData messages that end in the block. ``size``: bytes of payload in the spans, headers not
-    counted. ``owed``: bytes of the last message's body that later blocks will bring. ``others``:
-    the other messages that end in the block. ``rest``: bytes at the block's end (0 to 4, a header
-    cut in two) that must stand at the front of the next block.
+    ``spans``: offsets (start, stop) of framed CopyData in the block, in order. ``messages``: number
+    of CopyData messages that end in the block. ``size``: payload bytes in the spans, without
+    headers. ``owed``: bytes of the last message's body still to arrive. ``others``: the other
+    messages that end in the block. ``rest``: bytes at the block's end (0 to 4, part of a header) to
+    put in front of the next block.
     """
 
     spans: tuple[tuple[int, int], ...]
@@ -62,7 +62,7 @@ class Cut:
 
 
 class _Tally:
-    """The content of a block so far."""
+    """The contents of a block, as far as they are known."""
 
     def __init__(self) -> None:
         self.spans: list[tuple[int, int]] = []
@@ -71,7 +71,7 @@ class _Tally:
         self.others: list[Message] = []
 
     def add(self, start: int, stop: int) -> None:
-        """Take in ``start:stop`` as framed CopyData, next to or behind what is there."""
+        """Add ``start:stop`` as framed CopyData, adjacent to the last span or after it."""
         if start == stop:
             return
         if self.spans and self.spans[-1][1] == start:
@@ -84,11 +84,11 @@ class _Tally:
 
 
 class Scanner:
-    """Follows one server's messages through the blocks they arrive in."""
+    """Follows the messages of one server from block to block."""
 
     def __init__(self) -> None:
         self.is_text = False
-        """True lets whole blocks be scanned at once: the format is text or CSV."""
+        """True for text and CSV format: whole blocks can be scanned at once."""
         self._row_start = 0
         self._unsifted = 0
         self._owed = 0
@@ -96,19 +96,19 @@ class Scanner:
 
     @property
     def owed(self) -> int:
-        """Bytes of body that the unfinished CopyData message still owes."""
+        """Bytes of the unfinished CopyData message's body still to arrive."""
         return self._owed
 
     @property
     def is_between_messages(self) -> bool:
-        """Whether all that was fed so far ended with a whole message."""
+        """Whether the stream so far ends with a whole message."""
         return self._owed == 0 and self._other is None
 
     def feed(self, block: bytearray, stop: int) -> Cut:
-        """Cut ``block[:stop]``; what `Cut.rest` counts must come again with the next block.
+        """Cut ``block[:stop]``; the caller puts the last `Cut.rest` bytes before the next block.
 
-        Raises ProtocolError where a length is impossible, ValueError for a block that is too
-        large (`BLOCK_LIMIT`).
+        Raises ProtocolError if a length is impossible, ValueError if the block is larger than
+        `BLOCK_LIMIT`.
         """
         if stop > BLOCK_LIMIT:
             raise ValueError(f"a block has at most {BLOCK_LIMIT} bytes, not {stop}")
@@ -120,7 +120,7 @@ class Scanner:
         return tally.cut(self._owed, stop - position)
 
     def _resume(self, block: bytearray, stop: int, tally: _Tally) -> int:
-        """Go on with the message that the last block left unfinished."""
+        """Continue the message that the last block left unfinished."""
         if self._other is not None:
             missing, text = self._other
             taken = min(missing, stop)
@@ -135,7 +135,8 @@ class Scanner:
         return taken
 
     def _leap(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
-        """Pass over whole rows as far as they are certain: those of one length, then any others."""
+        """Skip as many whole rows as are certain: rows of one length, then all others."""
+        # Decision: The newline scan counts certainties
         rows, end = stride(block, position, stop)
         if block.find(b"\n", end, stop - HEADER_SIZE) >= 0:
             varied, end = self._leap_varied(block, end, stop)
@@ -146,7 +147,7 @@ class Scanner:
         return end
 
     def _leap_varied(self, block: bytearray, position: int, stop: int) -> tuple[int, int]:
-        """Pass over rows of any length, in the fastest way that has worked recently."""
+        """Skip rows of any length, by the fastest method that worked on recent blocks."""
         self._unsifted -= self._unsifted > 0
         rows, end = (0, position) if self._unsifted else sift(block, position, stop)
         if not rows:
@@ -155,7 +156,7 @@ class Scanner:
         return rows, end
 
     def _leap_by_pattern(self, block: bytearray, position: int, stop: int) -> tuple[int, int]:
-        """Leap by the longest pattern that has worked so far: row sizes tend to stay."""
+        """Leap by the longest pattern that still works; later rows tend to be of the same size."""
         rows, end = leap(block, position, stop, ROW_STARTS[self._row_start])
         while not rows and self._row_start < len(ROW_STARTS) - 1:
             self._row_start += 1
@@ -163,7 +164,7 @@ class Scanner:
         return rows, end
 
     def _walk(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
-        """Follow the chain of lengths to the block's end."""
+        """Follow the lengths to the block's end."""
         while stop - position >= HEADER_SIZE:
             alike, end = stride(block, position, stop)
             tally.messages += alike
@@ -176,7 +177,7 @@ class Scanner:
     def _step(
         self, block: bytearray, position: int, stop: int, messages: int, tally: _Tally
     ) -> int:
-        """Follow the chain of lengths one by one for so many messages."""
+        """Follow the lengths of up to `messages` messages, one by one."""
         begin = position
         for _ in range(messages):
             if stop - position < HEADER_SIZE:
@@ -202,7 +203,7 @@ class Scanner:
         return position
 
     def _keep_other(self, missing: int, text: bytearray, tally: _Tally) -> None:
-        """Keep a message that is not CopyData, or the part of it that has come."""
+        """Keep a message other than CopyData, or the part of it that has arrived."""
         if missing:
             self._other = (missing, text)
         else:
@@ -211,13 +212,12 @@ class Scanner:
 
 
 def sift(block: bytearray, start: int, stop: int) -> tuple[int, int]:
-    """Skip whole text rows as `leap` does, in less than half of its time where it succeeds.
+    """Skip whole text rows as `leap` does, in less than half the time if it succeeds.
 
-    Only a row stands between two newlines where nothing but `SIFTED` is left of it: another message
-    begins with another letter and has, below 16 MiB, a NUL right behind it. The last row is the last
-    one that is followed by the start of the next: a newline at the block's end may stand inside a
-    line of CSV.
+    If only `SIFTED` remains of each row, no other message is among them: it would start with another
+    letter and, below 16 MiB, a NUL, which breaks the pattern.
     """
+    # Up to the last visible start of a row: the block's last newline may be inside a line of CSV.
     end = block.rfind(ROW_STARTS[-1], start, stop) + 1
     if not end:
         return 0, start
@@ -227,10 +227,10 @@ def sift(block: bytearray, start: int, stop: int) -> tuple[int, int]:
 
 
 def stride(block: bytearray, start: int, stop: int) -> tuple[int, int]:
-    """Skip CopyData messages of one length, as rows of numbers in binary format are.
+    """Skip CopyData messages of one length, such as rows of numbers in binary format.
 
-    Returns how many were skipped and where the next message begins. The lengths are followed all
-    the same, many at a time: each header is seen to be that of the first message.
+    Returns the number of messages skipped and the start of the next one. Every header is still
+    checked, many at a time: each must equal the header of the first message.
     """
     header = block[start : start + HEADER_SIZE]
     kind, length = _HEADER.unpack(header)
@@ -248,23 +248,23 @@ def stride(block: bytearray, start: int, stop: int) -> tuple[int, int]:
 
 
 def _beginning_with(column: bytearray, byte: int) -> int:
-    """Count the bytes at the start of `column` that are `byte`."""
+    """Count the bytes equal to `byte` at the start of `column`."""
     size, same = len(column), bytes((byte,))
     return size if column == same * size else size - len(column.lstrip(same))
 
 
 def leap(block: bytearray, start: int, stop: int, row_start: bytes) -> tuple[int, int]:
-    """Skip the whole text rows of ``block[start:stop]``, which begins at a message.
+    """Skip the whole text rows of ``block[start:stop]``, which starts at a message.
 
-    `row_start` is one of `ROW_STARTS`. Returns how many messages were skipped and where the next
-    one begins: (0, `start`) where it is not certain that every row is followed by `row_start`.
+    `row_start` is one of `ROW_STARTS`. Returns the number of messages skipped and the start of the
+    next one: (0, `start`) unless `row_start` certainly follows every row.
     """
     unsure = 0, start
     if not block.startswith(row_start[1:], start, stop):
         return unsure
     rows = block.count(row_start, start, stop)
     last = block.rfind(row_start, start, stop)
-    # One length, 680,960 (0x000A6400), holds the shortest pattern itself. Its row is larger than
+    # One length, 680,960 (0x000A6400), contains the shortest pattern itself. Its row is larger than
     # a block, so it can only be the last match.
     false = last > 0 and block[last - 1] == 0
     if false:
@@ -272,11 +272,11 @@ def leap(block: bytearray, start: int, stop: int, row_start: bytes) -> tuple[int
         last = block.rfind(row_start, start, last)
     if last < 0:
         return unsure
-    judged = stop - len(row_start) + 1  # a newline behind has too few bytes after it
+    judged = stop - len(row_start) + 1  # a later newline has too few bytes after it
     newlines = block.count(b"\n", start, judged)
     if newlines - false != rows:
         if block.find(b"\0" + row_start, start, stop) >= 0:
-            return unsure  # it would count both as part of a length and as the end of a row
+            return unsure  # this newline would count both as part of a length and as a row's end
         newlines -= block.count(b"\0\n", start, judged)
         false = False
     return (rows, last + 1) if newlines - false == rows else unsure

@@ -44,7 +44,7 @@ def test_the_answer_to_copy_tells_format_and_columns(body: bytes, is_binary: boo
 
 
 def test_a_short_answer_to_copy_is_a_protocol_error() -> None:
-    with pytest.raises(ProtocolError, match="cut short"):
+    with pytest.raises(ProtocolError, match="too short"):
         copy_response(b"\0")
 
 
