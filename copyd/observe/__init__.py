@@ -8,15 +8,18 @@ from copyd.observe.http import Server
 from copyd.observe.live import Live
 from copyd.observe.logs import Log
 from copyd.observe.metrics import OBSERVERS, Metrics
+from copyd.observe.progress import Delivery, RunState
 
 __all__ = [
     "OBSERVERS",
+    "Delivery",
     "Failures",
     "Fanout",
     "History",
     "Live",
     "Log",
     "Metrics",
+    "RunState",
     "Server",
     "document",
     "logs",

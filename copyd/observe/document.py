@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from copyd.observe.live import Progress
+    from copyd.observe.progress import Progress
     from copyd.status import ObserverStatus, Status
 
 Document = dict[str, Any]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
@@ -11,29 +10,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from copyd import events
+from copyd.observe import RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from rich.console import Console
 
     from copyd.events import Event
+    from copyd.observe import Delivery
 
 LINE_EVERY = 5.0
 """Seconds between two plain lines about data relayed."""
-
-
-@dataclass
-class _Delivery:
-    """What one destination has been given in its current pass."""
-
-    rows: int = 0
-    size: int = 0
-    began: float = 0.0
-
-    def text(self, now: float) -> str:
-        rate = self.size / max(now - self.began, 1e-3)
-        return f"{self.rows:,} rows, {decimal(self.size)}, {decimal(int(rate))}/s"
 
 
 class RunProgress:
@@ -42,7 +30,8 @@ class RunProgress:
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
         self._clock = clock
-        self._deliveries: dict[str, _Delivery] = {}
+        self._run: RunState | None = None
+        self._deliveries: Mapping[str, Delivery] = {}
         self._tasks: dict[str, TaskID] = {}
         self._next_line = 0.0
         self._bars = Progress(
@@ -64,17 +53,24 @@ class RunProgress:
 
     def __call__(self, event: Event) -> None:
         """Show what happened."""
+        if isinstance(event, events.RunStarted):
+            self._run = RunState(event)
+            self._deliveries = self._run.deliveries
+            for name in event.destinations:
+                self._tasks[name] = self._bars.add_task(
+                    escape(name), total=event.estimated_rows, delivered="", state="preparing"
+                )
+        elif self._run is not None:
+            now = self._clock()
+            self._run.take(event, now)
+            self._show_event(event, now)
+
+    def _show_event(self, event: Event, now: float) -> None:
         match event:
-            case events.RunStarted():
-                for name in event.destinations:
-                    self._deliveries[name] = _Delivery()
-                    self._tasks[name] = self._bars.add_task(
-                        escape(name), total=event.estimated_rows, delivered="", state="preparing"
-                    )
             case events.PassStarted():
-                self._begin_pass(event)
+                self._begin_pass(event, now)
             case events.DataRelayed():
-                self._advance(event)
+                self._advance(event, now)
             case events.DestinationDropped():
                 what = "to return in another pass" if event.will_return else "for good"
                 self._show(event.destination, f"[yellow]dropped[/] {what}", event.cause)
@@ -107,48 +103,54 @@ class RunProgress:
                     "written since then wait for its end"
                 )
 
-    def _begin_pass(self, event: events.PassStarted) -> None:
+    def _begin_pass(self, event: events.PassStarted, now: float) -> None:
         for name in event.destinations:
-            self._deliveries[name] = _Delivery(began=self._clock())
             self._bars.reset(self._tasks[name])
         self._say(f"pass {event.number}: {', '.join(event.destinations)}")
         self._redraw(event.destinations, state="copying")
-        self._next_line = self._clock() + LINE_EVERY
+        self._next_line = now + LINE_EVERY
 
-    def _advance(self, event: events.DataRelayed) -> None:
-        for name in event.destinations:
-            self._deliveries[name].rows += event.messages
-            self._deliveries[name].size += event.size
+    def _advance(self, event: events.DataRelayed, now: float) -> None:
         self._redraw(event.destinations)
-        now = self._clock()
         if now >= self._next_line:
             self._next_line = now + LINE_EVERY
             for name in sorted(event.destinations):
-                self._say(f"{name}: {self._deliveries[name].text(now)}")
+                self._say(
+                    f"{name}: {_text(self._deliveries[name], self._deliveries[name].rows, now)}"
+                )
 
     def _end(self, event: events.DestinationEnded) -> None:
         is_good = event.verdict == "succeeded"
-        if is_good:
-            self._deliveries[event.destination].rows = event.counts.rows
-            self._bars.update(self._tasks[event.destination], total=max(event.counts.rows, 1))
         colour = "green" if is_good else "red"
         self._show(event.destination, f"[{colour}]{event.verdict}[/]", event.cause)
+        if is_good:  # a run may write more or fewer rows than it was given
+            rows = event.counts.rows
+            self._redraw([event.destination], rows=rows)
+            self._bars.update(self._tasks[event.destination], total=max(rows, 1))
 
     def _show(self, name: str, state: str, cause: str | None = None) -> None:
         self._redraw([name], state=state)
         reason = f": {escape(cause)}" if cause else ""
         self._console.print(f"{escape(name)} {state}{reason}", highlight=False, soft_wrap=True)
 
-    def _redraw(self, names: Iterable[str], state: str | None = None) -> None:
+    def _redraw(
+        self, names: Iterable[str], state: str | None = None, rows: int | None = None
+    ) -> None:
         now = self._clock()
         for name in names:
-            delivery = self._deliveries[name]
-            text = delivery.text(now) if delivery.size else ""
-            self._bars.update(self._tasks[name], completed=delivery.rows, delivered=text)
+            delivery, task = self._deliveries[name], self._tasks[name]
+            shown = delivery.rows if rows is None else rows
+            text = _text(delivery, shown, now) if delivery.size else ""
+            self._bars.update(task, completed=shown, delivered=text)
             if state is not None:
-                self._bars.update(self._tasks[name], state=state)
+                self._bars.update(task, state=state)
 
     def _say(self, line: str) -> None:
         """Print a line that bars make superfluous."""
         if not self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _text(delivery: Delivery, rows: int, now: float) -> str:
+    speed = decimal(int(delivery.average(now)))
+    return f"{rows:,} rows, {decimal(delivery.size)}, {speed}/s"

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from copyd import events
 from copyd.observe.document import document
-from copyd.observe.live import DestinationProgress, Live
+from copyd.observe.live import Live
+from copyd.observe.progress import DestinationProgress
 from tests.support.status_samples import a_run, ended, started, status, transfer
 
 
