@@ -1,4 +1,4 @@
-"""A data directory and its server: made, started, stopped, configured, removed.
+"""A data directory and its server: created, started, stopped, configured, removed.
 
 Seed page: "Clusters".
 """
@@ -42,24 +42,23 @@ if TYPE_CHECKING:
     from copyd.cluster.lifecycle import State
 
 START_TIMEOUT = 60.0
-"""Seconds that entering a ``with`` block waits, which may have to sit through a recovery."""
+"""Seconds to wait on entering a ``with`` block; the server may have to recover first."""
 
 STOP_TIMEOUT = 60.0
-"""Seconds that a fast shutdown may take before leaving a ``with`` block or `drop` kills."""
+"""Seconds for a fast shutdown, before leaving a ``with`` block or `drop` kills the server."""
 
 
 class Cluster:
     """The cluster in ``data_directory``, run by ``installation``.
 
-    ``run_as`` is the account of the server where this process is root (default: ``postgres``, else
-    ``nobody``). ``socket_directory`` is where the server's socket goes; by default what
-    ``postgresql.conf`` says, else a private folder that is gone when the server is; a
-    `SocketDirectory` says whether it is such a folder.
-    ``on_parent_exit`` says what becomes of a server that this object started when this process
-    ends, however it ends: ``stop`` is a fast shutdown, ``leave`` lets it run.
+    ``run_as``: the server's account if this process is root; by default ``postgres``, else
+    ``nobody``. ``socket_directory``: the folder of the server's socket; by default the one in
+    ``postgresql.conf``, else a private folder, removed after the server's end.
+    ``on_parent_exit``: at the end of this process, however it ends, ``stop`` shuts down (fast) a
+    server that this object started, ``leave`` lets it run.
 
-    Where the server's account cannot run the installation (a wheel under ``/root``), a copy is
-    made beside the data directory, which `drop` removes too.
+    If the server's account cannot run the installation (a wheel under ``/root``), a copy is made
+    beside the data directory; `drop` removes it, too.
     """
 
     def __init__(
@@ -103,10 +102,10 @@ class Cluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Shut the server down and wait for its end; an exception of the body passes through."""
+        """Shut the server down and wait for its end."""
         self._stop_at_any_price()
 
-    # What there is
+    # State
 
     @property
     def settings(self) -> Settings:
@@ -115,15 +114,13 @@ class Cluster:
 
     @property
     def hba_file(self) -> Path:
-        """The absolute path of the file that says who may connect.
-
-        A relative one is relative to the data directory, as for a server that this class starts.
-        """
+        """The absolute path of the authentication file; ``hba_file`` may name another one."""
+        # A relative path is relative to the data directory, the working directory of a server.
         return self.data_directory / (self.settings.get("hba_file") or "pg_hba.conf")
 
     @property
     def daemon_path(self) -> Path:
-        """The server's executable; raises `ClusterError` where the installation has none."""
+        """The server's executable; raises `ClusterError` if the installation has none."""
         return self._program("postgres")
 
     @property
@@ -137,33 +134,33 @@ class Cluster:
         return self._sockets.path
 
     def initialized(self) -> bool:
-        """Whether the data directory looks like one: seed page, ``Cluster.initialized``."""
+        """Whether the directory is a data directory: seed page, ``Cluster.initialized``."""
         return is_initialized(self.data_directory)
 
     def state(self) -> State:
-        """Observe what the cluster is doing."""
+        """Observe the state of the data directory and its server."""
         return self._server.state()
 
     def pid(self) -> int | None:
-        """Return the server's process id, whoever started it; None where no server runs."""
+        """Return the process id of the server, also of one started elsewhere; None if none runs."""
         return self._server.pid()
 
     def running(self) -> bool:
-        """Whether the server process runs, which does not mean that it is ready."""
+        """Whether the server process runs; it may not be ready yet."""
         return self.pid() is not None
 
     def ready_for_connections(self, timeout: float = ANSWER_TIMEOUT) -> bool | None:
-        """Whether the server accepts connections; None where it does not run at all.
+        """Whether the server accepts connections; None if no server runs.
 
-        The server says so in its lock file and then has to answer within ``timeout`` seconds.
+        Its lock file must say "ready", and it must answer a probe within ``timeout`` seconds.
         """
         return self._server.is_ready(timeout)
 
     def conninfo(self, dbname: str = "postgres", user: str | None = None) -> str:
         """Return a connection string for the running server.
 
-        ``user`` is by default the superuser that `init` made. The string holds no password.
-        Raises `ClusterNotRunningError` while there is no server to connect to.
+        ``user`` is by default the superuser that `init` created. The string contains no password.
+        Raises `ClusterNotRunningError` if no server runs.
         """
         postmaster = self._server.postmaster()
         if postmaster is None or postmaster.pid_file.port is None:
@@ -176,16 +173,15 @@ class Cluster:
         )
 
     def pending_restart(self, *, password: str | None = None) -> list[str]:
-        """Ask the server which settings were changed but only hold after a restart.
+        """Ask the server for changed settings that need a restart to take effect.
 
-        ``password`` is the superuser's, where `init` was given one. A server's refusal is
-        raised as psycopg's own error.
+        ``password``: the superuser's, if it has one. Raises `psycopg.Error` if the server refuses.
         """
         with psycopg.connect(self.conninfo(), password=password) as connection:
             query = "SELECT name FROM pg_settings WHERE pending_restart ORDER BY name"
             return [str(name) for (name,) in connection.execute(query)]
 
-    # Making and removing
+    # Creation and removal
 
     def init(
         self,
@@ -199,18 +195,18 @@ class Cluster:
         timeout: float = 120.0,
         scratch: Path | None = None,
     ) -> None:
-        """Make the data directory with ``initdb``, owned by the server's account, mode 0700.
+        """Create the data directory with ``initdb``, owned by the server's account, mode 0700.
 
-        ``user`` is the superuser, by default named as the server's account. With a ``password``
+        ``user``: the superuser, by default named as the server's account. With a ``password``,
         every connection needs one (``scram-sha-256``). Without one, only the calling account and
-        the server's account can connect, over the socket, and both are that superuser.
-        ``auth`` names another of initdb's methods for all; ``trust`` lets everybody in.
-        TCP is off until ``listen_addresses`` is set in `settings`. ``options`` are further
-        options of initdb, such as ``--data-checksums``. The password is in a file in ``scratch``
-        meanwhile, which the server's account must be able to enter; by default in ``/tmp``.
+        the server's account can connect, over the socket, and both are the superuser. ``auth``:
+        another authentication method of initdb for all; ``trust`` lets everybody connect. TCP is
+        off until ``listen_addresses`` is set in `settings`. ``options``: further options of initdb,
+        such as ``--data-checksums``. ``scratch``: the folder of the temporary password file; the
+        server's account must be able to enter it; by default ``/tmp``.
 
-        Raises `InitDBError` where initdb refuses, `ClusterTimeoutError` where it takes longer
-        than ``timeout`` seconds; neither leaves anything behind.
+        Raises `InitDBError` if initdb fails, `ClusterTimeoutError` after ``timeout`` seconds;
+        neither leaves files behind.
         """
         self._check_parent()
         initdb = InitDB(
@@ -226,10 +222,10 @@ class Cluster:
         initdb.make(self.data_directory, scratch=scratch or RUNTIME_ROOT, timeout=timeout)
 
     def drop(self) -> None:
-        """Shut the server down and remove the data directory and all that belongs to it.
+        """Shut the server down and remove the data directory and all files of the cluster.
 
-        A directory that is not there is no error. Raises `ClusterError`, and removes nothing,
-        where it is no data directory or where another process may be using it.
+        A missing directory is no error. Raises `ClusterError`, and removes nothing, if the
+        directory is not a data directory, or if another process may be using it.
         """
         if self.data_directory.exists() and not self.initialized():
             raise ClusterError(f"{self.data_directory} is not a data directory: not removed")
@@ -239,21 +235,21 @@ class Cluster:
             if directory.exists():
                 shutil.rmtree(directory)
 
-    # Starting and stopping
+    # Start and stop
 
     def start(self, logfile: IO[bytes] | IO[str] | None = None, settings: Changes = ()) -> None:
         """Start the server unless it runs; returns before it is ready.
 
-        ``logfile`` takes what the server writes; without it the last lines are kept in memory,
-        for errors. ``settings`` are given on the command line and win over every file.
-        Raises `ClusterInitializationError` where there is no data directory,
-        `ClusterStartupError` where the process cannot be started.
+        ``logfile``: the file for the server's output; by default the last lines are kept in memory,
+        for errors. ``settings``: for the command line, which overrides every file. Raises
+        `ClusterInitializationError` if there is no data directory, `ClusterStartupError` if the
+        process cannot be started.
         """
         if self.running():
             return
         if not self.initialized():
             raise ClusterInitializationError(
-                f"{self.data_directory} is not a data directory: init() makes one"
+                f"{self.data_directory} is not a data directory: init() creates one"
             )
         clear_data_directory(self.data_directory)
         command = [
@@ -279,10 +275,10 @@ class Cluster:
             ) from error
 
     def wait_until_started(self, timeout: float = 10.0, delay: float = 0.05) -> None:
-        """Wait until the server accepts connections, looking every ``delay`` seconds.
+        """Wait until the server accepts connections; it is probed every ``delay`` seconds.
 
-        Raises `ClusterStartupError` where the server ends first, `ClusterNotRunningError` where
-        none was started, `ClusterTimeoutError` after ``timeout`` seconds.
+        Raises `ClusterStartupError` if the server ends first, `ClusterNotRunningError` if none was
+        started, `ClusterTimeoutError` after ``timeout`` seconds.
         """
         self._server.wait_until_ready(timeout, delay)
 
@@ -297,7 +293,7 @@ class Cluster:
     def quit(self) -> None:
         """Ask the server to end at once (immediate shutdown): the next start recovers.
 
-        The difference to `kill`: its processes end orderly and none is left. No-op if none runs.
+        Unlike after `kill`, no child process is left behind. No-op if none runs.
         """
         self._server.signal(signal.SIGQUIT)
 
@@ -310,10 +306,7 @@ class Cluster:
         self._server.reload()
 
     def wait_until_stopped(self, timeout: float = 10.0, delay: float = 0.05) -> None:
-        """Wait until no server runs, looking every ``delay`` seconds.
-
-        Raises `ClusterTimeoutError` after ``timeout`` seconds.
-        """
+        """Wait until no server runs, tested every ``delay`` seconds; raises `ClusterTimeoutError`."""
         self._server.wait_until_gone(timeout, delay)
 
     def restart(
@@ -333,11 +326,11 @@ class Cluster:
         self.wait_until_started(timeout)
 
     def promote(self, timeout: float = 10.0, delay: float = 0.05) -> None:
-        """Make a standby a primary, and wait until it has left recovery.
+        """Promote a standby, and wait until it has left recovery.
 
-        Raises `ClusterNotRunningError` where no server runs, `ClusterError` where it is no
-        standby, `ClusterTimeoutError` after ``timeout`` seconds. Source: PostgreSQL docs,
-        "pg_ctl", promote.
+        Raises `ClusterNotRunningError` if no server runs, `ClusterError` if the server is not a
+        standby, `ClusterTimeoutError` after ``timeout`` seconds. Source: PostgreSQL docs, "pg_ctl",
+        promote.
         """
         if self._server.postmaster() is None:
             raise ClusterNotRunningError(f"no server runs in {self.data_directory}: start it")
@@ -352,15 +345,13 @@ class Cluster:
         if not wait_for(lambda: not standby.exists(), timeout=timeout, delay=delay):
             raise self._server.too_slow("is still a standby", timeout)
 
-    # How
-
     def _check_parent(self) -> None:
         parent = self.data_directory.parent
         parent.mkdir(parents=True, exist_ok=True)
         if not self.account.can_enter(parent):
             raise ClusterInitializationError(
-                f"{self.account.name}, the server's account, cannot pass through {parent}: choose "
-                "a data directory elsewhere, or open the folders above it (chmod o+x)"
+                f"{self.account.name}, the server's account, cannot enter {parent}: use another "
+                "data directory, or open the folders above it (chmod o+x)"
             )
 
     def _usable(self) -> Installation:
@@ -390,6 +381,6 @@ class Cluster:
 
     def _socket_options(self) -> list[str]:
         if self._sockets.is_private and "unix_socket_directories" in self.settings:
-            return []  # the file says where, and the caller does not
+            return []  # the file names a folder, and the caller named none
         self._sockets.prepare(self.account, self.data_directory)
         return [f"--unix_socket_directories={self._sockets.path}"]

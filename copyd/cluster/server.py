@@ -1,7 +1,7 @@
-"""The server of one data directory, whoever started it: observed, signalled, waited for.
+"""The server of a data directory, started here or elsewhere: observed, signalled, waited for.
 
-What can be observed is not stored: every question is answered by the data directory, its lock file
-and the kernel, so several objects and programs can share a cluster.
+No state is stored that can be observed: the data directory, its lock file and the kernel answer every
+question, so several objects and programs can share a cluster.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from copyd.cluster.sockets import SocketDirectory
 
 ANSWER_TIMEOUT = 1.0
-"""Seconds that a server gets to answer one probe."""
+"""Seconds in which a server must answer a probe."""
 
 
 def is_initialized(data_directory: Path) -> bool:
-    """Whether the data directory looks like one: seed page, ``Cluster.initialized``."""
+    """Whether a directory is a data directory: seed page, ``Cluster.initialized``."""
     settings = data_directory / "postgresql.conf"
     return (data_directory / "base").is_dir() and settings.is_file()
 
 
 class ClusterServer:
-    """The server in ``data_directory``; ``process`` is it where this process started it."""
+    """The server in ``data_directory``; ``process`` is None unless this object started it."""
 
     def __init__(self, data_directory: Path, sockets: SocketDirectory) -> None:
         self.process: ServerProcess | None = None
@@ -45,7 +45,6 @@ class ClusterServer:
         self._sockets = sockets
 
     def state(self) -> State:
-        """Observe what the cluster is doing."""
         postmaster = Postmaster.observe(self._data_directory)
         holder = postmaster.holder if postmaster else Holder.NOBODY
         if holder is not Holder.SERVER and self._is_own_alive:
@@ -57,7 +56,7 @@ class ClusterServer:
         )
 
     def postmaster(self) -> Postmaster | None:
-        """Return the running server, proved to be this cluster's; None where there is none."""
+        """Return the running server, proved to be this cluster's; None if there is none."""
         postmaster = Postmaster.observe(self._data_directory)
         return postmaster if postmaster and postmaster.holder is Holder.SERVER else None
 
@@ -68,14 +67,14 @@ class ClusterServer:
         return self.process.popen.pid if self.process and self.process.is_alive else None
 
     def is_ready(self, timeout: float) -> bool | None:
-        """Whether the server accepts connections; None where it does not run at all."""
+        """Whether the server accepts connections; None if no server runs."""
         postmaster = self.postmaster()
         if postmaster is None:
             return None if self.pid() is None else False
         return postmaster.pid_file.status == "ready" and postmaster.answers(timeout)
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the server; nobody else is hit, and no server is no error."""
+        """Signal the server, and no other process; no-op if none runs."""
         postmaster = self.postmaster()
         if postmaster is not None:
             postmaster.signal(number, self._data_directory)
@@ -83,14 +82,15 @@ class ClusterServer:
             self.process.signal(number)
 
     def reload(self) -> None:
-        """Send SIGHUP, once that does not end a server without its lock file; no-op without one."""
+        """Send SIGHUP; no-op if no server runs."""
+        # A new server without its lock file has no handler yet: the signal would end it.
         if wait_for(lambda: not self._is_unborn, timeout=ANSWER_TIMEOUT):
             self.signal(signal.SIGHUP)
 
     def wait_until_ready(self, timeout: float, delay: float) -> None:
         """Wait until the server accepts connections; raises as `Cluster.wait_until_started`."""
         deadline = time.monotonic() + timeout
-        # An exit code of 0 is that of a server that was asked to stop, before anybody waited.
+        # A server that ended with 0 before this wait was stopped on request: no failed start.
         was_running = self.process is not None and self.process.popen.poll() != 0
         while True:
             left = deadline - time.monotonic()
@@ -111,7 +111,7 @@ class ClusterServer:
         self._clean_up()
 
     def too_slow(self, what: str, timeout: float) -> ClusterTimeoutError:
-        """Return the error for a server that still does, or is, something after `timeout`."""
+        """Return the error: ``what`` is the rest of "the server in DIRECTORY ..."."""
         log = self.process.log() if self.process else ""
         return ClusterTimeoutError(
             f"the server in {self._data_directory} {what} after {timeout:g} s: it is "
@@ -124,7 +124,7 @@ class ClusterServer:
 
     @property
     def _is_unborn(self) -> bool:
-        """Whether our process has not yet made the lock file that proves it."""
+        """Whether our process runs but has not written its lock file yet."""
         return self._is_own_alive and self.postmaster() is None
 
     def _clean_up(self) -> None:

@@ -207,7 +207,7 @@ def test_a_folder_above_that_the_account_cannot_pass_is_named(
     if not Account.for_servers().is_other:
         closed.chmod(0o600)
     cluster = Cluster(installation, closed / "data")
-    with pytest.raises(ClusterInitializationError, match=f"cannot pass through {closed}"):
+    with pytest.raises(ClusterInitializationError, match=f"cannot enter {closed}"):
         cluster.init()
     assert names(folder) == ["closed"]
     closed.chmod(0o700)
