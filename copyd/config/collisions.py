@@ -1,4 +1,4 @@
-"""Two transfers into one destination table, as far as names can tell without a server.
+"""Transfers that load the same destination table, found by names; no server is asked.
 
 A name is compared with names and patterns, a pattern only with equal patterns.
 """
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from copyd.config.model import Config, Transfer
     from copyd.names import Pattern, TableName
 
+# Servers that differ only in these are the same database.
 _NOT_THE_PLACE = {"password", "passfile", "application_name", "fallback_application_name"}
 
 
@@ -33,7 +34,7 @@ def identity(config: Config, server: str) -> Hashable:
 
 
 def collisions(config: Config) -> Iterator[Problem]:
-    """Yield a problem for each pair of transfers with a destination table in common."""
+    """Yield a problem for each pair of transfers that load the same destination table."""
     places = {name: identity(config, name) for name in config.servers}
     for one, other in combinations(config.transfers.items(), 2):
         for here, there in product(one[1].destinations, other[1].destinations):
@@ -57,12 +58,12 @@ def _reads(transfer: str, server: str) -> list[KeyPath]:
 
 
 class _Targets(NamedTuple):
-    """The tables that a transfer loads at one destination, with the keys that say so."""
+    """The tables that a transfer loads at a destination, each with its configuration key."""
 
     exact: dict[TableName, KeyPath]
     wild: dict[Pattern, KeyPath]
     elsewhere: set[TableName]
-    """Source tables that go into one of another name."""
+    """Source tables that are loaded into a table of another name."""
 
     @classmethod
     def of(cls, transfer: Transfer, server: str) -> _Targets:
@@ -82,7 +83,7 @@ class _Targets(NamedTuple):
         return cls(exact, wild, elsewhere)
 
     def taker(self, table: TableName) -> KeyPath | None:
-        """Return the key that says that `table` is loaded; None where it is not."""
+        """Return the key by which `table` is loaded; None if it is not."""
         if table in self.exact:
             return self.exact[table]
         if table in self.elsewhere:
@@ -90,7 +91,7 @@ class _Targets(NamedTuple):
         return next((keys for each, keys in self.wild.items() if each.matches(table)), None)
 
     def common(self, other: _Targets) -> tuple[KeyPath, TableName | Pattern] | None:
-        """Return a table, or a pattern, that `other` loads as well, with the key here."""
+        """Return a table or pattern that both load, with this transfer's key."""
         for table, keys in self.exact.items():
             if other.taker(table) is not None:
                 return keys, table

@@ -29,7 +29,7 @@ def load(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Config:
     ``environ`` names an ordinary user's folders (XDG Base Directory Specification); root has the
     system's. Raises ConfigError with everything that is wrong.
     """
-    from copyd.config.validation import read  # noqa: PLC0415 - pydantic, which the other question does without
+    from copyd.config.validation import read  # noqa: PLC0415 - pydantic is slow to import; `runtime_directory` does without
 
     raw = _parse(path, _read_text(path))
     if not is_root:
@@ -41,7 +41,7 @@ def load(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Config:
 
 
 def runtime_directory(path: Path, *, environ: Mapping[str, str], is_root: bool) -> Path:
-    """Return the folder of the socket of a daemon with that file, even if the file has errors.
+    """Return the folder of the daemon's control socket, even if the file has errors.
 
     The default, if the file cannot be read or does not name a folder.
     """
@@ -71,7 +71,7 @@ def _parse(path: Path, text: str) -> dict[str, object]:
         parsed: dict[str, object] = tomllib.loads(text)
     except RecursionError:
         raise ConfigError(path, ["is nested too deeply"]) from None
-    except ValueError as error:  # tomllib's own, or int's for a number of too many digits
+    except ValueError as error:  # from tomllib, or from int() for a number of too many digits
         raise ConfigError(path, [f"is not TOML: {error}"]) from None
     return parsed
 
@@ -80,12 +80,12 @@ def _default_to_home(path: Path, raw: dict[str, object], environ: Mapping[str, s
     """Set an ordinary user's folders unless the file names them."""
     daemon = raw.setdefault("daemon", {})
     if not isinstance(daemon, dict):
-        return  # the model says so
+        return  # the model reports the error
     state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
     if "state_directory" not in daemon:
-        # What is not absolute is to be ignored, says the specification.
+        # XDG Base Directory Specification: paths that are not absolute are to be ignored.
         if not (state.startswith("/") or home.startswith("/")):
-            text = "expected a path, as neither XDG_STATE_HOME nor HOME is set, got nothing"
+            text = "expected a path, as neither XDG_STATE_HOME nor HOME is set"
             raise ConfigError(path, [f"daemon.state_directory: {text}"])
         base = state if state.startswith("/") else f"{home}/.local/state"
         daemon["state_directory"] = f"{base}/copyd"

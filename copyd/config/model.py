@@ -45,28 +45,28 @@ OnExit = Literal["stop", "leave"]
 
 
 class Section(BaseModel):
-    """A table of the file: nothing in it is unknown, nothing is converted, nothing changes."""
+    """A section of the file: no unknown keys, no conversions, frozen."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
-        hide_input_in_errors=True,
+        hide_input_in_errors=True,  # it may be a password
         strict=True,
         use_attribute_docstrings=True,
     )
 
 
 class Daemon(Section):
-    """The daemon: its folders, how many runs go on at once, how it stops."""
+    """The daemon: its folders, its runs and its shutdown."""
 
     state_directory: AbsolutePath = Path("/var/lib/copyd")
-    """The folder of what must survive a restart. An ordinary user's default: the XDG state folder."""
+    """The folder for files that must survive a restart. An ordinary user's default: XDG's."""
     runtime_directory: AbsolutePath = Path("/run/copyd")
-    """The folder of sockets and locks. An ordinary user's default: the XDG runtime folder."""
+    """The folder for sockets and locks. An ordinary user's default: XDG's."""
     workers: int = Field(default=4, ge=1, le=1000)
-    """How many runs go on at once."""
+    """The number of runs at once."""
     shutdown_grace: Patience = parse_duration("30s")
-    """How long runs may go on after the daemon is told to stop; then they are cut off."""
+    """How long runs may continue after the daemon is asked to stop; then they are cancelled."""
     keep_history: Interval = parse_duration("30d")
     """How long finished runs stay in the history."""
 
@@ -79,7 +79,7 @@ class Http(Section):
 
 
 class Log(Section):
-    """The daemon's log on standard error, an event a line."""
+    """The daemon's log on standard error, a line for each event."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The lowest level that is written."""
@@ -91,7 +91,7 @@ class Server(Section):
     """A database of a PostgreSQL server: by conninfo, or in a cluster that copyd owns."""
 
     conninfo: Conninfo | None = None
-    """How to connect, as libpq takes it: keywords, a URI, or service=NAME."""
+    """The connection string, as for libpq: keywords, a URI, or service=NAME."""
     cluster: str | None = None
     """The NAME of a section [clusters.NAME], instead of conninfo."""
     dbname: Text | None = None
@@ -101,32 +101,32 @@ class Server(Section):
     passfile: AbsolutePath | None = None
     """A password file in libpq's format, instead of ~/.pgpass."""
     max_connections: int | None = Field(default=None, ge=1)
-    """The most connections that the daemon's runs hold there at once; unlimited by default."""
+    """The most connections of the daemon's runs to this server at once; unlimited by default."""
 
 
 class Cluster(Section):
-    """A PostgreSQL cluster that copyd owns: it makes, starts, watches, restarts and stops it."""
+    """A managed cluster: copyd creates, starts, watches, restarts and stops the server."""
 
     data_directory: AbsolutePath
     """The data directory."""
     version: int | None = Field(default=None, ge=13)
-    """The major version; by default that of the data directory, else the best one here."""
+    """The major version; by default the data directory's, else the first that is installed."""
     pg_config: AbsolutePath | None = None
     """The pg_config of the installation to use, instead of a version."""
     init: bool = False
-    """Make the data directory if its path is absent or empty and copyd never saw one there."""
+    """Create the data directory if the path is missing or empty and copyd never saw one there."""
     password_file: AbsolutePath | None = None
-    """A file whose first line is the superuser's password; by default init generates one."""
+    """A file whose first line is the superuser's password; by default one is generated."""
     run_as: Text | None = None
     """The server's account if copyd runs as root; by default postgres, else nobody."""
     on_exit: OnExit | None = None
-    """Whether the server stops with the daemon; by default it does, unless the daemon found it running."""
+    """Whether the server stops with the daemon; by default only one that the daemon started."""
     allow_restart: bool = False
-    """Restart the server for settings that need it."""
+    """Restart the server for settings that need a restart."""
     settings: Mapping[SettingName, SettingValue] = Field(default_factory=dict)
     """Settings of postgresql.conf."""
     hba: Text | None = None
-    """The whole text of pg_hba.conf; by default the text that init wrote."""
+    """The whole text of pg_hba.conf; by default the one from initdb."""
 
     @property
     def takes_over(self) -> bool:
@@ -135,30 +135,30 @@ class Cluster(Section):
 
     @property
     def is_stopped_at_exit(self) -> bool:
-        """Whether a server that the daemon started ends with the daemon."""
+        """Whether a server that the daemon started stops with the daemon."""
         return self.on_exit != "leave"
 
 
 class Reintroduce(Section):
-    """When, and how often, a dropped destination comes back within a run."""
+    """How often, and when, a dropped destination is reintroduced within a run."""
 
     attempts: int = Field(default=5, ge=0)
-    """How often it may come back."""
+    """How often a destination may be reintroduced."""
     backoff: Patience = parse_duration("1s")
-    """How long to wait before the first time; twice as long before each next one."""
+    """The wait before the first attempt; doubled for each further one."""
     max_backoff: Patience = parse_duration("30s")
-    """The longest such wait."""
+    """The longest wait."""
 
 
 class Breaker(Section):
-    """When the daemon leaves a failing destination alone, and for how long."""
+    """The circuit breaker: when runs skip a failing destination, and for how long."""
 
     failures: int = Field(default=3, ge=1)
-    """After how many failed runs in a row."""
+    """The number of failed runs in a row that opens the breaker."""
     backoff: Wait = parse_duration("30s")
-    """How long at first; twice as long after each further failure."""
+    """How long runs skip the destination at first; doubled after each further failure."""
     max_backoff: Wait = parse_duration("15m")
-    """The longest time that it is left alone."""
+    """The longest time for which runs skip the destination."""
 
 
 class TableOptions(Section):
@@ -167,7 +167,7 @@ class TableOptions(Section):
     columns: Identifiers | None = None
     """The columns to copy; by default all."""
     where: Text | None = None
-    """Which rows to copy, as a condition in SQL; by default all."""
+    """The rows to copy, as an SQL condition; by default all."""
     cursor: Identifier | None = None
     """This table's cursor (watermark column), instead of the transfer's."""
     key: Identifiers | None = None
@@ -194,13 +194,13 @@ class Destination(Section):
     analyze: bool | None = None
     """Instead of the transfer's."""
     adopt: bool = False
-    """Take over tables that already hold rows, or that another transfer or source filled."""
+    """Take over tables that already contain rows, or those of another transfer or source."""
     physical_clone: bool = False
-    """The destination is a physical copy of the source: same identifier, another server."""
+    """The destination is a physical copy of the source, not the same server."""
 
 
 class Transfer(Section):
-    """What to copy, from where, to where, and how."""
+    """A transfer: the rows to copy, their source and destinations, the mode and the schedule."""
 
     source: str
     """The server to copy from: the NAME of a section [servers.NAME]."""
@@ -213,11 +213,11 @@ class Transfer(Section):
     into: TableName | None = None
     """The destination table of a query."""
     mode: Mode = "replace"
-    """replace loads all rows, append adds new rows, merge applies new and changed rows by key."""
+    """replace loads all rows; append adds new rows; merge applies new and changed rows by key."""
     replace_with: ReplaceWith = "delete"
     """How replace empties a table: delete never blocks readers, truncate is faster."""
     cursor: Identifier | None = None
-    """append, merge: the watermark column, which grows with every change; an index on it helps."""
+    """append, merge: the watermark column, which grows with every change and should be indexed."""
     overlap: Overlap = "all"
     """The lookback: how far below the watermark to read again: "all", a duration, or a number."""
     full_every: Interval = parse_duration("24h")
@@ -239,7 +239,7 @@ class Transfer(Section):
     catch_up: Literal["once", "skip"] = "once"
     """Missed runs: make up for one of them, or skip all."""
     breaker: Breaker = Field(default_factory=Breaker)
-    """When the daemon leaves a failing destination alone."""
+    """When runs skip a failing destination."""
     deadline: Wait = parse_duration("30m")
     """How long a run may take."""
     prepare_timeout: Wait = parse_duration("10s")
@@ -247,13 +247,13 @@ class Transfer(Section):
     stall_timeout: Wait = parse_duration("5s")
     """How long a destination may accept no data."""
     answer_timeout: Wait = parse_duration("15m")
-    """How long a server may take to answer: the source with data, a destination with its result."""
+    """How long a server may take to answer: the source with data, a destination with its verdict."""
     max_wait: Patience = parse_duration("60s")
-    """How long one destination may hold the others back in a pass."""
+    """How long one destination may hold the others back, in each pass."""
     lock_timeout: Wait = parse_duration("1s")
     """How long to wait for a lock at a destination."""
     reintroduce: Reintroduce = Field(default_factory=Reintroduce)
-    """How a dropped destination comes back within a run."""
+    """How a dropped destination is reintroduced within a run."""
     minimum_destinations: int = Field(default=1, ge=1)
     """A run fails if fewer destinations succeed."""
     triggers: Triggers = "fire"
@@ -275,11 +275,11 @@ class Transfer(Section):
     batch_rows: int = Field(default=250_000, ge=1)
     """resume_next: the most rows of a batch."""
     batch_size: Size = parse_size("20MB")
-    """resume_next: the most bytes of a batch, about."""
+    """resume_next: the most bytes of a batch, approximately."""
     max_rejects: int = Field(default=1_000, ge=0)
-    """resume_next: a destination fails with more rejects in a run."""
+    """resume_next: with more rejects in a run, a destination fails."""
     max_reject_ratio: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
-    """resume_next: a destination fails with a larger share of rejects in a run."""
+    """resume_next: with a larger share of rejects in a run (0 to 1), a destination fails."""
     reject_directory: StatePath = Path("rejects")
     """The folder of reject files, below the state directory."""
     keep_rejects: Interval = parse_duration("30d")
@@ -294,7 +294,7 @@ class Transfer(Section):
         return self.destination.get(destination) or Destination()
 
     def mode_at(self, destination: str) -> Mode:
-        """Return how rows get into the tables of `destination`."""
+        """Return the mode at `destination`."""
         return self.at(destination).mode or self.mode
 
     def truncates_at(self, destination: str) -> bool:
@@ -315,7 +315,7 @@ class Config(Section):
     servers: Mapping[Label, Server] = Field(default_factory=dict)
     """Servers by name."""
     clusters: Mapping[Label, Cluster] = Field(default_factory=dict)
-    """Clusters that copyd owns, by name."""
+    """Managed clusters by name."""
     transfers: Mapping[Label, Transfer] = Field(default_factory=dict)
     """Transfers by name."""
 

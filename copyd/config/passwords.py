@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 def read_password(path: Path, *, key: str) -> str:
-    """Return the first line of a file that only its owner, and a group, may read.
+    """Return the first line of a file that only its owner and group may read.
 
-    Raises ConfigError, which names `key` and holds nothing of the file.
+    Raises ConfigError with the name of the `key` and nothing of the content.
     """
     try:
         with path.open("rb") as file:
@@ -22,14 +22,14 @@ def read_password(path: Path, *, key: str) -> str:
             line = file.readline()
     except OSError as error:
         raise _unusable(path, key, f"one that cannot be read: {error.strerror}") from error
-    if mode & 0o007:
-        raise _unusable(path, key, f"one with mode {mode:o} that others may use: chmod 600 it")
+    if mode & 0o007:  # a group may read: root:copyd 0640 is usual for a service's secrets
+        raise _unusable(path, key, f"one with mode {mode:o}, open to other users: chmod 600 it")
     try:
         password = line.decode().rstrip("\r\n")
     except UnicodeDecodeError:
         raise _unusable(path, key, "one whose first line is not UTF-8") from None
     if not password or "\0" in password:
-        raise _unusable(path, key, "one whose first line is empty or has a NUL")
+        raise _unusable(path, key, "one whose first line is empty or contains a NUL")
     return password
 
 

@@ -1,4 +1,4 @@
-"""Problems of a configuration: the key, what was expected, and what was found.
+"""Problems of a configuration: the key, the expected value and the given one.
 
 No sentence shows a value of a server's section: it may be a password.
 """
@@ -22,7 +22,7 @@ LONGEST_SHOWN = 80
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
 _SECRETIVE = re.compile(r"=|://")
-"""Found in connection strings, and in no name, duration or other short value."""
+"""Part of every connection string; names, durations and other short values do without."""
 
 
 class ConfigError(SetupError):
@@ -41,7 +41,7 @@ class ConfigError(SetupError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One error: the key it is at, and a sentence.
+    """One error: its key and a sentence.
 
     ``reads``: other keys that the problem rests on. If one of them is wrong itself, this is no
     problem yet.
@@ -64,7 +64,7 @@ class Problem:
 
     @property
     def order(self) -> tuple[tuple[int, str], ...]:
-        """A key to sort by, so that problems of one section stand together."""
+        """A sort key that keeps the problems of a section together."""
         return tuple((part, "") if isinstance(part, int) else (0, part) for part in self.path)
 
 
@@ -80,7 +80,7 @@ def spelled(path: KeyPath) -> str:
 
 
 def shown(value: object) -> str:
-    """Describe a value for a person: itself where it is short and can hold no secret."""
+    """Return the value itself if it is short and cannot contain a secret, else its `kind`."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -93,7 +93,7 @@ def shown(value: object) -> str:
 
 
 def kind(value: object) -> str:
-    """Name the kind of TOML value."""
+    """Return the TOML type of a value, with its article."""
     match value:
         case bool():
             return "true or false"
@@ -110,13 +110,13 @@ def kind(value: object) -> str:
 
 
 def suggestion(word: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean ...?``, or nothing where nothing is near."""
+    """Return ``; did you mean ...?``, or an empty string if no known word is similar."""
     near = get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
     return f"; did you mean {shown(near[0])}?" if near else ""
 
 
 def _quoted(text: str) -> str:
-    """Write `text` as a TOML string that no terminal obeys."""
+    """Write `text` as a TOML string; control characters are escaped."""
     return '"' + "".join(map(_escaped, text)) + '"'
 
 

@@ -33,8 +33,8 @@ _DEFINITION = "#/$defs/"
 
 
 def markdown() -> str:
-    """Return the page."""
-    definitions: Schema = json_schema()["$defs"]  # type: ignore[assignment] # it is a table
+    """Return docs/configuration.md."""
+    definitions: Schema = json_schema()["$defs"]  # type: ignore[assignment] # a JSON object
     pages = [_HEAD]
     for path, section in sections().items():
         if path:
@@ -70,7 +70,7 @@ def _toml(value: object) -> str:
 
 
 def _taken(described: Schema, definitions: Schema) -> str:
-    """Say what a key takes, from its schema."""
+    """Describe the values of a key from its JSON Schema."""
     match described:
         case {"$ref": reference}:
             taken = _taken(definitions[reference.removeprefix(_DEFINITION)], definitions)

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     Rule = Callable[["Subject"], Iterator[Problem]]
 
 MODES = ("mode", "destinations", "destination")
-"""The keys that say how rows get into tables."""
+"""The keys that select the modes."""
 WHAT = ("tables", "query", "into")
-"""The keys that say what is copied."""
+"""The keys that select the rows to copy."""
 INCREMENTAL = {"append", "merge"}
 ONLY_WITH_REJECTS = ("batch_rows", "batch_size", "max_rejects", "max_reject_ratio")
-"""Keys of use with rejects only; where old rejects are, and how long they are kept, always holds."""
+"""The keys that need on_error = "resume_next"; the others also concern earlier rejects."""
 
 
 class Subject(NamedTuple):
-    """A transfer to judge, with what surrounds it."""
+    """A transfer to check, with the whole configuration."""
 
     config: Config
     name: str
@@ -36,13 +36,13 @@ class Subject(NamedTuple):
     def problem(
         self, keys: KeyPath, text: str, *reads: str, also: Sequence[KeyPath] = ()
     ) -> Problem:
-        """Return a problem at `keys` of the transfer, which rests on its other keys `reads`."""
+        """Return a problem at `keys` of the transfer; the rule has also read `reads` and `also`."""
         place = ("transfers", self.name)
         return Problem((*place, *keys), text, (*((*place, key) for key in reads), *also))
 
     @property
     def modes(self) -> set[str]:
-        """All modes in use, at one destination or another."""
+        """All modes in use at the destinations."""
         return {self.transfer.mode_at(name) for name in self.transfer.destinations}
 
     def takes(self, table: TableName) -> bool:
@@ -71,9 +71,9 @@ def _server(config: Config, name: str, server: Server) -> Iterator[Problem]:
         got = "neither" if server.conninfo is None else "both"
         yield Problem(path, f"expected either conninfo or cluster, got {got}", both)
     elif server.cluster is not None and server.dbname is None:
-        yield Problem((*path, "dbname"), "expected a database of the cluster, got nothing")
+        yield Problem((*path, "dbname"), "expected a database of the cluster, got none")
     elif server.conninfo is not None and server.dbname is not None:
-        text = "expected it only with cluster, got it with conninfo; write it into the conninfo"
+        text = "valid only with cluster; with conninfo, write it into the conninfo"
         yield Problem((*path, "dbname"), text, both)
     if server.cluster is not None and server.cluster not in config.clusters:
         near = suggestion(server.cluster, config.clusters)
@@ -85,7 +85,7 @@ def _server(config: Config, name: str, server: Server) -> Iterator[Problem]:
     reads = tuple(("transfers", each, "source") for each in config.transfers)
     is_source = any(transfer.source == name for transfer in config.transfers.values())
     if server.max_connections == 1 and is_source:
-        text = "expected at least 2, which a run takes at its source, got 1"
+        text = "expected at least 2, as a run opens two connections to its source, got 1"
         yield Problem((*path, "max_connections"), text, reads)
 
 
@@ -98,14 +98,14 @@ def _cluster(config: Config, name: str) -> Iterator[Problem]:
         other for other, each in config.clusters.items() if _place(each) == _place(cluster)
     )
     if first != name:
-        text = f"expected a folder of its own, got that of {spelled(('clusters', first))}"
+        text = f"expected a folder of its own, got the one of {spelled(('clusters', first))}"
         there = ("clusters", first, "data_directory")
         yield Problem((*path, "data_directory"), text, (there,))
     seen: dict[str, str] = {}
     for setting in cluster.settings:
         same = seen.setdefault(setting.lower(), setting)
         if same != setting:
-            text = f"expected each setting once, got {setting}, which is {same}"
+            text = f"expected each setting once, got {setting}, the same as {same}"
             yield Problem((*path, "settings", setting), text)
 
 
@@ -141,11 +141,11 @@ def _distinct_servers(subject: Subject) -> Iterator[Problem]:
         if is_first and name != transfer.source:
             continue
         role = "the source" if same == transfer.source else "another destination"
-        text = f"expected another server, got {shown(name)}, which is {role} already"
+        text = f"expected another server, got {shown(name)}, which is already {role}"
         if same != name:
             text = (
-                f"expected another database, got {shown(name)}, whose conninfo is that of "
-                f"{shown(same)}, {role} already"
+                f"expected another database, got {shown(name)}, whose conninfo is the same as "
+                f"that of {shown(same)}, already {role}"
             )
         also = [("servers", name), ("servers", same)]
         yield subject.problem(("destinations", position), text, "source", also=also)
@@ -157,10 +157,10 @@ def _what(subject: Subject) -> Iterator[Problem]:
         got = "neither" if transfer.tables is None else "both"
         yield subject.problem((), f"expected either tables or query, got {got}", *WHAT)
     elif transfer.query is not None and transfer.into is None:
-        text = "expected the table that the query's rows go into, got nothing"
+        text = "expected the destination table of the query, got none"
         yield subject.problem(("into",), text, "query")
     elif transfer.tables is not None and transfer.into is not None:
-        text = "expected it only with query, got it with tables"
+        text = "valid only with query, not with tables"
         yield subject.problem(("into",), text, "query", "tables")
 
 
@@ -173,7 +173,7 @@ def _repeated_tables(subject: Subject) -> Iterator[Problem]:
 
 
 def _query(subject: Subject) -> Iterator[Problem]:
-    """A query's rows have no xmin: nothing tells which of them are new."""
+    """A query's rows have no xmin, so new rows cannot be told from old ones."""
     transfer = subject.transfer
     if transfer.query is None:
         return
@@ -185,8 +185,8 @@ def _query(subject: Subject) -> Iterator[Problem]:
             text = 'expected "replace", or "merge" with a key, for a query, got "append"'
             yield subject.problem(("destination", name, "mode"), text, "query")
     if "merge" in subject.modes and transfer.key is None:
-        text = 'expected the columns that tell rows apart, as a query with mode "merge" has no '
-        yield subject.problem(("key",), f"{text}primary key, got nothing", "query", *MODES)
+        text = 'expected the columns that identify a row, as a query with mode "merge" has no '
+        yield subject.problem(("key",), f"{text}primary key, got none", "query", *MODES)
 
 
 def _schedule(subject: Subject) -> Iterator[Problem]:
@@ -194,18 +194,17 @@ def _schedule(subject: Subject) -> Iterator[Problem]:
     if transfer.every is not None and transfer.cron is not None:
         yield subject.problem(("cron",), "expected either every or cron, got both", "every")
     if "timezone" in transfer.model_fields_set and transfer.cron is None:
-        yield subject.problem(("timezone",), "expected it only with cron, got it without", "cron")
+        yield subject.problem(("timezone",), "valid only with cron", "cron")
     for key in ("jitter", "catch_up"):
         if key in transfer.model_fields_set and transfer.every is None and transfer.cron is None:
-            text = "expected it only with every or cron, got it without"
-            yield subject.problem((key,), text, "every", "cron")
+            yield subject.problem((key,), "valid only with every or cron", "every", "cron")
     if transfer.every is not None and transfer.jitter > transfer.every:
-        text = f"expected at most every, {spell_duration(transfer.every)}, got {spell_duration(transfer.jitter)}"
+        text = f"expected at most every ({spell_duration(transfer.every)}), got {spell_duration(transfer.jitter)}"
         yield subject.problem(("jitter",), text, "every")
 
 
 def _used_with_mode(subject: Subject) -> Iterator[Problem]:
-    """A key that no mode in use reads was meant to do something."""
+    """A key that no mode in use reads is a mistake."""
     transfer, modes = subject.transfer, subject.modes
     wanted: list[tuple[KeyPath, bool, set[str]]] = [
         (("replace_with",), "replace_with" in transfer.model_fields_set, {"replace"}),
@@ -229,12 +228,12 @@ def _used_with_mode(subject: Subject) -> Iterator[Problem]:
 
 
 def _bad_rows(subject: Subject) -> Iterator[Problem]:
-    """Keys that rejecting rows needs, and keys that are of no use without it."""
+    """Keys that resume_next excludes, and keys without use under stop."""
     transfer = subject.transfer
     if transfer.on_error == "stop":
         for key in ONLY_WITH_REJECTS:
             if key in transfer.model_fields_set:
-                text = 'expected it only with on_error "resume_next", got it with "stop"'
+                text = 'valid only with on_error "resume_next", not with "stop"'
                 yield subject.problem((key,), text, "on_error")
         return
     if transfer.format == "binary":
@@ -245,8 +244,8 @@ def _bad_rows(subject: Subject) -> Iterator[Problem]:
             own = subject.transfer.at(name).replace_with is not None
             keys: KeyPath = ("destination", name, "replace_with") if own else ("replace_with",)
             text = (
-                'expected "delete" with on_error "resume_next", as rows that are frozen load '
-                'whole or not at all, got "truncate"'
+                'expected "delete" with on_error "resume_next", as after TRUNCATE the rows are '
+                'loaded frozen, all or none, got "truncate"'
             )
             yield subject.problem(keys, text, "on_error", *MODES)
             if not own:
@@ -255,20 +254,20 @@ def _bad_rows(subject: Subject) -> Iterator[Problem]:
 
 def _only_with(fitting: set[str], modes: set[str]) -> str:
     wanted, got = (" or ".join(map(shown, sorted(each))) for each in (fitting, modes))
-    return f"expected it only with mode {wanted}, got it with {got}"
+    return f"valid only with mode {wanted}, not with {got}"
 
 
 def _bounds(subject: Subject) -> Iterator[Problem]:
     transfer = subject.transfer
     number = len(transfer.destinations)
     if transfer.minimum_destinations > number:
-        text = f"expected at most the number of destinations, {number}, got "
+        text = f"expected at most the number of destinations ({number}), got "
         text += str(transfer.minimum_destinations)
         yield subject.problem(("minimum_destinations",), text, "destinations")
     for key, section in (("reintroduce", transfer.reintroduce), ("breaker", transfer.breaker)):
         backoff, longest = section.backoff, section.max_backoff
         if longest < backoff:
-            text = f"expected at least backoff, {spell_duration(backoff)}, got {spell_duration(longest)}"
+            text = f"expected at least backoff ({spell_duration(backoff)}), got {spell_duration(longest)}"
             yield subject.problem((key, "max_backoff"), text, key)
 
 
@@ -283,7 +282,7 @@ def _bounded_overlap(subject: Subject) -> Iterator[Problem]:
     }
     if transfer.tables and all(each.exact in with_cursor for each in transfer.tables):
         return
-    text = 'expected "all", as not every table has a cursor, got a bound; set cursor'
+    text = 'expected "all", as not every table has a cursor (watermark column): set cursor'
     yield subject.problem(("overlap",), text, "cursor", "table", *WHAT, *MODES)
 
 
@@ -293,13 +292,13 @@ def _table_options(subject: Subject) -> Iterator[Problem]:
     for text, options in transfer.table.items():
         place = ("table", text)
         if transfer.query is not None:
-            yield subject.problem(place, "expected it only with tables, got it with query", *WHAT)
+            yield subject.problem(place, "valid only with tables, not with query", *WHAT)
         else:
             yield from _not_taken(subject, place)
         key = options.key or transfer.key or ()
         missing = [name for name in key if name not in (options.columns or key)]
         if missing:
-            expected = f"expected the columns of the key among them, got none called {missing[0]}"
+            expected = f"expected all columns of the key, but {missing[0]} is missing"
             yield subject.problem((*place, "columns"), expected, "key")
 
 
@@ -312,7 +311,9 @@ def _table_mappings(subject: Subject) -> Iterator[Problem]:
         for text, target in destination.tables.items():
             yield from _not_taken(subject, (*place, text))
             if target in stay:
-                sentence = f"expected a table of its own, got {target}, where another one goes"
+                sentence = (
+                    f"expected a table of its own, got {target}, that of another source table"
+                )
                 yield subject.problem((*place, text), sentence, "tables")
             stay.add(target)
 
@@ -322,18 +323,18 @@ def _same_table(subject: Subject, place: KeyPath, texts: Iterable[str]) -> Itera
     for text in texts:
         first = seen.setdefault(parse_table_name(text), text)
         if first != text:
-            expected = f"expected each table once, got {text}, which is {first}"
+            expected = f"expected each table once, got {text}, the same as {first}"
             yield subject.problem((*place, text), expected)
 
 
 def _not_taken(subject: Subject, place: tuple[str, ...]) -> Iterator[Problem]:
-    """Yield a problem where the transfer does not copy the table that ends `place`."""
+    """Yield a problem if the transfer does not copy the table at the end of `place`."""
     transfer = subject.transfer
     table = parse_table_name(place[-1])
     if subject.takes(table):
         return
     if transfer.query is not None:
-        expected = f"expected {transfer.into}, where the query's rows go, got {table}"
+        expected = f"expected {transfer.into}, the destination table of the query, got {table}"
     else:
         near = suggestion(str(table), map(str, transfer.tables or ()))
         expected = f"expected a table that the transfer copies, got {table}{near}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def json_schema() -> dict[str, object]:
-    """Return the schema, draft 2020-12, as JSON values."""
+    """Return the schema (draft 2020-12) as JSON values."""
     return {
         "$schema": GenerateJsonSchema.schema_dialect,
         **Config.model_json_schema(schema_generator=_TomlSchema),

@@ -1,4 +1,4 @@
-"""Durations and sizes as they are written: a whole number and a unit, such as ``30s`` or ``20MB``.
+"""Durations and sizes: a whole number and a unit, such as ``30s`` or ``20MB``.
 
 A kB is 1,024 bytes, as in PostgreSQL's documentation, "Parameter Names and Values".
 """
@@ -20,22 +20,22 @@ _BYTES = {"GB": 1 << 30, "MB": 1 << 20, "kB": 1 << 10}
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that `text` stands for; raises ValueError where it is no duration."""
+    """Return a duration in seconds; raises ValueError if `text` is not a duration."""
     return _parse(text, DURATION_PATTERN, _MILLISECONDS, EXPECTED_DURATION) / 1000
 
 
 def spell_duration(seconds: float) -> str:
-    """Write `seconds` in the largest unit that divides it, to the millisecond."""
+    """Write a duration in the largest unit of which it is a multiple, to the millisecond."""
     return _spell(round(seconds * 1000), _MILLISECONDS) or "0s"
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that `text` stands for; raises ValueError where it is no size."""
+    """Return a size in bytes; raises ValueError if `text` is not a size."""
     return _parse(text, SIZE_PATTERN, _BYTES, EXPECTED_SIZE)
 
 
 def spell_size(size: int) -> str:
-    """Write `size` in the largest unit that divides it; whole kB at least."""
+    """Write a size in the largest unit of which it is a multiple; kB are rounded down."""
     return _spell(size, _BYTES) or f"{size // _BYTES['kB']}kB"
 
 

@@ -41,18 +41,19 @@ _EXPECTED = {
     "model_type": "a table",
 }
 ANY_NAME = "NAME"
-"""Stands for the author's name of a section in a path of the model."""
+"""A placeholder, in a path of the model, for a section's name in the file."""
 
 _STAND_INS: Mapping[tuple[str | int, str], object] = {
     ("clusters", "data_directory"): "x",
     ("transfers", "source"): "x",
     ("transfers", "destinations"): ["x"],
 }
-"""For keys without a default, by the kind of section."""
+"""Valid values for keys without a default, by section and key."""
 
 
 def read(raw: Table, folder: Path) -> tuple[Config, list[Problem]]:
     """Make the model of `raw`, usable if there are no problems; paths are relative to `folder`."""
+    # Decision: pydantic reads the configuration
     problems: list[Problem] = []
     broken: list[KeyPath] = []
     try:
@@ -62,7 +63,7 @@ def read(raw: Table, folder: Path) -> tuple[Config, list[Problem]]:
         found = [(_path_of(details), details) for details in error.errors(include_url=False)]
         problems = [_explain(details, path) for path, details in found]
         broken = [path for path, details in found if details["type"] != "extra_forbidden"]
-        # The innermost first: they are gone with what is around them.
+        # The innermost first: mending an outer table may remove the inner ones.
         for path in sorted({path for path, _ in found}, key=len, reverse=True):
             _mend(mended, path)
         config = Config.model_validate(mended, context=folder)
@@ -80,7 +81,7 @@ def _explain(details: ErrorDetails, path: KeyPath) -> Problem:
     if sort == "extra_forbidden":
         return Problem(path, f"unknown key{_nearest_key(path)}")
     if sort == "missing":
-        return Problem(path, "expected a value, as there is no default, got nothing")
+        return Problem(path, "expected a value; this key has no default")
     if sort == "value_error":
         return Problem(path, str(details["ctx"]["error"]))
     value = details["input"]
@@ -107,7 +108,7 @@ def _nearest_value(details: ErrorDetails) -> str:
 
 
 def _nearest_key(path: KeyPath) -> str:
-    """Say which key the unknown one at the end of `path` may mean, if any."""
+    """Return a hint for the unknown key at the end of `path`; empty if there is none."""
     *table, key = path
     known = sections()
     here = next(place for place in known if _is_at(table, place))
@@ -127,7 +128,7 @@ def _is_at(table: list[str | int], place: KeyPath) -> bool:
 
 @cache
 def sections() -> Mapping[KeyPath, type[Section]]:
-    """Return the model's sections by path, with `ANY_NAME` for names of one's own."""
+    """Return the model's sections by path, with `ANY_NAME` for names that authors choose."""
     return dict(_walk(Config, ()))
 
 
@@ -146,9 +147,9 @@ def _is_section(annotation: object) -> TypeGuard[type[Section]]:
 
 
 def _mend(raw: Table, path: KeyPath) -> None:
-    """Replace what is at `path` by something valid, or remove it."""
+    """Replace the value at `path` by a valid one, or remove it."""
     *above, last = path
-    holder: Any = raw  # a table or a list, as pydantic found it
+    holder: Any = raw  # a table or a list: pydantic has found the path
     for part in above:
         holder = holder[part]
     if isinstance(last, int):

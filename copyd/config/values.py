@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 DAY = 86_400.0
-LONGEST_WAIT = 7 * DAY  # poll takes no more than 24 days
+LONGEST_WAIT = 7 * DAY  # poll() accepts at most 24 days
 LONGEST_INTERVAL = 366 * DAY
 LABEL = "^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _LABEL_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?")
 FIXED_SETTINGS = ("config_file", "data_directory", "external_pid_file", "hba_file", "ident_file")
-"""Settings that move files which copyd reads."""
+"""Settings for the places of files that copyd reads."""
 OVERLAP_EXPECTED = '"all", a duration such as "1h", or a whole number'
 
 
@@ -55,7 +55,7 @@ def _table_text(text: str) -> str:
 
 
 def _from_text(parse: Callable[[str], Value], expected: str) -> Callable[[object], Value]:
-    """Return a validator that reads a string with `parse`, whose errors are sentences."""
+    """Return a validator that parses a string; the errors of `parse` are sentences."""
 
     def read(value: object) -> Value:
         if not isinstance(value, str):
@@ -143,10 +143,7 @@ def zone_of(name: str) -> tzinfo:
 
 
 def address(listen: str) -> tuple[str, int]:
-    """Take HOST:PORT apart; an IPv6 address stands in brackets.
-
-    Raises ValueError where it is none.
-    """
+    """Split HOST:PORT, an IPv6 address in brackets; raises ValueError."""
     host, separator, port = listen.rpartition(":")
     is_bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if is_bracketed else host
@@ -157,7 +154,7 @@ def address(listen: str) -> tuple[str, int]:
 
 
 def _listen(value: object) -> str:
-    expected = 'HOST:PORT such as "127.0.0.1:9632", or "" for nowhere'
+    expected = 'HOST:PORT such as "127.0.0.1:9632", or "" to turn the pages off'
     if not isinstance(value, str):
         raise _refused(expected, value)
     try:
@@ -180,9 +177,9 @@ def _label(text: str) -> str:
 
 def _not_blank(text: str) -> str:
     if not text.strip():
-        raise ValueError("expected a text that is not blank, got one that is")
+        raise ValueError("expected a text, got a blank one")
     if "\0" in text:
-        raise ValueError("expected a text without a NUL, got one with it")
+        raise ValueError("expected a text without NUL characters")
     return text
 
 
@@ -193,14 +190,14 @@ def _not_empty(items: tuple[Value, ...]) -> tuple[Value, ...]:
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
-    """Take a path relative to the folder of the configuration file."""
+    """Parse a path, relative to the configuration file's folder or absolute."""
     if not isinstance(value, str):
         raise ValueError(f"expected a path, got {kind(value)}")  # noqa: TRY004 - pydantic's rule
     return Path(info.context or "/") / _not_blank(value)
 
 
 def _state_path(value: object) -> Path:
-    """Take a path below the state directory, or an absolute one."""
+    """Parse a path, relative to the state directory or absolute."""
     if not isinstance(value, str):
         raise ValueError(f"expected a path, got {kind(value)}")  # noqa: TRY004 - pydantic's rule
     path = Path(_not_blank(value))
@@ -213,7 +210,7 @@ def _setting_name(name: str) -> str:
     if not SETTING.fullmatch(name):
         raise _refused("the name of a setting such as work_mem", name)
     if name.lower() in FIXED_SETTINGS:
-        raise ValueError(f"expected another setting, as copyd itself needs {name} as it is")
+        raise ValueError(f"expected another setting, as copyd depends on the default of {name}")
     return name
 
 
@@ -221,7 +218,7 @@ def _setting_value(value: object) -> str | float | bool:
     if not isinstance(value, (str, int, float)):
         raise _refused("a string, a number, true or false", value)
     if isinstance(value, str) and set(value) & set("\n\r\0"):
-        raise ValueError("expected a value without line breaks and NULs, got one with them")
+        raise ValueError("expected a value without line breaks and NUL characters")
     if isinstance(value, float) and not isfinite(value):
         raise _refused("a finite number", value)
     return value
@@ -242,23 +239,23 @@ _Spelled = PlainSerializer(units.spell_duration)
 Interval = Annotated[
     float, PlainValidator(_duration(longest=LONGEST_INTERVAL)), _Spelled, _DurationSchema
 ]
-"""Seconds between two runs, or two looks."""
+"""Seconds between two runs or two full scans."""
 Wait = Annotated[float, PlainValidator(_duration(longest=LONGEST_WAIT)), _Spelled, _DurationSchema]
-"""Seconds to wait for something, more than none."""
+"""Seconds to wait, above zero."""
 Patience = Annotated[
     float,
     PlainValidator(_duration(longest=LONGEST_WAIT, may_be_zero=True)),
     _Spelled,
     _DurationSchema,
 ]
-"""Seconds to wait for something, or none."""
+"""Seconds to wait, or zero."""
 Size = Annotated[
     int,
     PlainValidator(_size),
     PlainSerializer(units.spell_size),
     WithJsonSchema({"type": "string", "pattern": units.SIZE_PATTERN}),
 ]
-"""Bytes, more than none."""
+"""Bytes, above zero."""
 Overlap = Annotated[
     Literal["all"] | timedelta | int,
     PlainValidator(_overlap),
@@ -276,7 +273,7 @@ Cron = Annotated[str, PlainValidator(_cron), _TextSchema]
 Timezone = Annotated[str, PlainValidator(_timezone), _TextSchema]
 Listen = Annotated[str, PlainValidator(_listen), _TextSchema]
 Label = Annotated[str, AfterValidator(_label), Field(json_schema_extra={"pattern": LABEL})]
-"""The name of a server, cluster or transfer: a word of metrics, file names and commands."""
+"""The name of a server, cluster or transfer: used in metrics, file names and commands."""
 Text = Annotated[str, AfterValidator(_not_blank)]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _TextSchema]
 StatePath = Annotated[Path, PlainValidator(_state_path), _TextSchema]
@@ -296,7 +293,7 @@ Identifier = Annotated[
     _TextSchema,
 ]
 TableText = Annotated[str, AfterValidator(_table_text), _TextSchema]
-"""A table, checked, but as it was written: two texts may be one table."""
+"""A table name as it was written, checked; two texts may name one table."""
 TableName = Annotated[
     QualifiedName,
     PlainValidator(_read_table_name),
@@ -307,7 +304,7 @@ Pattern = Annotated[
     PlainValidator(_from_text(TablePattern.parse, "a table or pattern such as sales.*")),
     _TextSchema,
 ]
-# pydantic's own min_length also complains about a list all of whose items are wrong.
+# pydantic's own min_length also reports a list whose items are all wrong.
 _Filled = AfterValidator(_not_empty)
 _FilledSchema = Field(json_schema_extra={"minItems": 1})
 _Listed = Strict(strict=False)  # TOML has lists, not tuples

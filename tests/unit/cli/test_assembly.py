@@ -229,11 +229,11 @@ def test_a_passfile_is_libpqs(tmp_path: Path) -> None:
     ("content", "mode", "got"),
     [
         (None, 0, "one that cannot be read: No such file or directory"),
-        (b"hush\n", 0o644, "one with mode 644 that others may use: chmod 600 it"),
-        (b"hush\n", 0o602, "one with mode 602 that others may use: chmod 600 it"),
-        (b"\nhush\n", 0o600, "one whose first line is empty or has a NUL"),
-        (b"", 0o600, "one whose first line is empty or has a NUL"),
-        (b"hu\0sh\n", 0o600, "one whose first line is empty or has a NUL"),
+        (b"hush\n", 0o644, "one with mode 644, open to other users: chmod 600 it"),
+        (b"hush\n", 0o602, "one with mode 602, open to other users: chmod 600 it"),
+        (b"\nhush\n", 0o600, "one whose first line is empty or contains a NUL"),
+        (b"", 0o600, "one whose first line is empty or contains a NUL"),
+        (b"hu\0sh\n", 0o600, "one whose first line is empty or contains a NUL"),
         (b"hush\xff\n", 0o600, "one whose first line is not UTF-8"),
     ],
 )

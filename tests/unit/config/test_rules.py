@@ -35,11 +35,11 @@ MERGE = 'mode = "merge"\n'
 APPEND = 'mode = "append"\n'
 RESUME = 'on_error = "resume_next"\n'
 ONLY_DELETE = (
-    'expected "delete" with on_error "resume_next", as rows that are frozen load whole or not at '
-    'all, got "truncate"'
+    'expected "delete" with on_error "resume_next", as after TRUNCATE the rows are loaded frozen, '
+    'all or none, got "truncate"'
 )
-ONLY_REPLACE = 'expected it only with mode "replace", got it with'
-ONLY_INCREMENTAL = 'expected it only with mode "append" or "merge", got it with "replace"'
+ONLY_REPLACE = 'valid only with mode "replace", not with'
+ONLY_INCREMENTAL = 'valid only with mode "append" or "merge", not with "replace"'
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_a_bound_is_taken_where_every_table_has_a_cursor(loaded: Loaded, text: s
         ('every = "5m"\ncron = "0 3 * * *"\n', "cron: expected either every or cron, got both"),
         (
             "minimum_destinations = 3\n",
-            "minimum_destinations: expected at most the number of destinations, 2, got 3",
+            "minimum_destinations: expected at most the number of destinations (2), got 3",
         ),
         (
             'reintroduce = { backoff = "31s" }\n',
-            "reintroduce.max_backoff: expected at least backoff, 31s, got 30s",
+            "reintroduce.max_backoff: expected at least backoff (31s), got 30s",
         ),
         (f'{MERGE}replace_with = "delete"\n', f'replace_with: {ONLY_REPLACE} "merge"'),
         ('cursor = "u"\n', f"cursor: {ONLY_INCREMENTAL}"),
@@ -117,7 +117,7 @@ def test_a_bound_is_taken_where_every_table_has_a_cursor(loaded: Loaded, text: s
         ('overlap = "1h"\n', f"overlap: {ONLY_INCREMENTAL}"),
         (
             f"{APPEND}delete_missing = true\n",
-            'delete_missing: expected it only with mode "merge", got it with "append"',
+            'delete_missing: valid only with mode "merge", not with "append"',
         ),
         ("[transfers.t.table.'s.x']\ncursor = 'u'\n", f"table.'s.x'.cursor: {ONLY_INCREMENTAL}"),
         ("[transfers.t.table.'s.x']\nkey = ['id']\n", f"table.'s.x'.key: {ONLY_INCREMENTAL}"),
@@ -127,11 +127,11 @@ def test_a_bound_is_taken_where_every_table_has_a_cursor(loaded: Loaded, text: s
         ),
         (
             f'{MERGE}overlap = "1h"\n',
-            'overlap: expected "all", as not every table has a cursor, got a bound; set cursor',
+            'overlap: expected "all", as not every table has a cursor (watermark column): set cursor',
         ),
         (
             f"{MERGE}overlap = 5\n[transfers.t.table.'s.x']\ncursor = 'u'\n",
-            'overlap: expected "all", as not every table has a cursor, got a bound; set cursor',
+            'overlap: expected "all", as not every table has a cursor (watermark column): set cursor',
         ),
         (
             "[transfers.t.table.'s.xz']\nwhere = 'x'\n",
@@ -139,15 +139,15 @@ def test_a_bound_is_taken_where_every_table_has_a_cursor(loaded: Loaded, text: s
         ),
         (
             "[transfers.t.table.'S.X']\n[transfers.t.table.'s.x']\n",
-            "table.'s.x': expected each table once, got s.x, which is S.X",
+            "table.'s.x': expected each table once, got s.x, the same as S.X",
         ),
         (
             f"{MERGE}[transfers.t.table.'s.x']\ncolumns = ['v']\nkey = ['id', 'v']\n",
-            "table.'s.x'.columns: expected the columns of the key among them, got none called id",
+            "table.'s.x'.columns: expected all columns of the key, but id is missing",
         ),
         (
             f"{MERGE}key = ['id']\n[transfers.t.table.'s.x']\ncolumns = ['v']\n",
-            "table.'s.x'.columns: expected the columns of the key among them, got none called id",
+            "table.'s.x'.columns: expected all columns of the key, but id is missing",
         ),
         (
             "[transfers.t.table.'s.x']\ncolumns = ['v', 'w', 'V']\n",
@@ -156,7 +156,7 @@ def test_a_bound_is_taken_where_every_table_has_a_cursor(loaded: Loaded, text: s
         *(
             (
                 f"{line}\n",
-                f'{line.split()[0]}: expected it only with on_error "resume_next", got it with "stop"',
+                f'{line.split()[0]}: valid only with on_error "resume_next", not with "stop"',
             )
             for line in (
                 "batch_rows = 250000",
@@ -201,19 +201,19 @@ def test_a_bound_is_taken_where_every_table_has_a_cursor(loaded: Loaded, text: s
             "[transfers.t.destination.b]\ntables = { 's.x' = 's.y' }\n",
             (
                 "destination.b.tables.'s.x': expected a table of its own, got s.y, "
-                "where another one goes"
+                "that of another source table"
             ),
         ),
         (
             "[transfers.t.destination.b]\ntables = { 's.x' = 'n.n', 's.y' = 'n.n' }\n",
             (
                 "destination.b.tables.'s.y': expected a table of its own, got n.n, "
-                "where another one goes"
+                "that of another source table"
             ),
         ),
         (
             "[transfers.t.destination.b]\ntables = { 's.x' = 'n.n', 'S.X' = 'n.m' }\n",
-            "destination.b.tables.'S.X': expected each table once, got S.X, which is s.x",
+            "destination.b.tables.'S.X': expected each table once, got S.X, the same as s.x",
         ),
     ],
 )
@@ -238,18 +238,18 @@ def test_what_does_not_go_together_is_refused(refused: Refused, text: str, probl
         (
             MERGE,
             (
-                'key: expected the columns that tell rows apart, as a query with mode "merge" has no '
-                "primary key, got nothing"
+                'key: expected the columns that identify a row, as a query with mode "merge" has no '
+                "primary key, got none"
             ),
         ),
         ("key = ['n']\n", f"key: {ONLY_INCREMENTAL}"),
         (
             "[transfers.t.table.'s.q']\nwhere = 'x'\n",
-            "table.'s.q': expected it only with tables, got it with query",
+            "table.'s.q': valid only with tables, not with query",
         ),
         (
             "[transfers.t.destination.b]\ntables = { 's.x' = 's.r' }\n",
-            "destination.b.tables.'s.x': expected s.q, where the query's rows go, got s.x",
+            "destination.b.tables.'s.x': expected s.q, the destination table of the query, got s.x",
         ),
     ],
 )
@@ -267,11 +267,11 @@ def test_what_a_query_cannot_have_is_refused(refused: Refused, text: str, proble
         ),
         (
             'tables = ["s.x"]\ninto = "s.q"\n',
-            ".into: expected it only with query, got it with tables",
+            ".into: valid only with query, not with tables",
         ),
         (
             'query = "q"\n',
-            ".into: expected the table that the query's rows go into, got nothing",
+            ".into: expected the destination table of the query, got none",
         ),
         (
             'tables = ["s.x", "s.*", \'"s"."x"\']\n',
@@ -295,13 +295,13 @@ def test_tables_and_query_exclude_each_other(refused: Refused, text: str, proble
         (
             "a",
             ["b", "a"],
-            ['destinations[1]: expected another server, got "a", which is the source already'],
+            ['destinations[1]: expected another server, got "a", which is already the source'],
         ),
         (
             "d",
             ["d"],
             [
-                'destinations[0]: expected another server, got "d", which is the source already',
+                'destinations[0]: expected another server, got "d", which is already the source',
                 'destinations[0]: expected the name of a server, got "d"',
                 'source: expected the name of a server, got "d"',
             ],
@@ -311,8 +311,8 @@ def test_tables_and_query_exclude_each_other(refused: Refused, text: str, proble
             ["b", "c", "b"],
             [
                 (
-                    'destinations[2]: expected another server, got "b", which is another destination '
-                    "already"
+                    'destinations[2]: expected another server, got "b", which is already another '
+                    "destination"
                 )
             ],
         ),
@@ -321,8 +321,8 @@ def test_tables_and_query_exclude_each_other(refused: Refused, text: str, proble
             ["b", "twin"],
             [
                 (
-                    'destinations[1]: expected another database, got "twin", whose conninfo is that '
-                    'of "b", another destination already'
+                    'destinations[1]: expected another database, got "twin", whose conninfo is the '
+                    'same as that of "b", already another destination'
                 )
             ],
         ),
@@ -331,8 +331,8 @@ def test_tables_and_query_exclude_each_other(refused: Refused, text: str, proble
             ["b"],
             [
                 (
-                    'destinations[0]: expected another database, got "b", whose conninfo is that of '
-                    '"twin", the source already'
+                    'destinations[0]: expected another database, got "b", whose conninfo is the same '
+                    'as that of "twin", already the source'
                 )
             ],
         ),
@@ -360,19 +360,14 @@ def test_another_database_of_a_server_is_another_place(loaded: Loaded) -> None:
             'conninfo = "host=x"\ncluster = "k"\ndbname = "x"',
             [": expected either conninfo or cluster, got both"],
         ),
-        ('cluster = "k"', [".dbname: expected a database of the cluster, got nothing"]),
+        ('cluster = "k"', [".dbname: expected a database of the cluster, got none"]),
         (
             'cluster = "kk"\ndbname = "x"',
             ['.cluster: expected the name of a cluster, got "kk"; did you mean "k"?'],
         ),
         (
             'conninfo = "host=x"\ndbname = "x"',
-            [
-                (
-                    ".dbname: expected it only with cluster, got it with conninfo; write it into the "
-                    "conninfo"
-                )
-            ],
+            [(".dbname: valid only with cluster; with conninfo, write it into the conninfo")],
         ),
         (
             'conninfo = "host=x"\npassword_file = "p"\npassfile = "p"',
@@ -499,14 +494,14 @@ def test_whatever_is_written_is_taken_or_refused_with_lines(raw: dict[str, objec
     [
         (
             'timezone = "UTC"\nevery = "5m"\n',
-            "timezone: expected it only with cron, got it without",
+            "timezone: valid only with cron",
         ),
-        ('jitter = "5m"\n', "jitter: expected it only with every or cron, got it without"),
-        ('catch_up = "skip"\n', "catch_up: expected it only with every or cron, got it without"),
-        ('every = "5m"\njitter = "6m"\n', "jitter: expected at most every, 5m, got 6m"),
+        ('jitter = "5m"\n', "jitter: valid only with every or cron"),
+        ('catch_up = "skip"\n', "catch_up: valid only with every or cron"),
+        ('every = "5m"\njitter = "6m"\n', "jitter: expected at most every (5m), got 6m"),
         (
             'breaker = { backoff = "1h", max_backoff = "1m" }\n',
-            "breaker.max_backoff: expected at least backoff, 1h, got 1m",
+            "breaker.max_backoff: expected at least backoff (1h), got 1m",
         ),
     ],
 )
@@ -516,7 +511,7 @@ def test_what_belongs_to_a_schedule_fits_it(refused: Refused, text: str, problem
 
 def test_a_source_lends_what_one_run_takes(refused: Refused, loaded: Loaded) -> None:
     text = TABLES.replace('"host=a"', '"host=a"\nmax_connections = 1')
-    expected = "expected at least 2, which a run takes at its source, got 1"
+    expected = "expected at least 2, as a run opens two connections to its source, got 1"
     assert refused(text) == [f"servers.a.max_connections: {expected}"]
     loaded(TABLES.replace('"host=b"', '"host=b"\nmax_connections = 1'))
 
@@ -526,13 +521,13 @@ def test_a_source_lends_what_one_run_takes(refused: Refused, loaded: Loaded) -> 
     [
         (
             '[clusters.l]\ndata_directory = "x/../k"\n',
-            "clusters.l.data_directory: expected a folder of its own, got that of clusters.k",
+            "clusters.l.data_directory: expected a folder of its own, got the one of clusters.k",
         ),
         (
             "settings = { Work_Mem = 1, work_mem = 2 }\n",
             (
-                "clusters.k.settings.work_mem: expected each setting once, got work_mem, which is "
-                "Work_Mem"
+                "clusters.k.settings.work_mem: expected each setting once, got work_mem, the "
+                "same as Work_Mem"
             ),
         ),
         (
@@ -545,15 +540,15 @@ def test_a_source_lends_what_one_run_takes(refused: Refused, loaded: Loaded) -> 
         (
             'settings = { hba_file = "/etc/passwd" }\n',
             (
-                "clusters.k.settings.hba_file: expected another setting, as copyd itself needs "
-                "hba_file as it is"
+                "clusters.k.settings.hba_file: expected another setting, as copyd depends on "
+                "the default of hba_file"
             ),
         ),
         (
             'settings = { work_mem = "a\\nb" }\n',
             (
-                "clusters.k.settings.work_mem: expected a value without line breaks and NULs, got one "
-                "with them"
+                "clusters.k.settings.work_mem: expected a value without line breaks and NUL "
+                "characters"
             ),
         ),
         (
@@ -570,7 +565,7 @@ def test_a_source_lends_what_one_run_takes(refused: Refused, loaded: Loaded) -> 
         ),
         (
             'hba = " "\n',
-            "clusters.k.hba: expected a text that is not blank, got one that is",
+            "clusters.k.hba: expected a text, got a blank one",
         ),
     ],
 )

@@ -156,8 +156,8 @@ def test_a_whole_number_is_a_share_too(loaded: Loaded) -> None:
         ('format = "csv"', 'format: expected "auto", "text" or "binary", got "csv"'),
         ('before = "SELECT 1"', 'before: expected a list, got "SELECT 1"'),
         ("before = [5]", "before[0]: expected a string, got 5"),
-        ('after = ["x", " "]', "after[1]: expected a text that is not blank, got one that is"),
-        ('after = ["\\u0000"]', "after[0]: expected a text without a NUL, got one with it"),
+        ('after = ["x", " "]', "after[1]: expected a text, got a blank one"),
+        ('after = ["\\u0000"]', "after[0]: expected a text without NUL characters"),
         (
             'ledger_schema = "a.b"',
             (
@@ -191,7 +191,7 @@ def test_a_whole_number_is_a_share_too(loaded: Loaded) -> None:
         ),
         (
             "table.'s.x'.where = ''",
-            "table.'s.x'.where: expected a text that is not blank, got one that is",
+            "table.'s.x'.where: expected a text, got a blank one",
         ),
         ("destination.b.adopt = 1", "destination.b.adopt: expected true or false, got 1"),
         (
@@ -243,7 +243,7 @@ def test_a_wrong_overlap_is_refused(refused: Refused, line: str, problem: str) -
         ('tables = "s.x"', ['tables: expected a list, got "s.x"']),
         (
             'query = " "\ninto = "s.t"',
-            ["query: expected a text that is not blank, got one that is"],
+            ["query: expected a text, got a blank one"],
         ),
         (
             'query = "SELECT 1"\ninto = "s.*"',
@@ -264,9 +264,9 @@ def test_what_cannot_be_copied_is_refused(refused: Refused, what: str, problems:
 
 def test_what_has_no_default_has_to_be_there(refused: Refused) -> None:
     assert refused("[transfers.t]\ntables = ['s.t']\n[clusters.c]\n") == [
-        "clusters.c.data_directory: expected a value, as there is no default, got nothing",
-        "transfers.t.destinations: expected a value, as there is no default, got nothing",
-        "transfers.t.source: expected a value, as there is no default, got nothing",
+        "clusters.c.data_directory: expected a value; this key has no default",
+        "transfers.t.destinations: expected a value; this key has no default",
+        "transfers.t.source: expected a value; this key has no default",
     ]
 
 
@@ -279,7 +279,7 @@ def test_what_has_no_default_has_to_be_there(refused: Refused) -> None:
         ),
         (
             "[clusters.c]\ndata_directory = ''",
-            ["clusters.c.data_directory: expected a text that is not blank, got one that is"],
+            ["clusters.c.data_directory: expected a text, got a blank one"],
         ),
         (
             "[clusters.c]\ndata_directory = 'c'\nversion = 12",
@@ -311,7 +311,7 @@ def test_what_has_no_default_has_to_be_there(refused: Refused) -> None:
             "[clusters.'']\ndata_directory = ''",
             [
                 f"clusters.'': expected {LABEL}, got \"\"",
-                "clusters.''.data_directory: expected a text that is not blank, got one that is",
+                "clusters.''.data_directory: expected a text, got a blank one",
             ],
         ),
     ],
