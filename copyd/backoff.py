@@ -1,4 +1,4 @@
-"""How long to wait before the next try: twice as long each time, up to a limit, with jitter; pure."""
+"""Exponential backoff with a limit and jitter; pure."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ MAX_DOUBLINGS = 64
 
 
 def backoff(failures: int, *, first: float, longest: float, jitter: float) -> float:
-    """Return the seconds to wait after so many failures in a row, from 1.
+    """Return the wait in seconds after `failures` (at least 1) in a row.
 
-    `jitter` is a random number from 0 to 1. The wait lies between half of its length and all of
-    it, so that parties that failed together do not come back together.
+    `jitter`, a random number from 0 to 1, shortens the wait by up to half, so that callers that
+    failed together do not return together.
     """
     doubled = first * 2.0 ** min(failures - 1, MAX_DOUBLINGS)
     return min(doubled, longest) * (1 + jitter) / 2

@@ -1,4 +1,4 @@
-"""The one type of connection that copyd uses, and the row of a query that always has one."""
+"""The type of copyd's connections, and queries that always return a row."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Row = TypeVar("Row")
 
 
 def one_row(connection: Connection, query: QueryNoTemplate, params: Params | None = None) -> Any:
-    """Return the row of a query that cannot have none, such as a SELECT without FROM."""
+    """Return the row of a query that always has a row, such as SELECT without FROM."""
     return only_row(connection.execute(query, params))
 
 
 def only_row(cursor: psycopg.Cursor[Row]) -> Row:
-    """Return the row of a query that cannot have none, which `cursor` has executed."""
+    """Return the row of a query, executed by `cursor`, that always has a row."""
     row = cursor.fetchone()
     if row is None:
-        raise RuntimeError("a query returned no row, although it always has one")
+        raise RuntimeError("a query that always has a row returned none")
     return row

@@ -1,4 +1,4 @@
-"""Connection strings, as libpq takes them; never repeated in an error: they may hold a password."""
+"""Connection strings, parsed by libpq; never quoted in errors: they may contain a password."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from copyd.errors import CopydError
 
 
 def parse(conninfo: str) -> dict[str, Any]:
-    """Return the parameters that `conninfo`, keywords or a URI, gives.
+    """Return the parameters of `conninfo`, which is keywords or a URI.
 
-    Raises CopydError, without repeating any of it, where libpq cannot read it, or reads a
-    password with a raw ``@`` or ``/`` as a host, port or database.
+    Raises CopydError if libpq cannot parse it, or mistakes a part of a password with a raw ``@`` or
+    ``/`` for a host, port or database.
     """
-    import psycopg  # noqa: PLC0415 - who only reads a configuration's form does without
+    import psycopg  # noqa: PLC0415 - slow to import, and not always needed
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415 - as above
 
     try:
@@ -21,7 +21,7 @@ def parse(conninfo: str) -> dict[str, Any]:
     except psycopg.Error:
         given = None
     if given is None or _is_misread(given):
-        # Not libpq's message: it may quote a part of the password. Not the cause either.
+        # Decision: Text that a server wrote is not quoted where a secret may hide
         raise CopydError(
             'the connection string cannot be read; write it as "host=... dbname=..." or as '
             "postgresql://user@host:port/dbname, with special characters percent-encoded"
@@ -30,7 +30,7 @@ def parse(conninfo: str) -> dict[str, Any]:
 
 
 def _is_misread(given: dict[str, Any]) -> bool:
-    """Whether a password with a raw ``@`` or ``/`` was taken for a host, port or database."""
+    """Whether part of a password with a raw ``@`` or ``/`` is taken for host, port or database."""
     host, port, dbname = (str(given.get(key, "")) for key in ("host", "port", "dbname"))
     is_port = all(part.isdecimal() for part in port.split(",") if part)
     return "@" in host.lstrip("@") or "@" in dbname or "://" in dbname or not is_port

@@ -1,19 +1,19 @@
-"""The root of every exception that copyd raises on purpose; standard library only."""
+"""The base classes of copyd's exceptions; standard library only."""
 
 
 class CopydError(Exception):
-    """One sentence for a person: what is wrong, where, and what to do about it.
+    """An error with one sentence for the operator: the fault, its place and the remedy.
 
     Errors of a server stay psycopg's own and are chained (``__cause__``), never translated.
     """
 
 
 class SetupError(CopydError):
-    """What the configuration names cannot be used as it is; its operator has to change something.
+    """Something that the configuration names cannot be used; a retry will not help.
 
-    It ends a command with the exit code of a bad configuration.
+    Commands end with the exit code of a bad configuration.
     """
 
 
 class UnsafeFolderError(SetupError):
-    """A folder cannot be used: other accounts could change its files, or lead them elsewhere."""
+    """A folder is unsafe: other accounts could change its files, or redirect them by a link."""

@@ -1,4 +1,4 @@
-"""Facts about runs and the daemon, in the past tense; a run's come in order, from one thread.
+"""Facts about runs and the daemon; one thread emits all events of a run, in order.
 
 Standard library only. ``destination`` is the name of a destination, bytes are COPY payload.
 """
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a destination committed.
+    """The result of a destination's committed transaction.
 
-    The run wrote or removed ``rows``. The source sent ``read`` rows, ``size`` bytes; ``rejected``
-    of these rows were refused and the others ``loaded``.
+    The run wrote or removed ``rows``. The source sent ``read`` rows, ``size`` bytes. The destination
+    refused ``rejected`` of these rows and ``loaded`` the others.
     """
 
     rows: int = 0
@@ -40,12 +40,12 @@ NO_ROWS = Counts()
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A fact; its class says what happened."""
+    """A fact; the class is its name, in the past tense."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """A run began; ``estimated_rows`` is the source's own estimate, None where it has none."""
+    """A run began; ``estimated_rows`` is the source's own estimate, None if unknown."""
 
     transfer: str
     run: str
@@ -55,10 +55,10 @@ class RunStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotTaken(Event):
-    """The run's snapshot was taken at `moment`; what it shows is as of ``data_timestamp``.
+    """The run's snapshot was taken at `moment` and shows the data as of ``data_timestamp``.
 
-    Both are Unix time: the daemon's own clock, and the source's, on a standby the last commit that
-    it has replayed, None before any.
+    Both are Unix time. ``moment``: by copyd's clock. ``data_timestamp``: by the source's clock; on a
+    standby, the last replayed commit, None before any.
     """
 
     moment: float
@@ -67,7 +67,7 @@ class SnapshotTaken(Event):
 
 @dataclass(frozen=True, slots=True)
 class PassStarted(Event):
-    """One scan of the source began, for these destinations; ``number`` counts from 1."""
+    """A scan of the source began, for these destinations; ``number`` counts from 1."""
 
     number: int
     destinations: tuple[str, ...]
@@ -75,7 +75,7 @@ class PassStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class DataRelayed(Event):
-    """Every one of these destinations was given `messages` more messages, `size` more bytes."""
+    """Each of these destinations was sent `messages` more messages with `size` more bytes."""
 
     destinations: frozenset[str]
     messages: int
@@ -84,9 +84,9 @@ class DataRelayed(Event):
 
 @dataclass(frozen=True, slots=True)
 class DestinationDropped(Event):
-    """A destination faulted and is out of the pass; ``will_return`` says if it gets another.
+    """A destination faulted and is out of the pass; ``will_return``: another pass follows.
 
-    ``kind``: a word for counting, such as "stall" or "connection"; transfers/faults.py has them all.
+    ``kind``: the metrics' label, such as "stall" or "connection"; see transfers/faults.py.
     """
 
     destination: str
@@ -97,7 +97,7 @@ class DestinationDropped(Event):
 
 @dataclass(frozen=True, slots=True)
 class DestinationReconciled(Event):
-    """A stalled destination was waited for; it has held the others back for so many seconds."""
+    """A stalled destination was reconciled; it held the others back for so many seconds."""
 
     destination: str
     held_back: float
@@ -129,7 +129,7 @@ class SourceDropped(Event):
 
 @dataclass(frozen=True, slots=True)
 class HorizonHeldBack(Event):
-    """A transaction that has been open for so many seconds keeps rows from being appended."""
+    """A transaction, open for so many seconds, keeps rows from being appended."""
 
     seconds: float
 
@@ -138,7 +138,7 @@ class HorizonHeldBack(Event):
 class DestinationEnded(Event):
     """A destination has its verdict.
 
-    ``data_timestamp``: that of the committed snapshot, None where nothing was committed.
+    ``data_timestamp``: the committed snapshot's; None if nothing was committed.
     """
 
     destination: str
@@ -150,7 +150,7 @@ class DestinationEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class RejectsPending(Event):
-    """Nobody can say yet whether the rejects of a ``run``, this or an earlier one, were committed."""
+    """It is unknown yet whether the rejects of ``run``, this or an earlier one, were committed."""
 
     destination: str
     run: str
@@ -167,7 +167,7 @@ class RunEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunRefused(Event):
-    """A run could not begin: its source cannot be read, or a server cannot be connected to."""
+    """A run could not begin: its source cannot be read, or a connection failed."""
 
     transfer: str
     cause: str
@@ -176,7 +176,7 @@ class RunRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunMissed(Event):
-    """A run that was due did not take place, because the one before it was still under way."""
+    """A run was due but did not start, because the last one was still running."""
 
     transfer: str
     reason: str
@@ -184,7 +184,7 @@ class RunMissed(Event):
 
 @dataclass(frozen=True, slots=True)
 class DestinationOut(Event):
-    """A destination failed so often that runs leave it alone until then (Unix time)."""
+    """The circuit breaker opened: runs skip the destination until ``next_attempt`` (Unix time)."""
 
     transfer: str
     destination: str
@@ -194,7 +194,7 @@ class DestinationOut(Event):
 
 @dataclass(frozen=True, slots=True)
 class DestinationBack(Event):
-    """A destination that had been left alone, or had failed, has succeeded again."""
+    """A destination that had failed, or that runs had skipped, has succeeded again."""
 
     transfer: str
     destination: str
@@ -202,7 +202,7 @@ class DestinationBack(Event):
 
 @dataclass(frozen=True, slots=True)
 class ClusterUp(Event):
-    """A managed cluster accepts connections; ``is_adopted``: somebody else had started it."""
+    """A managed cluster accepts connections; ``is_adopted``: copyd did not start it."""
 
     cluster: str
     is_adopted: bool
@@ -210,7 +210,7 @@ class ClusterUp(Event):
 
 @dataclass(frozen=True, slots=True)
 class ClusterDown(Event):
-    """A managed cluster does not run; ``retry_in`` seconds, None where nobody starts it again."""
+    """A managed cluster does not run; ``retry_in`` (seconds) is None if copyd will not start it."""
 
     cluster: str
     cause: str
@@ -219,16 +219,16 @@ class ClusterDown(Event):
 
 @dataclass(frozen=True, slots=True)
 class ClusterRestarted(Event):
-    """The daemon started a managed cluster again, after a crash or for its settings."""
+    """The daemon restarted a managed cluster, after a crash or for its settings."""
 
     cluster: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterConfigured(Event):
-    """The settings (by name) or the hba ("hba") of a managed cluster were changed, or not.
+    """The settings of a managed cluster were changed (by name; "hba" for pg_hba.conf) or refused.
 
-    ``pending_restart``: what only holds after a restart; ``problems``: what was refused, and why.
+    ``pending_restart``: the settings that need a restart; ``problems``: the refusals with reasons.
     """
 
     cluster: str
@@ -239,35 +239,35 @@ class ClusterConfigured(Event):
 
 @dataclass(frozen=True, slots=True)
 class ClusterReleased(Event):
-    """A managed cluster is not the daemon's any more; it was left as it was."""
+    """The daemon no longer manages a cluster; its server was left as it was."""
 
     cluster: str
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterStopped(Event):
-    """The daemon stopped a managed cluster, because it ends itself."""
+    """The daemon, which is stopping, stopped a managed cluster."""
 
     cluster: str
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigReloaded(Event):
-    """A new configuration holds; ``changes`` are sentences, one for each."""
+    """A new configuration is in effect; ``changes`` has a sentence for each change."""
 
     changes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigRefused(Event):
-    """A new configuration is not taken, for all these reasons; the old one holds."""
+    """A new configuration was refused for these problems; the old one stays in effect."""
 
     problems: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class DaemonReady(Event):
-    """The daemon carries out its transfers from now on."""
+    """The daemon runs its transfers from now on."""
 
     transfers: int
     clusters: int
@@ -275,28 +275,28 @@ class DaemonReady(Event):
 
 @dataclass(frozen=True, slots=True)
 class DaemonStopping(Event):
-    """The daemon begins no more runs, and ends."""
+    """The daemon starts no more runs, and stops."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryFailed(Event):
-    """Runs are not recorded any more; told once until it works again. Runs go on as before."""
+    """Runs cannot be recorded; reported once until `HistoryResumed`. Runs are not affected."""
 
     cause: str
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryResumed(Event):
-    """Runs are recorded again; so many records were lost."""
+    """Runs are recorded again; ``lost`` records are missing."""
 
     lost: int
 
 
 @dataclass(frozen=True, slots=True)
 class ObserverFailed(Event):
-    """An observer raised for the first time: it misses events. Runs go on as before."""
+    """An observer raised for the first time, and so missed an event. Runs are not affected."""
 
     observer: str
     cause: str
@@ -306,5 +306,5 @@ Observer = Callable[[Event], None]
 
 
 def ignore(event: Event) -> None:
-    """Observe nothing."""
+    """An observer that does nothing."""
     del event

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, and folders that nobody else may change; standard library only."""
+"""Atomic replacement of files, and a check of folders; standard library only."""
 
 from __future__ import annotations
 
@@ -21,29 +21,30 @@ def why_unsafe(
     is_sticky_safe: bool = False,
     harm: str = "",
 ) -> str | None:
-    """Return why a folder is not safe, to be said after its path; None where it is.
+    """Return why a folder is unsafe, as the rest of a sentence after its path; None if safe.
 
-    It has to belong to one of `owners` (None: to anybody) and to have none of the mode's `bits`,
-    unless `is_sticky_safe` and it is sticky. `harm` is said with both.
+    A safe folder belongs to one of `owners` (None: to any user) and has none of the mode's `bits`,
+    unless it is sticky and `is_sticky_safe`. `harm` is inserted into both reasons.
     """
     if owners is not None and state.st_uid not in owners:
         return (
             f"belongs to user {state.st_uid}{harm}, and copyd runs as "
-            f"user {os.geteuid()}: run it as the owner, or name another folder"
+            f"user {os.geteuid()}: run copyd as the owner, or configure another folder"
         )
     if state.st_mode & bits and not (is_sticky_safe and state.st_mode & stat.S_ISVTX):
         who = "go" if bits & stat.S_IWGRP else "o"
         mode = f"{stat.S_IMODE(state.st_mode):o}"
-        return f"can be written by others (mode {mode}){harm}: chmod {who}-w it"
+        return f"is writable by other users (mode {mode}){harm}: chmod {who}-w it"
     return None
 
 
 def replace_file(path: Path, content: bytes, *, like: os.stat_result | None = None) -> None:
-    """Replace a file, or make it, all of it or nothing; it is on the disk when this returns.
+    """Create or replace a file atomically and durably; raises OSError.
 
-    After a crash at any point, or on a full disk, there is the old file or the new one. It is this
-    account's alone (mode 0600), or has the mode and the owner of `like`. Raises OSError.
+    After a crash at any point, or on a full disk, the file is the old or the new one. Its mode is
+    0600 and its owner this account, or both are those of `like`.
     """
+    # In the same folder: a rename is atomic only within a file system.
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -57,7 +58,7 @@ def replace_file(path: Path, content: bytes, *, like: os.stat_result | None = No
         with suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
-    _sync_folder(path.parent)  # the file's name is the folder's content
+    _sync_folder(path.parent)  # makes the rename durable: the name is stored in the folder
 
 
 def _resemble(descriptor: int, like: os.stat_result) -> None:

@@ -22,7 +22,7 @@ _PIECE = re.compile(
 )
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
 _GLOBS = {"*": ".*", "?": "."}
-# pg_get_keywords() of PostgreSQL 13 to 18, catcode R and T: what no schema is called unquoted.
+# pg_get_keywords() of PostgreSQL 13 to 18, catcode R and T: words that need quotes as a schema.
 _WORDS = """
 all analyse analyze and any array as asc asymmetric authorization binary both case cast check
 collate collation column concurrently constraint create cross current_catalog current_date
@@ -48,7 +48,7 @@ class TableName(NamedTuple):
 
 
 def quote(name: str) -> str:
-    """Write a name as SQL, in double quotes only where it needs them."""
+    """Write a name as SQL, in double quotes only if needed."""
     if _PLAIN.fullmatch(name) and name not in _KEYWORDS:
         return name
     doubled = name.replace('"', '""')
@@ -56,7 +56,7 @@ def quote(name: str) -> str:
 
 
 def parse_identifier(text: str) -> str:
-    """Read one name: ``Foo`` is foo, ``"Foo"`` is Foo; raises CopydError where it is none."""
+    """Parse a name: ``Foo`` is foo, ``"Foo"`` is Foo; raises CopydError."""
     reading = _Reading(text, 'a name such as id or "Id"')
     if len(reading.parts) != 1:
         raise reading.refused("a dot needs double quotes here")
@@ -64,7 +64,8 @@ def parse_identifier(text: str) -> str:
 
 
 def parse_table_name(text: str) -> TableName:
-    """Read a table name, ``SCHEMA.TABLE``; raises CopydError where it is none, or has no schema."""
+    """Parse a table name, ``SCHEMA.TABLE``; raises CopydError, also without a schema."""
+    # Decision: Names are identifiers with a schema
     reading = _Reading(text, 'a table such as sales.orders or sales."Order"')
     schema, name = reading.qualified()
     return TableName(reading.name_in(schema), reading.name_in(name))
@@ -80,13 +81,13 @@ class Pattern:
 
     text: str
     exact: TableName | None
-    """The one table that it matches; None with a wildcard."""
+    """The table, if there is no wildcard."""
     _schema: re.Pattern[str]
     _name: re.Pattern[str]
 
     @classmethod
     def parse(cls, text: str) -> Pattern:
-        """Read ``SCHEMA.TABLE``; raises CopydError where it is no such pattern."""
+        """Parse ``SCHEMA.TABLE`` with or without wildcards; raises CopydError."""
         reading = _Reading(text, "a table or pattern such as sales.orders or sales.*")
         parts = reading.qualified()
         is_wild = any(piece.is_wild for part in parts for piece in part)
@@ -142,13 +143,13 @@ class _Reading:
         return CopydError(f"expected {self._expected}, got {self._text!r}: {reason}")
 
     def qualified(self) -> tuple[_Part, _Part]:
-        """Return schema and name."""
+        """Return schema and name; raises CopydError unless the text is ``SCHEMA.TABLE``."""
         if len(self.parts) != 2:
             raise self.refused("write it as SCHEMA.TABLE")
         return self.parts[0], self.parts[1]
 
     def name_in(self, part: _Part) -> str:
-        """Return a part as one name."""
+        """Return a part without wildcards as a name; raises CopydError."""
         if any(piece.is_wild for piece in part):
             raise self.refused("* and ? need double quotes here")
         (piece,) = part

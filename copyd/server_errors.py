@@ -1,4 +1,4 @@
-"""What a server's error means for a copy: one table by SQLSTATE class, and look-ups in it; pure.
+"""The meaning of a server's errors for a copy: one table by SQLSTATE class; pure.
 
 Source of the classes: PostgreSQL documentation, appendix "PostgreSQL Error Codes".
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 FOREIGN_KEY = "23503"
 CONFLICTS = frozenset({"23505", "23P01"})
-"""A unique or an exclusion constraint: another row is in the way."""
+"""Violations of a unique or an exclusion constraint: another row is in the way."""
 _LINE = re.compile(r"(?m)^COPY .*?, \S+ (\d+)(?:,|:|$)")
 
 
@@ -24,7 +24,9 @@ class Blame(Enum):
 
 
 class Message(Enum):
-    """Whether the server's message can quote values of a row; such messages are never logged."""
+    """Whether the server's message may quote values of a row; if so, it is never logged."""
+
+    # Decision: Facts instead of the server's words
 
     SAFE = "is about connections, locks or resources"
     NAMES = "is about names, and a function can make names out of values"
@@ -32,7 +34,7 @@ class Message(Enum):
 
 
 class ErrorClass(NamedTuple):
-    """``kind`` is the metrics' label; ``transient`` are prefixes of SQLSTATEs that pass by themselves."""
+    """``kind`` is the metrics' label; ``transient``: prefixes of SQLSTATEs that may pass by themselves."""
 
     kind: str
     blame: Blame = Blame.RAISED
@@ -72,20 +74,20 @@ CLASSES = {
 
 
 def class_of(sqlstate: str) -> ErrorClass:
-    """Return the row of the table for `sqlstate`, `UNLISTED` where there is none."""
+    """Return the class of `sqlstate`, or `UNLISTED`."""
     return CLASSES.get(sqlstate[:2], UNLISTED)
 
 
 def is_transient_state(sqlstate: str) -> bool:
-    """Whether the cause may pass by itself: a server going down, a lock, a full disk."""
+    """Whether the error may pass by itself, such as a shutdown, a lock or a full disk."""
     return sqlstate.startswith(class_of(sqlstate).transient)
 
 
 def copy_line(context: str | None) -> int | None:
-    """Return the line that COPY names in an error's CONTEXT, None where it names none.
+    """Return the line number that COPY gives in an error's CONTEXT; None if there is none.
 
-    ``COPY t, line 7, column x: ...``: the table's name may hold commas, the words may be
-    translated, the quoted value may look like a line. A trigger's own lines come before it.
+    ``COPY t, line 7, column x: ...``: the table's name may contain commas, the words may be
+    translated, and the quoted value may look like such a line.
     """
-    found = _LINE.findall(context or "")
+    found = _LINE.findall(context or "")  # the last one: lines of a trigger's own COPY precede
     return int(found[-1]) if found else None

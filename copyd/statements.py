@@ -1,7 +1,7 @@
-"""Constant SQL stands in files: ``sql/NAME.sql`` of the package that uses it, one statement each.
+"""Constant SQL, read from files: ``sql/NAME.sql`` in the package that uses the statement.
 
-The head of a file, its first comment, describes the statement: its name, its rows, why it is written
-so. The head stays here; the server gets what follows. Statements composed of parts stay in Python.
+The comment at the head of a file describes the statement: name, rows, reasons. It is not sent to the
+server. Composed statements stay in Python.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from psycopg import sql
 
 
 def statement(package: str, name: str) -> sql.SQL:
-    """Read ``sql/NAME.sql`` of `package`, for a constant of a module; ``{}`` is left to format."""
+    """Read ``sql/NAME.sql`` of `package`; the caller formats placeholders (``{}``)."""
     lines = (files(package) / "sql" / f"{name}.sql").read_text("utf-8").splitlines()
     head = next(at for at, line in enumerate(lines) if not line.startswith("--"))
-    # sql.SQL asks for a LiteralString so that no input becomes SQL. A file that we ship is a literal.
+    # sql.SQL wants a LiteralString, so that no input becomes SQL; a file of the package is as safe.
     return sql.SQL("\n".join(lines[head:]).strip())

@@ -1,6 +1,6 @@
-"""What the daemon says of itself: frozen, published whole by its loop, read by anybody.
+"""The daemon's status: frozen, replaced whole by its loop, safe to read from any thread.
 
-Standard library only. Points in time are seconds since 1970 (Unix time), None where not known.
+Standard library only. Times are Unix time, None if unknown.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ClusterStatus:
-    """A managed cluster. ``state`` is a word for people; ``restarts`` count what the daemon did.
+    """A managed cluster. ``state``: see docs/clusters.md. ``restarts``: those by the daemon.
 
-    ``pending_restart``: settings that only hold after a restart, which is not allowed.
+    ``pending_restart``: settings that need a restart, without ``allow_restart``.
     """
 
     name: str
@@ -28,9 +28,9 @@ class ClusterStatus:
 class DestinationStatus:
     """A destination of a transfer, across its runs.
 
-    ``state``: "unknown" before the first verdict, "ok", "failing" (it is tried in each run) or
-    "out" (the circuit breaker leaves it alone until ``next_attempt``). ``failures``: runs in a row
-    that it did not succeed in. ``data_timestamp``: the source's clock at the snapshot it holds.
+    ``state``: "unknown" before the first verdict, "ok", "failing" (each run tries it) or
+    "out" (runs skip it until ``next_attempt``: the circuit breaker). ``failures``: runs in a row
+    without success. ``data_timestamp``: of its last committed snapshot, by the source's clock.
     """
 
     name: str
@@ -47,7 +47,7 @@ class DestinationStatus:
 class TransferStatus:
     """A transfer. ``state``: "idle", "queued", "waiting" (for a cluster), "running" or "paused".
 
-    ``run``: the identifier of the run in flight; ``reason``: what it waits for.
+    ``run``: the identifier of the current run; ``reason``: why the transfer waits.
     """
 
     name: str
@@ -64,7 +64,7 @@ class TransferStatus:
 
 @dataclass(frozen=True, slots=True)
 class ReloadStatus:
-    """How the last reading of the configuration went; ``succeeded_at``: the last that did."""
+    """The last reload of the configuration; ``succeeded_at``: the last successful one."""
 
     is_successful: bool
     succeeded_at: float
@@ -73,7 +73,7 @@ class ReloadStatus:
 
 @dataclass(frozen=True, slots=True)
 class ObserverStatus:
-    """An observer of the daemon's events, such as its log; ``failures``: how often it raised."""
+    """An observer of the daemon's events, such as its log; ``failures``: how many times it raised."""
 
     name: str
     failures: int = 0
@@ -82,9 +82,9 @@ class ObserverStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything at one moment. ``state``: "starting", "ready" or "stopping".
+    """The whole daemon at one moment. ``state``: "starting", "ready" or "stopping".
 
-    ``beat``: when the loop last went round, on the monotonic clock.
+    ``beat``: the loop's last iteration, on the monotonic clock.
     """
 
     state: str

@@ -1,6 +1,6 @@
-"""A source and destinations without a server, for tests of code that uses `copyd.copyman`.
+"""A scripted source and scripted destinations, for tests of code that uses `copyd.copyman`.
 
-They do what a test tells them, at the step that it names. See docs/copyman.md.
+No server is needed. A test names the faults and their steps. See docs/copyman.md.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 Step = int | Literal["start", "end"]
-"""Entering COPY, a chunk by its number from 1, or the verdict."""
+"""The start of COPY, a chunk (its number from 1), or the end of COPY."""
 
 
 class ScriptedProducer(IteratorProducer):
-    """A source of `rows`, each a line (bytes), `chunk_rows` to a chunk.
+    """A source of `rows` (lines as bytes), in chunks of `chunk_rows`.
 
-    After `fault_after` rows it raises `fault` once. With `resumes` it then goes on where it was, as
-    if nothing had been lost; else it is gone for good.
+    After `fault_after` rows, `read` raises `fault` once. With `resumes` the copy can then continue
+    without loss; otherwise the source is lost.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class ScriptedProducer(IteratorProducer):
 
 
 class ScriptedReceiver(CallReceiver):
-    """A destination that keeps what it takes in ``lines``, and has faults at the steps named.
+    """A destination that collects rows in ``lines`` and faults at given steps.
 
-    ``faults_at``: it raises `error` once, and may be reconciled. ``refuses_at``: it raises `error` and
-    has left COPY, as a server that refuses a row. ``stalls_at``: it makes no progress until `release`.
-    ``rows`` and ``tag`` are None until its verdict; ``is_closed`` says that it was given up.
+    ``faults_at``: raise `error` once; the receiver can be reconciled. ``refuses_at``: raise `error`
+    and leave COPY, as a server that refuses a row does. ``stalls_at``: make no progress until
+    `release`. ``rows`` and ``tag`` are None until the verdict; ``is_closed`` is True after a drop.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class ScriptedReceiver(CallReceiver):
         return True
 
     def release(self) -> None:
-        """End the stalls, this one and later ones; any thread may call it."""
+        """End the current stall and prevent later ones; thread-safe."""
         self._stalls_at = set()
         os.write(self._writer, b".")
 

@@ -512,7 +512,7 @@ def test_a_state_directory_that_others_can_write_to_is_refused(daemon: Daemon) -
     code, said, errors = run_command(daemon, "run")
     assert (code, said) == (78, "")
     assert "daemon.state_directory" in errors
-    assert "can be written by others (mode 777): chmod go-w it" in errors
+    assert "is writable by other users (mode 777): chmod go-w it" in errors
 
 
 def test_the_socket_is_for_the_owner_and_the_group(daemon: Daemon) -> None:

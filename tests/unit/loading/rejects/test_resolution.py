@@ -203,7 +203,7 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path: Path, place: str, m
     root = tmp_path / "state/rejects"
     published(root)
     (tmp_path / place).chmod(mode)
-    with pytest.raises(SetupError, match=f"can be written by others .mode {mode:o}.*chmod go-w"):
+    with pytest.raises(SetupError, match=f"is writable by other users .mode {mode:o}.*chmod go-w"):
         files(root).add(T, reject())
     with pytest.raises(SetupError):
         resolve(root, "orders", nobody)
