@@ -231,6 +231,7 @@ def _document(supervisor: Supervisor, observers: _Observers) -> dict[str, Any]:
 
 def _requests(supervisor: Supervisor, observers: _Observers) -> ControlRequests:
     from copyd.daemon import ControlRequests
+    from copyd.observe import history_document
 
     def status(request: Mapping[str, Any]) -> dict[str, Any]:
         del request
@@ -240,6 +241,6 @@ def _requests(supervisor: Supervisor, observers: _Observers) -> ControlRequests:
         transfer, limit = request.get("transfer"), request.get("limit")
         number = limit if isinstance(limit, int) and 0 < limit <= MOST_RUNS else 20
         name = transfer if isinstance(transfer, str) else None
-        return {"runs": [asdict(each) for each in observers.history.runs(name, limit=number)]}
+        return history_document(observers.history.runs(name, limit=number))
 
     return ControlRequests(supervisor.post, {"status": status, "history": history})

@@ -1,7 +1,7 @@
 """Telemetry and pages: metrics, logs, history, status; observers of events, imported by the CLI only."""
 
 from copyd.observe import logs
-from copyd.observe.document import document
+from copyd.observe.document import document, history_document
 from copyd.observe.fanout import Failures, Fanout
 from copyd.observe.history import History
 from copyd.observe.http import Server
@@ -22,5 +22,6 @@ __all__ = [
     "RunState",
     "Server",
     "document",
+    "history_document",
     "logs",
 ]

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from copyd.observe.progress import Progress
+    from copyd.observe.records import Recorded
     from copyd.status import ObserverStatus, Status
 
 Document = dict[str, Any]
@@ -32,6 +33,19 @@ def document(
         found = progress.get(transfer["name"])
         transfer["progress"] = None if found is None else _progress(found)
     return told
+
+
+def history_document(runs: Iterable[Recorded]) -> Document:
+    """Return runs of the history; the counts of a destination stand beside its other keys."""
+    told = [asdict(run) for run in runs]
+    for run in told:
+        run["destinations"] = [_flat(each) for each in run["destinations"]]
+    return {"runs": told}
+
+
+def _flat(destination: Document) -> Document:
+    counts = destination.pop("counts")
+    return {**destination, **counts, "loaded": counts["read"] - counts["rejected"]}
 
 
 def _progress(found: Progress) -> Document:

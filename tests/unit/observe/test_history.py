@@ -14,6 +14,7 @@ import pytest
 
 from copyd import events
 from copyd.errors import CopydError
+from copyd.observe.document import history_document
 from copyd.observe.history import WAITING, History
 from copyd.observe.records import Known
 from tests.support.status_samples import NOW, a_run, ended, started
@@ -65,6 +66,18 @@ def test_a_run_is_recorded_with_its_destinations(tmp_path: Path) -> None:
     )  # fmt: skip
     assert us.counts.rejected == 2
     assert told == []
+
+
+def test_the_document_of_the_history_has_its_counts_beside_the_other_keys(tmp_path: Path) -> None:
+    with kept(tmp_path / "history.sqlite") as (history, _):
+        tell(history, *a_run())
+        (run,) = history_document(history.runs())["runs"]
+    told = run["destinations"][1]
+    assert told.keys() == {
+        "name", "verdict", "rows", "size", "read", "loaded", "rejected", "cause", "data_timestamp",
+        "ended",
+    }  # fmt: skip
+    assert (told["name"], told["rejected"]) == ("us", 2)
 
 
 def test_a_run_that_was_killed_stands_there_without_a_verdict(tmp_path: Path) -> None:
@@ -210,6 +223,7 @@ def test_the_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 FULL = """
 import json, resource, sys
 from pathlib import Path
+from copyd.observe.document import history_document
 from copyd.observe.history import History
 from tests.support.status_samples import a_run
 
