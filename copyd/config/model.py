@@ -223,7 +223,7 @@ class Transfer(Section):
     full_every: Interval = parse_duration("24h")
     """With an overlap other than "all": how often to read everything."""
     key: Identifiers | None = None
-    """append, merge: the columns that tell rows apart; by default the primary key."""
+    """append, merge: the columns that identify a row; by default the primary key."""
     delete_missing: bool = False
     """merge: delete rows that the source no longer has."""
     max_shrink: float = Field(default=0.9, ge=0, le=1, allow_inf_nan=False)
