@@ -6,7 +6,7 @@ Both ends, source and destination, use it. It changes nothing.
 from copyd.catalog import read_access
 from copyd.catalog.columns import binary_refusal, copied, require_key, require_match, selected
 from copyd.catalog.digest import Digest, Form, compute, digest_of, forms
-from copyd.catalog.keys import Key, deferrable_constraints, foreign_keys
+from copyd.catalog.keys import ForeignKey, Key, deferrable_constraints, foreign_keys
 from copyd.catalog.order import Order, load_order
 from copyd.catalog.relations import (
     Column,
@@ -16,12 +16,22 @@ from copyd.catalog.relations import (
     look_up_all,
     query_columns,
 )
-from copyd.catalog.session import OUR_PATH, begin, look_in, looking_in, milliseconds, set_local
+from copyd.catalog.session import (
+    OUR_PATH,
+    begin,
+    look_in,
+    looking_in,
+    milliseconds,
+    path_statement,
+    set_local,
+    settings,
+)
 
 __all__ = [
     "OUR_PATH",
     "Column",
     "Digest",
+    "ForeignKey",
     "Form",
     "Key",
     "Order",
@@ -41,10 +51,12 @@ __all__ = [
     "look_up_all",
     "looking_in",
     "milliseconds",
+    "path_statement",
     "query_columns",
     "read_access",
     "require_key",
     "require_match",
     "selected",
     "set_local",
+    "settings",
 ]

@@ -15,7 +15,7 @@ from copyd.connection import only_row
 from copyd.statements import statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from datetime import datetime
 
     from copyd.connection import Connection
@@ -49,13 +49,15 @@ class SessionInfo(NamedTuple):
 def set_local(connection: Connection, **more: str) -> None:
     """Set `COMMON` and `more` for the current transaction, in one round trip."""
     with connection.pipeline():
-        _set(connection, more)
+        for statement in settings(connection, **more):
+            connection.execute(statement)
 
 
 def begin(connection: Connection, **more: str) -> SessionInfo:
     """Begin a transaction in which names are looked up in `OUR_PATH`; in one round trip."""
     with connection.pipeline(), connection.cursor(binary=True) as cursor:
-        _set(connection, more)
+        for statement in settings(connection, **more):
+            connection.execute(statement)
         cursor.execute(_SESSION)
         look_in(connection, OUR_PATH)
         path, pid, started = only_row(cursor)
@@ -63,17 +65,23 @@ def begin(connection: Connection, **more: str) -> SessionInfo:
     return SessionInfo(path.decode() if isinstance(path, bytes) else path, pid, started)
 
 
-def _set(connection: Connection, more: Mapping[str, str]) -> None:
-    settings = {**COMMON, **more}
+def settings(connection: Connection, **more: str) -> tuple[sql.Composed, ...]:
+    """Return the statements that set `COMMON` and `more` for the current transaction."""
+    values = {**COMMON, **more}
     if connection.info.server_version >= 170000:
-        settings["transaction_timeout"] = "0"
-    for name, value in settings.items():
-        connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), value))
+        values["transaction_timeout"] = "0"
+    set_one = sql.SQL("SET LOCAL {} = {}")
+    return tuple(set_one.format(sql.Identifier(name), value) for name, value in values.items())
+
+
+def path_statement(path: str) -> sql.Composed:
+    """Return the statement that has names looked up in `path`, to the end of the transaction."""
+    return sql.SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(path)
 
 
 def look_in(connection: Connection, path: str) -> None:
     """Look names up in `path`, to the end of the transaction."""
-    connection.execute("SELECT pg_catalog.set_config('search_path', %s, true)", [path])
+    connection.execute(path_statement(path))
 
 
 @contextmanager

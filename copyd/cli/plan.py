@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from copyd.transfers.plan import Section
+    from copyd.transfers.plan import Script
 
 
 @click.command(short_help="Print the statements that a run would send.")
@@ -34,16 +34,16 @@ def plan(transfer: str, path: Path, only: tuple[str, ...], is_full: bool) -> int
     from copyd.transfers.plan import plan as make_plan
 
     chosen = build(open_config(path), transfer, only)
-    sections = make_plan(chosen, is_full=is_full)
-    say("\n\n".join("\n".join(_lines(section)) for section in sections))
-    return 1 if any(section.refusal is not None for section in sections) else 0
+    scripts = make_plan(chosen, is_full=is_full)
+    say("\n\n".join("\n".join(_lines(script)) for script in scripts))
+    return 1 if any(script.refusal is not None for script in scripts) else 0
 
 
-def _lines(section: Section) -> Iterator[str]:
-    yield f"-- {section.server}: {section.purpose}"
-    if section.refusal is not None:
-        yield f"-- refused: {section.refusal}"
-    for is_setting, statements in groupby(section.statements, key=_is_setting):
+def _lines(script: Script) -> Iterator[str]:
+    yield f"-- {script.server}: {script.purpose}"
+    if script.refusal is not None:
+        yield f"-- refused: {script.refusal}"
+    for is_setting, statements in groupby(script.statements, key=_is_setting):
         ended = [f"{statement};" for statement in statements]
         yield from [" ".join(ended)] if is_setting else ended
 

@@ -4,6 +4,7 @@ from copyd.loading import guards, staged_rows, strategies
 from copyd.loading.ledger import Entry, Ledger, Position
 from copyd.loading.privileges import Use
 from copyd.loading.staged_rejects import TRIALS, Bisection
+from copyd.loading.step import Later, Result, Step, execute
 from copyd.loading.strategies import Applied, shrink_refusal
 from copyd.loading.target import Target
 
@@ -12,10 +13,14 @@ __all__ = [
     "Applied",
     "Bisection",
     "Entry",
+    "Later",
     "Ledger",
     "Position",
+    "Result",
+    "Step",
     "Target",
     "Use",
+    "execute",
     "guards",
     "shrink_refusal",
     "staged_rows",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from psycopg import sql
 
 from copyd.catalog import foreign_keys
-from copyd.connection import one_row
 from copyd.errors import CopydError
 from copyd.loading.privileges import ENABLED, access_to, role_of, role_refusals, table_refusals
+from copyd.loading.step import Result, Step
 from copyd.names import quote
 from copyd.statements import statement
 
@@ -105,17 +105,19 @@ def delete_triggers(
     return {oid: tuple(names) for oid, names in rows.fetchall()}
 
 
-def require_emptied(connection: Connection, target: Target, names: Sequence[str]) -> None:
-    """Raise CopydError if the triggers `names` kept rows from being deleted."""
-    (are_there,) = one_row(
-        connection, sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.rows)
+def rows_left(target: Target) -> Step:
+    """Ask whether its triggers kept rows from being deleted."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.rows)
+    return Step(query, Result.LEFT, target)
+
+
+def rows_left_refusal(target: Target, names: Sequence[str]) -> str:
+    """Say that the triggers `names` kept rows from being deleted."""
+    return (
+        f"DELETE left rows in table {target.relation.label}, because its triggers "
+        f'({", ".join(map(quote, names))}) kept them: use triggers = "skip" or '
+        'replace_with = "truncate"'
     )
-    if are_there:
-        raise CopydError(
-            f"DELETE left rows in table {target.relation.label}, because its triggers "
-            f'({", ".join(map(quote, names))}) kept them: use triggers = "skip" or '
-            'replace_with = "truncate"'
-        )
 
 
 def _shape_refusals(target: Target, use: Use, access: Access) -> Iterator[str]:

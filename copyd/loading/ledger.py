@@ -14,10 +14,11 @@ from psycopg.rows import dict_row, tuple_row
 
 from copyd.errors import CopydError
 from copyd.loading import ledger_table
+from copyd.loading.step import Later
 from copyd.names import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     import psycopg
@@ -29,8 +30,8 @@ _READ = [name for name in ledger_table.COLUMNS if name != "previous_run"]
 _MAY_BE_NULL = {"horizon", "full_horizon", "mark", "filenode", "full_at"}
 _WANTED = """
 (SELECT wanted.schema, wanted.name
-   FROM ROWS FROM (pg_catalog.unnest(%(schemas)s::pg_catalog.text[]),
-                   pg_catalog.unnest(%(names)s::pg_catalog.text[])) AS wanted (schema, name))
+   FROM ROWS FROM (pg_catalog.unnest({schemas}::pg_catalog.text[]),
+                   pg_catalog.unnest({names}::pg_catalog.text[])) AS wanted (schema, name))
 """
 # ON CONFLICT waits for a row that is not committed yet, which no SELECT sees, and locks the row
 # even where it then does not update. In one order, so that two runs cannot deadlock.
@@ -121,40 +122,35 @@ class Ledger:
         """Return the statements with which `prepare` would create the ledger, if it would."""
         return ledger_table.creation(connection, self.schema)
 
-    def claim_all(
-        self, connection: Connection, names: Iterable[TableName]
-    ) -> dict[TableName, Entry | None]:
-        """Lock the rows of these tables until the transaction ends, and return the newest ones.
-
-        None where no load was ever committed. One round trip. Raises
-        psycopg.errors.LockNotAvailable where another run holds one of them, CopydError where
-        somebody has emptied columns.
-        """
-        claimed = sorted(set(names))
-        if not claimed:
-            return {}
-        with self._cursor(connection) as cursor:
-            with connection.pipeline():
-                self.hold(connection, claimed)
-                cursor.execute(self._read, _arrays(claimed))
-            found = {TableName(row["schema"], row["name"]): row for row in cursor}
-        return {name: _entry(found[name]) for name in claimed}
-
     def look(
         self, connection: Connection, names: Iterable[TableName]
     ) -> dict[TableName, Entry | None]:
         """Return the rows of these tables as they are, without a lock; they may change any time.
 
-        None where no load was ever committed, as without a ledger. Raises as `claim_all` does.
+        None where no load was ever committed, as without a ledger. Raises as `read` does.
+        """
+        wanted = set(names)
+        return dict.fromkeys(wanted) if self.creation(connection) else self.read(connection, wanted)
+
+    def read(
+        self,
+        connection: Connection,
+        names: Iterable[TableName],
+        *,
+        first: Callable[[], object] = lambda: None,
+    ) -> dict[TableName, Entry | None]:
+        """Return the rows of these tables, of a ledger that is there.
+
+        None where no load was ever committed. `first`: executes `hold`, in the same round trip, so
+        that they cannot change. Raises CopydError where somebody has emptied columns.
         """
         wanted = sorted(set(names))
-        entries: dict[TableName, Entry | None] = dict.fromkeys(wanted)
-        if self.creation(connection):
-            return entries
         with self._cursor(connection) as cursor:
-            for row in cursor.execute(self._read, _arrays(wanted)):
-                entries[TableName(row["schema"], row["name"])] = _entry(row)
-        return entries
+            with connection.pipeline():
+                first()
+                cursor.execute(self._select(wanted))
+            found = {TableName(row["schema"], row["name"]): row for row in cursor}
+        return {name: _entry(found[name]) if name in found else None for name in wanted}
 
     def last_committed(self, connection: Connection, transfer: str) -> datetime | None:
         """Return since when all tables of `transfer` were loaded, by this server's clock.
@@ -172,8 +168,11 @@ class Ledger:
         found: datetime | None = None if row is None else row[0]
         return found
 
-    def record(self, connection: Connection, entry: Entry) -> None:
-        """Write what a table holds from this transaction's COMMIT on; claim its row first."""
+    def record(self, entry: Entry, later: Mapping[str, Later] | None = None) -> sql.Composed:
+        """Return the statement that says what a table holds from this COMMIT on; hold its row first.
+
+        `later`: in the place of what `entry` says in these columns.
+        """
         position = entry.position
         values: dict[str, object] = {
             "system_identifier": position.system_identifier,
@@ -181,18 +180,18 @@ class Ledger:
             "lsn": position.lsn_text,
         }
         values |= {name: getattr(entry, name) for name in _READ if name not in values}
+        values |= later or {}
         excluded = [sql.SQL("excluded.") + sql.Identifier(name) for name in _READ]
         names = sql.SQL(", ").join(map(sql.Identifier, _READ))
-        write = sql.SQL(_WRITE).format(
+        return sql.SQL(_WRITE).format(
             self._table,
             names,
-            sql.SQL(", ").join(map(_written, _READ)),
+            sql.SQL(", ").join(_written(name, values[name]) for name in _READ),
             names,
             sql.SQL(", ").join(excluded),
         )
-        connection.execute(write, values)
 
-    def settle(self, connection: Connection, schema: str, name: str, run: str) -> bool:
+    def has_committed(self, connection: Connection, schema: str, name: str, run: str) -> bool:
         """Whether `run` committed a load of this table, said under the row's lock.
 
         A COMMIT that is under way, or waits for a standby, is waited for. What is told stays true
@@ -204,47 +203,46 @@ class Ledger:
     def last_runs(
         self, connection: Connection, schema: str, name: str
     ) -> tuple[str | None, str | None]:
-        """Return the run that loaded this table last, and the one before it, as `settle` asks.
+        """Return the run that loaded this table last, and the one before it, as `has_committed` asks.
 
         None where there was none.
         """
         names = [TableName(schema, name)]
         read = sql.SQL("SELECT run, previous_run FROM {} WHERE (schema, name) IN {}").format(
-            self._table, sql.SQL(_WANTED)
+            self._table, _wanted(names)
         )
         with connection.cursor(row_factory=tuple_row) as cursor:
             with connection.pipeline():
-                self.hold(connection, names)
-                cursor.execute(read, _arrays(names))
+                connection.execute(self.hold(names))
+                cursor.execute(read)
             row = cursor.fetchone()
         return row or (None, None)
 
-    def after_commit_done(
-        self, connection: Connection, names: Iterable[TableName], run: str
-    ) -> None:
-        """Note that what follows the COMMIT of `run` is done; rows of other runs stay."""
-        noted = sorted(set(names))
-        note = sql.SQL(
-            "UPDATE {} SET after_commit_done = true"
-            " WHERE (schema, name) IN {} AND run = %(run)s::pg_catalog.text"
-        ).format(self._table, sql.SQL(_WANTED))
-        with connection.pipeline():
-            self.hold(connection, noted)
-            connection.execute(note, {**_arrays(noted), "run": run})
+    def after_commit_done(self, names: Iterable[TableName]) -> sql.Composed:
+        """Return the statement that notes that all is done that follows the COMMIT of the ``run``.
 
-    def hold(self, connection: Connection, names: Iterable[TableName]) -> None:
-        """Lock the rows of these tables, each made where it is missing."""
-        hold = sql.SQL(_HOLD).format(self._table, sql.SQL(_WANTED))
-        connection.execute(hold, _arrays(sorted(set(names))))
+        Hold the rows first; those of other runs stay as they are.
+        """
+        note = (
+            "UPDATE {} SET after_commit_done = true"
+            " WHERE (schema, name) IN {} AND run = {}::pg_catalog.text"
+        )
+        return sql.SQL(note).format(self._table, _wanted(names), Later("run"))
+
+    def hold(self, names: Iterable[TableName]) -> sql.Composed:
+        """Return the statement that locks the rows of these tables, each made where it is missing.
+
+        It raises psycopg.errors.LockNotAvailable where another run holds one of them.
+        """
+        return sql.SQL(_HOLD).format(self._table, _wanted(names))
 
     @property
     def _table(self) -> sql.Identifier:
         return sql.Identifier(self.schema, ledger_table.NAME)
 
-    @property
-    def _read(self) -> sql.Composed:
+    def _select(self, names: Iterable[TableName]) -> sql.Composed:
         return sql.SQL("SELECT {} FROM {} WHERE (schema, name) IN {}").format(
-            sql.SQL(", ").join(map(_readable, _READ)), self._table, sql.SQL(_WANTED)
+            sql.SQL(", ").join(map(_readable, _READ)), self._table, _wanted(names)
         )
 
     def _cursor(self, connection: Connection) -> psycopg.Cursor[DictRow]:
@@ -252,20 +250,22 @@ class Ledger:
         return connection.cursor(binary=True, row_factory=dict_row)
 
 
-def _arrays(names: list[TableName]) -> dict[str, list[str]]:
-    return {"schemas": [name.schema for name in names], "names": [name.name for name in names]}
-
-
 def _readable(name: str) -> sql.Composable:
     column = sql.Identifier(name)
     return sql.SQL("{0}::pg_catalog.text AS {0}").format(column) if name == "lsn" else column
 
 
-def _written(name: str) -> sql.Composable:
+def _written(name: str, value: object) -> sql.Composable:
     if name == "committed_at":
         return sql.SQL("pg_catalog.clock_timestamp()")
     kind = sql.SQL(ledger_table.COLUMNS[name].split()[0])
-    return sql.SQL("{}::{}").format(sql.Placeholder(name), kind)
+    return sql.SQL("{}::{}").format(value, kind)
+
+
+def _wanted(names: Iterable[TableName]) -> sql.Composed:
+    wanted = sorted(set(names))
+    schemas = [name.schema for name in wanted]
+    return sql.SQL(_WANTED).format(schemas=schemas, names=[name.name for name in wanted])
 
 
 def _entry(row: DictRow) -> Entry | None:

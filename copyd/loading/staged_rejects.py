@@ -47,7 +47,7 @@ class Bisection:
         *,
         left_out: Sequence[int] = (),
     ) -> None:
-        self.applied = Applied(0, 0)
+        self.applied = Applied()
         self._connection = connection
         self._target = target
         self._trial = replace(target, number=target.number + TRIALS)
@@ -145,12 +145,7 @@ class Bisection:
         outcome = self._attempt(apply)
         if isinstance(outcome, psycopg.Error):
             return Refusal.of(outcome)
-        total = self.applied
-        self.applied = Applied(
-            total.inserted + outcome.inserted,
-            total.updated + outcome.updated,
-            total.removed + outcome.removed,
-        )
+        self.applied += outcome
         return None
 
     def _attempt(self, step: Callable[[], Applied]) -> Applied | psycopg.Error:

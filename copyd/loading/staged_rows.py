@@ -215,13 +215,13 @@ def count_changed(target: Target) -> sql.Composed:
     ).format(**_parts(target))
 
 
-def count_missed(target: Target, *, cursor: str, bound: object) -> sql.Composed:
-    """Count the staged rows before `bound`, or without a cursor, that the table has not as such."""
+def count_missed(target: Target, *, column: str, bound: sql.Composable) -> sql.Composed:
+    """Count the staged rows before `bound`, or with NULL there, that the table has not as such."""
     return sql.SQL(
         "SELECT pg_catalog.count(*) FROM {stage} AS staged"
-        " WHERE ({cursor} OPERATOR(pg_catalog.<) {bound} OR {cursor} IS NULL) AND NOT EXISTS"
+        " WHERE ({column} OPERATOR(pg_catalog.<) {bound} OR {column} IS NULL) AND NOT EXISTS"
         " (SELECT FROM {rows} AS target WHERE {same_key} AND NOT {differs})"
-    ).format(cursor=sql.Identifier("staged", cursor), bound=sql.Literal(bound), **_parts(target))
+    ).format(column=sql.Identifier("staged", column), bound=bound, **_parts(target))
 
 
 def _parts(target: Target) -> dict[str, sql.Composable]:

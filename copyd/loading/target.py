@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 from copyd.errors import CopydError
+from copyd.names import TableName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,6 +27,11 @@ class Target:
     columns: tuple[Column, ...]
     key: Key | None
     number: int
+
+    @property
+    def name(self) -> TableName:
+        """The table's name, as the ledger has it."""
+        return TableName(self.relation.schema, self.relation.name)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 GONE_WITHIN = 5.0
 """Seconds that an old backend of ours gets to end."""
+CANCEL_TIMEOUT = 2.0
+"""Seconds to ask a server to stop before its connection is cut."""
 
 
 class Backend(NamedTuple):
@@ -30,12 +32,21 @@ class Backend(NamedTuple):
     started: datetime
 
 
-def cut(connection: Connection) -> None:
-    """Cut `connection` under a thread that waits on it: it gets an error instead."""
-    with suppress(OSError, psycopg.OperationalError):
-        if not connection.closed:
-            with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
-                duplicate.shutdown(socket.SHUT_RDWR)
+def cut(connection: Connection, *, cancels: bool = False) -> None:
+    """Cut `connection` under a thread that waits on it: it gets an error instead.
+
+    `cancels`: first ask the server to end a statement that would go on for long without us.
+    """
+    if connection.closed:
+        return
+    if cancels:
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=CANCEL_TIMEOUT)
+    with (
+        suppress(OSError, psycopg.OperationalError),
+        socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
+    ):
+        duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def end(connection: Connection, backend: Backend) -> None:

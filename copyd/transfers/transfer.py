@@ -75,6 +75,16 @@ class Loading:
     physical_clone: bool = False
     tables: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def truncates(self) -> bool:
+        """Whether tables are emptied by TRUNCATE."""
+        return self.mode == "replace" and self.replace_with == "truncate"
+
+    @property
+    def deletes(self) -> bool:
+        """Whether tables are emptied by DELETE."""
+        return self.mode == "replace" and self.replace_with == "delete"
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -152,3 +162,8 @@ class Transfer:
     ledger: str | None = "copyd"
     on_error: OnError = "stop"
     rejects: RejectPolicy | None = None
+
+    @property
+    def keeps_rejects(self) -> bool:
+        """Whether refused rows are written to files; they need a ledger that says what was committed."""
+        return self.on_error != "stop" and self.rejects is not None and self.ledger is not None

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
+from copyd.loading import Step, execute
 from copyd.loading.ledger import Entry, Ledger, Position
 from copyd.names import TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from copyd.connection import Connection
     from tests.support.servers import Server
@@ -133,5 +134,19 @@ def answer(call: Callable[[], object]) -> Iterator[list[object]]:
         assert not thread.is_alive()
 
 
+def claim_all(
+    ledger: Ledger, connection: Connection, names: Iterable[TableName]
+) -> dict[TableName, Entry | None]:
+    """Lock the rows of these tables as a run does, and return what they say."""
+    held = list(names)
+    return ledger.read(connection, held, first=lambda: connection.execute(ledger.hold(held)))
+
+
+def note_done(ledger: Ledger, connection: Connection, names: Iterable[TableName], run: str) -> None:
+    held = list(names)
+    connection.execute(ledger.hold(held))
+    execute(connection, Step(ledger.after_commit_done(held)), {"run": run})
+
+
 def claim(ledger: Ledger, connection: Connection, name: TableName) -> Entry | None:
-    return ledger.claim_all(connection, [name])[name]
+    return claim_all(ledger, connection, [name])[name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
@@ -10,13 +10,14 @@ from psycopg import sql
 from copyd.catalog.columns import copied
 from copyd.catalog.relations import look_up
 from copyd.catalog.session import OUR_PATH, set_local
-from copyd.loading import strategies
+from copyd.loading import execute, strategies
 from copyd.loading.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from copyd.connection import Connection
+    from copyd.loading.step import Step
     from copyd.loading.strategies import Applied
 
 HERE = "FROM here"
@@ -27,6 +28,11 @@ CREATE TYPE pair AS (number numeric, word text);
 CREATE DOMAIN positive AS numeric CHECK (VALUE > 0);
 CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 """
+
+
+def result_of(connection: Connection, *steps: Step, **values: object) -> Any:
+    """Execute the steps; returns the number that the last one counts."""
+    return [execute(connection, step, values) for step in steps][-1][0]
 
 
 class LoadedTables:
@@ -72,21 +78,21 @@ class LoadedTables:
 
     def merge(self, target: Target, rows: str = HERE, format_: str = "text") -> Applied:
         self.stage(target, rows, format_)
-        applied = strategies.merge(self.here, target)
+        applied = strategies.apply(self.here, strategies.merge(target))
         self.here.commit()
         return applied
 
     def merge_all(self, target: Target, rows: str = HERE) -> tuple[Applied, int]:
         """Merge, and delete what is missing."""
         self.stage(target, rows, keys=True)
-        applied = strategies.merge(self.here, target, delete_missing=True)
-        removed = strategies.remove_missing(self.here, target)
+        applied = strategies.apply(self.here, strategies.merge(target, delete_missing=True))
+        removed = result_of(self.here, *strategies.remove_missing(target))
         self.here.commit()
         return applied, removed
 
     def append(self, target: Target, rows: str = HERE, format_: str = "text") -> Applied:
         self.stage(target, rows, format_)
-        applied = strategies.append(self.here, target)
+        applied = strategies.apply(self.here, strategies.append(target))
         self.here.commit()
         return applied
 

@@ -6,13 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-import psycopg
-
-from copyd.errors import CopydError
-from copyd.transfers.faults import facts
+from copyd.transfers.destination import Refusal, refusing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from copyd.connection import Connection
 
@@ -53,18 +50,16 @@ class Notes:
         """Whether nothing speaks against `table` so far."""
         return not any(each.table == table and each.severity == "error" for each in self.found)
 
+    def refuse(self, refusals: Iterable[Refusal]) -> None:
+        """Write down refusals; one that may pass is a warning."""
+        for refusal in refusals:
+            severity: Severity = "warning" if refusal.may_pass else "error"
+            self.note(severity, refusal.sentence, refusal.table)
+
     @contextmanager
     def trying(self, connection: Connection, table: str = "") -> Iterator[None]:
         """Write down what the block raises, and leave the transaction as it was before."""
-        try:
-            with connection.transaction():
-                yield
-        except psycopg.errors.LockNotAvailable:
-            busy = "somebody else has it locked now, so that a run would wait or fail"
-            self.note("warning", busy, table)
-        except psycopg.Error as error:
-            if connection.broken:
-                raise
-            self.error(facts(error), table)
-        except CopydError as error:
-            self.error(str(error), table)
+        refusals: list[Refusal] = []
+        with refusing(connection, table, refusals):
+            yield
+        self.refuse(refusals)

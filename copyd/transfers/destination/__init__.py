@@ -1,40 +1,38 @@
 """One destination in one try: from what is found there to COMMIT or to nothing."""
 
-from copyd.transfers.destination.attempt import SKIP, Attempt
-from copyd.transfers.destination.horizon import need_of, refusals, require_ours
+from copyd.transfers.destination.actions import Action, Block, claim, decide
+from copyd.transfers.destination.attempt import Attempt
 from copyd.transfers.destination.pending_rejects import last_successes, prepare, wind_up
 from copyd.transfers.destination.preparation import (
-    DEFER,
-    does_without_key,
-    find_targets,
-    is_locked,
-    look_up_there,
-    misfits,
-    name_of,
-    order_of,
-    parts_of,
-    target_of,
-    use_of,
+    Prepared,
+    find_deferrable,
+    find_delete_triggers,
+    look,
 )
+from copyd.transfers.destination.refusal import Refusal, refusing
+from copyd.transfers.destination.session import Path, Session
+from copyd.transfers.destination.table_load import TableLoad
+from copyd.transfers.destination.targets import Intent, does_without_key, look_up_there
 
 __all__ = [
-    "DEFER",
-    "SKIP",
+    "Action",
     "Attempt",
+    "Block",
+    "Intent",
+    "Path",
+    "Prepared",
+    "Refusal",
+    "Session",
+    "TableLoad",
+    "claim",
+    "decide",
     "does_without_key",
-    "find_targets",
-    "is_locked",
+    "find_deferrable",
+    "find_delete_triggers",
     "last_successes",
+    "look",
     "look_up_there",
-    "misfits",
-    "name_of",
-    "need_of",
-    "order_of",
-    "parts_of",
     "prepare",
-    "refusals",
-    "require_ours",
-    "target_of",
-    "use_of",
+    "refusing",
     "wind_up",
 ]

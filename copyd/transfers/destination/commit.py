@@ -90,7 +90,7 @@ class Commit:
         end(session.connect(), backend)
         session.begin()
         name = table.schema, table.name
-        self.is_done = self._ledger.settle(session.connection, *name, self._run)
+        self.is_done = self._ledger.has_committed(session.connection, *name, self._run)
 
     def _publish(self) -> None:
         """Publish the rejects of what is committed; what fails here, the next run makes good."""

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class There:
-    """What is known of one table at a destination, its ledger row locked.
+class TableState:
+    """What is known of one table at a destination; a run has locked its row of the ledger.
 
     ``is_below_horizon``: it is appended to without a key, so that it holds nothing beyond the
-    horizon, whatever else the snapshot showed. ``fingerprint``: of what is meant to be there.
+    horizon, whatever else the snapshot showed. ``fingerprint``: of what is meant to be state.
     """
 
     table: str
@@ -45,8 +45,8 @@ class Need:
     """What one table at one destination needs of a run.
 
     ``corrects``: rows that are there under the same key are made equal, whatever the mode.
-    ``is_full``: the scan leaves no row out that the last full look had not seen.
-    ``left_out``: in a full look, what the scans since the last one were bounded by.
+    ``is_full``: the scan covers every row written since the last full scan.
+    ``left_out``: in a full scan, the bounds of the scans since the last full one.
     """
 
     bounds: Bounds = EVERYTHING
@@ -55,23 +55,15 @@ class Need:
     left_out: Bounds | None = None
 
 
-def require_ours(
-    there: There, transfer: Transfer, source: Position, *, mode: Mode, adopt: bool
-) -> None:
-    """Raise CopydError with the first of the `refusals`."""
-    for sentence in refusals(there, transfer, source, mode=mode, adopt=adopt):
-        raise CopydError(sentence)
-
-
 def refusals(
-    there: There, transfer: Transfer, source: Position, *, mode: Mode, adopt: bool
+    state: TableState, transfer: Transfer, source: Position, *, mode: Mode, adopt: bool
 ) -> Iterator[str]:
     """Say, a sentence each, why the table is not this transfer's to load."""
-    entry = there.entry
+    entry = state.entry
     if entry is None:
-        if not there.is_empty and not adopt:
+        if not state.is_empty and not adopt:
             yield (
-                f"table {there.table} is not empty and no run has loaded it: empty it, or set "
+                f"table {state.table} is not empty and no run has loaded it: empty it, or set "
                 "adopt = true for this destination"
             )
         return
@@ -79,24 +71,24 @@ def refusals(
     is_same_source = entry.position.system_identifier == source.system_identifier
     if not is_ours and not adopt:
         yield (
-            f"table {there.table} is loaded by transfer {entry.transfer}: remove it there, or set "
+            f"table {state.table} is loaded by transfer {entry.transfer}: remove it there, or set "
             "adopt = true for this destination"
         )
     if not is_same_source and not adopt:
         yield (
-            f"table {there.table} was loaded from another source server: set adopt = true for this "
+            f"table {state.table} was loaded from another source server: set adopt = true for this "
             "destination if that is meant"
         )
-    is_other = entry.fingerprint != there.fingerprint
+    is_other = entry.fingerprint != state.fingerprint
     if mode in ("append", "merge") and is_ours and is_same_source and is_other:
         yield (
-            f"table {there.table}: its columns, key, condition or query are not those of the last "
+            f"table {state.table}: its columns, key, condition or query are not those of the last "
             f"run, so older rows would lack them: run copyd once {transfer.name} --full"
         )
 
 
 def need_of(
-    there: There,
+    state: TableState,
     reading: Reading,
     transfer: Transfer,
     snapshot: Snapshot,
@@ -109,38 +101,38 @@ def need_of(
     Raises CopydError where the snapshot is older than what is there, or where nothing can be
     compared because there is no key.
     """
-    entry = _ours(there, transfer, snapshot)
+    entry = _ours(state, transfer, snapshot)
     is_older = entry is not None and _is_older(entry.position, snapshot.position)
     if is_older and mode in ("replace", "merge") and not is_forced:
         raise CopydError(
-            f"table {there.table} holds newer data than this source shows (a standby that lags, or "
+            f"table {state.table} holds newer data than this source shows (a standby that lags, or "
             f"one that was set back): wait for it, or run copyd once {transfer.name} --full"
         )
     if mode in ("insert", "replace"):
-        return Need(Bounds(until=snapshot.xmin)) if there.is_below_horizon else Need()
+        return Need(Bounds(until=snapshot.xmin)) if state.is_below_horizon else Need()
     if not reading.has_xmin:
         return Need()
     if entry is None or is_older or entry.position.timeline != snapshot.position.timeline:
-        return _from_scratch(there, transfer, snapshot, corrects=not is_older)
+        return _from_scratch(state, transfer, snapshot, corrects=not is_older)
     is_same_table = entry.filenode == _filenode(reading)
-    if there.has_key and is_same_table:
-        return _bounded(there, entry, reading, transfer)
-    if there.has_key:  # another table may have taken its place, whose rows were never looked at
-        return _from_scratch(there, transfer, snapshot, corrects=True)
+    if state.has_key and is_same_table:
+        return _bounded(state, entry, reading, transfer)
+    if state.has_key:  # another table may have taken its place, whose rows were never looked at
+        return _from_scratch(state, transfer, snapshot, corrects=True)
     if not is_same_table:
         raise CopydError(
-            f"table {there.table}: the source's table was rewritten, which makes old rows look new, "
+            f"table {state.table}: the source's table was rewritten, which makes old rows look new, "
             f"and there is no key to tell them apart: run copyd once {transfer.name} --full"
         )
     return Need(Bounds(since=entry.horizon, until=snapshot.xmin))
 
 
-def _ours(there: There, transfer: Transfer, snapshot: Snapshot) -> Entry | None:
+def _ours(state: TableState, transfer: Transfer, snapshot: Snapshot) -> Entry | None:
     """The ledger's entry, if it is about this very table, transfer and source."""
-    entry = there.entry
-    if entry is None or entry.transfer != transfer.name or entry.relation != there.oid:
+    entry = state.entry
+    if entry is None or entry.transfer != transfer.name or entry.relation != state.oid:
         return None
-    if there.is_empty:  # whatever it held once
+    if state.is_empty:  # whatever it held once
         return None
     is_same_source = entry.position.system_identifier == snapshot.position.system_identifier
     return entry if is_same_source else None
@@ -153,20 +145,22 @@ def _is_older(loaded: Position, offered: Position) -> bool:
     )
 
 
-def _from_scratch(there: There, transfer: Transfer, snapshot: Snapshot, *, corrects: bool) -> Need:
-    """Everything, compared by key with what is there."""
-    if there.has_key:
+def _from_scratch(
+    state: TableState, transfer: Transfer, snapshot: Snapshot, *, corrects: bool
+) -> Need:
+    """Everything, compared by key with what is state."""
+    if state.has_key:
         return Need(corrects=corrects)
-    if there.is_empty:
+    if state.is_empty:
         return Need(Bounds(until=snapshot.xmin))
     raise CopydError(
-        f"table {there.table}: what it holds cannot be compared with the source without a key: "
+        f"table {state.table}: what it holds cannot be compared with the source without a key: "
         f"name one, or run copyd once {transfer.name} --full"
     )
 
 
-def _bounded(there: There, entry: Entry, reading: Reading, transfer: Transfer) -> Need:
-    """What was written since the last run; what a bounded overlap leaves out, from time to time."""
+def _bounded(state: TableState, entry: Entry, reading: Reading, transfer: Transfer) -> Need:
+    """What was written since the last run; now and then also what the lookback leaves out."""
     overlap = transfer.overlap
     if overlap == "all":
         return Need(Bounds(since=entry.full_horizon))
@@ -175,7 +169,7 @@ def _bounded(there: There, entry: Entry, reading: Reading, transfer: Transfer) -
     if mark is None:
         return Need(Bounds(since=entry.full_horizon))
     bounds = Bounds(since=entry.horizon, mark=mark, overlap=overlap)
-    if entry.full_at is None or there.now - entry.full_at >= wait:
+    if entry.full_at is None or state.now - entry.full_at >= wait:
         return Need(Bounds(since=entry.full_horizon), left_out=bounds)
     return Need(bounds, is_full=False)
 

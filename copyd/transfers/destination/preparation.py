@@ -1,301 +1,239 @@
-"""Whether what is read fits the tables of a destination; asked before any data moves."""
+"""What a run finds at a destination before its first change, looked up once for all who ask.
+
+A run raises the first refusal, a check shows all, a plan prints the first. Nothing is changed here,
+and nothing is locked but the advisory locks of self_copy.
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg import sql
 
 from copyd.catalog import (
+    Order,
     binary_refusal,
+    deferrable_constraints,
     foreign_keys,
     load_order,
-    look_up_all,
-    looking_in,
-    require_key,
-    require_match,
 )
-from copyd.connection import only_row
-from copyd.errors import CopydError
-from copyd.loading import Target, Use, guards, strategies
-from copyd.names import TableName
-from copyd.transfers.destination.horizon import There, require_ours
-from copyd.transfers.destination.self_copy import mistaken
+from copyd.connection import one_row, only_row
+from copyd.loading import guards
+from copyd.transfers.destination.horizon import TableState, need_of, refusals
+from copyd.transfers.destination.refusal import Judge, Refusal
 from copyd.transfers.destination.table_load import TableLoad
+from copyd.transfers.destination.targets import find, major
+from copyd.transfers.source import Scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from copyd.catalog import Key, Order, Relation
+    from copyd.catalog import ForeignKey
     from copyd.connection import Connection
-    from copyd.loading import Entry, Ledger
-    from copyd.transfers.source import Reading, Source
-    from copyd.transfers.transfer import Loading, Mode, Transfer
+    from copyd.loading import Entry, Target
+    from copyd.names import TableName
+    from copyd.transfers.destination.targets import Found, Intent
+    from copyd.transfers.source import Snapshot
+    from copyd.transfers.transfer import Loading
 
-DEFER = "SET CONSTRAINTS ALL DEFERRED"
-"""What lets tables that reference one another be loaded one after another."""
-
-
-class Misfit(NamedTuple):
-    """Why a table cannot hold what is read for it."""
-
-    table: str
-    sentence: str
+    Entries = Mapping[TableName, Entry | None]
 
 
-def find_targets(
-    connection: Connection, source: Source, loading: Loading, *, meant: Mode, own_path: str
-) -> tuple[Target, ...]:
-    """Find the tables for all that `source` reads, in its order, and see that they can be loaded.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """All that is known of a destination before it is loaded.
 
-    `meant`: the mode that the tables are kept in, which a full run does not load them in.
-
-    Raises CopydError where one is not fit, in a sentence.
+    ``tables`` are in the order of loading, parents before children. With ``refusals`` some tables may
+    be missing.
     """
-    relations = look_up_there(connection, source.readings, loading, own_path)
-    pairs = list(zip(source.readings, relations, strict=True))
-    for misfit in misfits(connection, source, pairs, loading, meant=meant):
-        raise CopydError(misfit.sentence)
-    targets = [
-        target_of(reading, relation, meant=meant, number=number)
-        for number, (reading, relation) in enumerate(pairs)
-    ]
-    guards.require_fit(connection, targets, use_of(loading, deletes=source.transfer.delete_missing))
-    return tuple(targets)
+
+    found: Found
+    tables: tuple[TableLoad, ...]
+    refusals: tuple[Refusal, ...] = ()
 
 
-def look_up_there(
-    connection: Connection, readings: Sequence[Reading], loading: Loading, own_path: str
-) -> tuple[Relation, ...]:
-    """Find the tables for `readings`; the role's own search path counts where no schema is given.
+def look(
+    connection: Connection, intent: Intent, snapshot: Snapshot, own_path: str, *, stops: bool
+) -> Prepared:
+    """Look at everything without a lock, as a plan and a check do.
 
-    Raises CopydError where one is not there.
+    It `stops` at the first error; else that is a refusal like others.
     """
-    names = [loading.tables.get(reading.into, reading.into) for reading in readings]
-    if all("." in name for name in names):
-        return look_up_all(connection, names)
-    with looking_in(connection, own_path):
-        return look_up_all(connection, names)
-
-
-def misfits(
-    connection: Connection,
-    source: Source,
-    pairs: Sequence[tuple[Reading, Relation]],
-    loading: Loading,
-    *,
-    meant: Mode,
-) -> Iterator[Misfit]:
-    """Say, a sentence each, why a table of `pairs` cannot hold what is read for it."""
-    is_clone_meant = loading.physical_clone or source.transfer.ledger is None
-    relations = [relation for _, relation in pairs]
-    mistakes = mistaken(connection, relations, source, is_clone_meant=is_clone_meant)
-    majors = (source.major, major(connection))
-    for reading, relation in pairs:
-        if relation.oid in mistakes:
-            yield Misfit(relation.label, mistakes[relation.oid])
-        requirements: tuple[Callable[[], object], ...] = (
-            partial(_require_match, source.transfer, reading, relation, majors),
-            partial(_key, reading, relation, meant),
-        )
-        for require in requirements:
-            try:
-                require()
-            except CopydError as error:
-                yield Misfit(relation.label, str(error))
-
-
-def _require_match(
-    transfer: Transfer, reading: Reading, relation: Relation, majors: tuple[int, int]
-) -> None:
-    require_match(
-        reading.columns,
-        relation.columns,
-        table=relation.label,
-        left_out=reading.left_out,
-        is_binary=transfer.format == "binary",
-        majors=majors,
-    )
-
-
-def target_of(reading: Reading, relation: Relation, *, meant: Mode, number: int) -> Target:
-    """Return the table as what is loaded, as far as it fits: see `misfits`."""
-    by_name = {column.name: column for column in relation.columns}
-    names = [column.name for column in reading.columns if column.name in by_name]
-    key = None
-    with suppress(CopydError):
-        key = _key(reading, relation, meant)
-    columns = tuple(by_name[name] for name in names)
-    return Target(relation=relation, columns=columns, key=key, number=number)
-
-
-def use_of(loading: Loading, *, deletes: bool) -> Use:
-    """Say what a run does to the tables."""
-    return Use(loading.mode, loading.replace_with, loading.triggers, deletes=deletes)
-
-
-def claim(
-    connection: Connection,
-    source: Source,
-    targets: Sequence[Target],
-    loading: Loading,
-    ledger: Ledger | None,
-    *,
-    meant: Mode,
-) -> tuple[TableLoad, ...]:
-    """Claim the ledger, lock the tables, and see that they are this transfer's.
-
-    Returns them in the order of loading. Raises CopydError where somebody else has them, which may
-    pass, or where they are not ours to load.
-    """
+    judge, ledger = Judge(connection, stops=stops), intent.ledger
+    for sentence in () if ledger is None else ledger.refusals(connection):
+        judge.refuse("", sentence)
+    is_trusted = not judge.refusals
+    judge.stop_if_refused()
+    found = find(connection, intent, own_path, judge)
     entries: dict[TableName, Entry | None] = {}
-    waited = source.transfer.lock_timeout
+    if not is_trusted:  # nobody can say what the tables hold
+        _order(connection, intent, found, judge)
+        return Prepared(found, (), tuple(judge.refusals))
     if ledger is not None:
-        with _naming(targets, "another run has the ledger's row of", waited):
-            entries = ledger.claim_all(connection, [name_of(target) for target in targets])
-    if is_locked(loading):
-        with _naming(targets, "somebody else has locked", waited):
-            connection.execute(strategies.lock(targets))
-    parts = parts_of(connection, source, targets, loading, entries, meant=meant)
-    for part in parts.values() if ledger is not None else ():
-        transfer, identity = source.transfer, source.identity
-        require_ours(part.there, transfer, identity, mode=loading.mode, adopt=loading.adopt)
-    order = order_of(connection, targets, loading)
-    if order.circles and loading.triggers != "skip":
-        connection.execute(DEFER)
-        for oid in (oid for circle in order.circles for oid in circle):
-            parts[oid].is_circular = True
-    return tuple(parts[oid] for oid in order.order)
+        with judge.looking():
+            entries |= ledger.look(connection, found.names)
+    return examine(connection, intent, found, entries, judge, snapshot=snapshot)
 
 
-@contextmanager
-def _naming(targets: Sequence[Target], what: str, waited: float) -> Iterator[None]:
-    """Say in a sentence which tables somebody else has."""
-    try:
-        yield
-    except psycopg.errors.LockNotAvailable as error:
-        label = targets[0].relation.label
-        which = label if len(targets) == 1 else f"{label} or of {len(targets) - 1} more"
-        raise CopydError(f"{what} table {which}: waited {waited:g} s for it") from error
-
-
-def is_locked(loading: Loading) -> bool:
-    """Whether other writers are kept out from the start; TRUNCATE locks by itself."""
-    return loading.mode in ("append", "merge") or _deletes(loading)
-
-
-def parts_of(
+def examine(
     connection: Connection,
-    source: Source,
-    targets: Sequence[Target],
-    loading: Loading,
-    entries: Mapping[TableName, Entry | None],
+    intent: Intent,
+    found: Found,
+    entries: Entries,
+    judge: Judge,
     *,
-    meant: Mode,
-) -> dict[int, TableLoad]:
-    """Say how each of `targets`, of which the ledger has `entries`, is loaded; by its oid."""
-    asked = [target for target in targets if _is_asked(entries.get(name_of(target)), loading)]
-    now, empty = _look_inside(connection, asked)
-    parts = {}
+    snapshot: Snapshot | None = None,
+) -> Prepared:
+    """Look into the tables that were found; a run has locked them, and their `entries`.
+
+    Without a `snapshot` nothing is said about the history of what they hold.
+    """
+    order, keys = _order(connection, intent, found, judge)
+    loads: dict[int, TableLoad] = {}
+    for targets in judge.groups(found.targets):
+        with judge.looking(targets[0].relation.label):
+            if judge.stops or _can_be_read(connection, targets[0]):  # else that is said already
+                looked = _loads(connection, intent, targets, entries)
+                loads |= {load.target.relation.oid: load for load in looked}
+                _judge_history(intent, looked, judge, snapshot)
+    judge.stop_if_refused()
+    _stage_referencing(loads, keys)
+    for oid in (oid for circle in order.circles for oid in circle):
+        if intent.loading.triggers != "skip" and oid in loads:
+            loads[oid].is_circular = True
+    tables = tuple(loads[oid] for oid in order.order if oid in loads)
+    return Prepared(found, tables, tuple(judge.refusals))
+
+
+def scans_of(load: TableLoad, intent: Intent, snapshot: Snapshot) -> tuple[Scan, ...]:
+    """Note what the table needs under `snapshot`; returns what is to be read for it.
+
+    Raises CopydError where the ledger forbids it.
+    """
+    transfer, mode = intent.source.transfer, intent.loading.mode
+    load.need = need_of(
+        load.state, load.reading, transfer, snapshot, mode=mode, is_forced=intent.is_full
+    )
+    scans = [Scan(load.reading, load.need.bounds)]
+    if load.removes and load.target.key is not None:
+        scans.append(Scan(load.reading, keys_only=load.target.key.columns))
+    return tuple(scans)
+
+
+def find_delete_triggers(
+    connection: Connection, tables: Sequence[TableLoad], loading: Loading
+) -> None:
+    """Note the triggers that may keep rows from being deleted; ``before`` may have changed them."""
+    if loading.deletes:
+        targets = [table.target for table in tables]
+        found = guards.delete_triggers(connection, targets, triggers=loading.triggers)
+        for table in tables:
+            table.delete_triggers = found.get(table.target.relation.oid, ())
+
+
+def find_deferrable(connection: Connection, tables: Sequence[TableLoad]) -> None:
+    """Note the constraints to be checked row by row though they could wait for the COMMIT.
+
+    In a circle of references they have to wait.
+    """
+    for table in tables:
+        oid, has_order = table.target.relation.oid, not table.is_circular
+        table.deferrable = deferrable_constraints(connection, oid, foreign_keys=has_order)
+
+
+def _judge_history(
+    intent: Intent, loads: Sequence[TableLoad], judge: Judge, snapshot: Snapshot | None
+) -> None:
+    """Refuse tables that are not this transfer's to load, or hold newer data than `snapshot`."""
+    transfer, identity, loading = intent.source.transfer, intent.source.identity, intent.loading
+    for load in loads if intent.ledger is not None else ():
+        for sentence in refusals(
+            load.state, transfer, identity, mode=loading.mode, adopt=loading.adopt
+        ):
+            judge.refuse(load.state.table, sentence)
+    judge.stop_if_refused()
+    if snapshot is not None:
+        for load in loads:
+            load.scans = scans_of(load, intent, snapshot)
+
+
+def _order(
+    connection: Connection, intent: Intent, found: Found, judge: Judge
+) -> tuple[Order, tuple[ForeignKey, ...]]:
+    """Return the order of loading, by oid, and the foreign keys that it comes from."""
+    oids = [target.relation.oid for target in found.targets]
+    order = Order(tuple(oids))
+    keys: tuple[ForeignKey, ...] = ()
+    with judge.looking():
+        keys = foreign_keys(connection, oids)
+        skips = intent.loading.triggers == "skip"
+        order = load_order(oids, keys, triggers_are_skipped=skips)
+    return order, keys
+
+
+def _loads(
+    connection: Connection, intent: Intent, targets: Sequence[Target], entries: Entries
+) -> list[TableLoad]:
+    """Say how each of `targets`, of which the ledger has `entries`, is loaded."""
+    source, loading = intent.source, intent.loading
+    # An empty table makes a difference only where rows are compared, or nobody vouches for it.
+    probed = [
+        target
+        for target in targets
+        if loading.mode in ("append", "merge")
+        or (loading.mode == "replace" and entries.get(target.name) is None)
+    ]
+    now, empty = _look_inside(connection, probed)
+    majors = (source.major, major(connection))
+    loads = []
     for target in targets:
-        entry = entries.get(name_of(target))
-        is_empty = target.relation.oid in empty
-        reading = source.readings[target.number]
-        there = _there(reading, target, entry, now, is_empty=is_empty, meant=meant)
-        is_compared = loading.mode != "replace" and there.has_key and not there.is_empty
-        majors = (source.major, major(connection))
+        reading, oid = source.readings[target.number], target.relation.oid
+        is_below = intent.kept_in == "append" and target.key is None
+        entry = entries.get(target.name)
+        state = TableState(
+            table=target.relation.label,
+            oid=oid,
+            is_empty=oid in empty,
+            has_key=target.key is not None,
+            is_below_horizon=is_below,
+            fingerprint=reading.fingerprint + (" below its horizon" if is_below else ""),
+            entry=entry,
+            now=now,
+        )
+        is_compared = loading.mode != "replace" and state.has_key and not state.is_empty
         given = [column for column in reading.columns if column.name in target.names]
-        parts[target.relation.oid] = TableLoad(
+        is_known = entry is not None and entry.relation == oid
+        is_counted = loading.mode != "insert" and not state.is_empty
+        load = TableLoad(
             reading=reading,
             target=target,
-            there=there,
+            state=state,
             is_compared=is_compared,
+            is_staged=is_compared,
+            is_counted=is_counted and not is_known and intent.ledger is not None,
             removes=is_compared and loading.mode == "merge" and source.transfer.delete_missing,
             binary_refusal=binary_refusal(given, target.columns, majors=majors),
+            before=entry.rows if entry is not None and is_known and is_counted else 0,
         )
-    _stage_after_parents(connection, parts)
-    return parts
+        loads.append(load)
+    return loads
 
 
-def _stage_after_parents(connection: Connection, parts: Mapping[int, TableLoad]) -> None:
-    """Stage what references a staged table: its rows may need rows that are not there yet."""
-    staged = {oid for oid, part in parts.items() if part.is_compared}
-    keys = foreign_keys(connection, list(parts)) if staged else ()
-    inside = [key for key in keys if key.referencing in parts]
+def _stage_referencing(loads: Mapping[int, TableLoad], keys: Sequence[ForeignKey]) -> None:
+    """Stage tables that reference a staged one: their rows may need rows that are not there yet."""
+    staged = {oid for oid, load in loads.items() if load.is_staged}
+    inside = [key for key in keys if key.referencing in loads]
     while more := {key.referencing for key in inside if key.referenced in staged} - staged:
         staged |= more
     for oid in staged:
-        parts[oid].is_staged = True
+        loads[oid].is_staged = True
 
 
-def order_of(connection: Connection, targets: Sequence[Target], loading: Loading) -> Order:
-    """Say in which order the tables, by oid, are loaded.
-
-    Raises CopydError where there is none.
-    """
-    oids = [target.relation.oid for target in targets]
-    keys = foreign_keys(connection, oids)
-    return load_order(oids, keys, triggers_are_skipped=loading.triggers == "skip")
-
-
-def major(connection: Connection) -> int:
-    """The major version of the server."""
-    return connection.info.server_version // 10_000
-
-
-def _key(reading: Reading, relation: Relation, meant: Mode) -> Key | None:
-    """The key that rows are compared by, None where they are not."""
-    if meant not in ("append", "merge"):
-        return None
-    if meant == "append" and does_without_key(reading, relation):
-        return None
-    return require_key(relation, reading.key, given=reading.columns)
-
-
-def does_without_key(reading: Reading, relation: Relation) -> bool:
-    """Whether an append tells new rows by their transactions alone."""
-    has_primary = any(key.is_primary for key in relation.keys)
-    return reading.key is None and not has_primary and reading.has_xmin
-
-
-def name_of(target: Target) -> TableName:
-    """The table's name, as the ledger has it."""
-    return TableName(target.relation.schema, target.relation.name)
-
-
-def _there(
-    reading: Reading,
-    target: Target,
-    entry: Entry | None,
-    now: datetime,
-    *,
-    is_empty: bool,
-    meant: Mode,
-) -> There:
-    is_below = meant == "append" and target.key is None
-    return There(
-        table=target.relation.label,
-        oid=target.relation.oid,
-        is_empty=is_empty,
-        has_key=target.key is not None,
-        is_below_horizon=is_below,
-        fingerprint=reading.fingerprint + (" below its horizon" if is_below else ""),
-        entry=entry,
-        now=now,
-    )
-
-
-def _deletes(loading: Loading) -> bool:
-    return loading.mode == "replace" and loading.replace_with == "delete"
-
-
-def _is_asked(entry: Entry | None, loading: Loading) -> bool:
-    """Whether it makes a difference that the table is empty."""
-    return loading.mode in ("append", "merge") or (loading.mode == "replace" and entry is None)
+def _can_be_read(connection: Connection, target: Target) -> bool:
+    asked = "SELECT pg_catalog.has_any_column_privilege(%s::oid, 'SELECT')"
+    return bool(one_row(connection, asked, [target.relation.oid])[0])
 
 
 def _look_inside(connection: Connection, targets: Sequence[Target]) -> tuple[datetime, set[int]]:

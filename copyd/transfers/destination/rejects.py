@@ -1,4 +1,4 @@
-"""What one destination refuses in one try: put aside, so that all other rows are loaded."""
+"""Rows that one destination refuses in one try: written to files, so that all others are loaded."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
 
-from psycopg import sql
-
-from copyd.catalog import deferrable_constraints
 from copyd.copyman import BatchReceiver
 from copyd.errors import CopydError
 from copyd.loading import TRIALS, Bisection, staged_rows, strategies
 from copyd.loading.rejects import LoadedTable, RejectFiles
+from copyd.transfers.destination.actions import constraints, steps_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from psycopg import sql
 
     from copyd.connection import Connection
     from copyd.copyman import LinkName, Reject
     from copyd.loading import Applied, Target
     from copyd.transfers.destination.table_load import TableLoad
-    from copyd.transfers.transfer import Mode, RejectPolicy
+    from copyd.transfers.destination.targets import Intent
+    from copyd.transfers.transfer import RejectPolicy
 
 
 class Rejects:
@@ -46,26 +47,26 @@ class Rejects:
     # -- while data comes -------------------------------------------------------------------------
 
     def receiver(
-        self, connection: Connection, statement: sql.Composed, part: TableLoad, *, link: LinkName
+        self, connection: Connection, statement: sql.Composable, table: TableLoad, *, link: LinkName
     ) -> BatchReceiver:
         """Return what takes the rows of a table, or of its staging table."""
         receiver = BatchReceiver(
             connection,
             statement,
-            on_reject=partial(self._put_aside, part),
+            on_reject=partial(self._reject, table),
             batch_rows=self._policy.batch_rows,
             batch_size=self._policy.batch_size,
-            columns={column.name: column.type for column in part.target.columns},
-            immediate=() if part.is_staged else _deferrable(connection, part),
+            columns={column.name: column.type for column in table.target.columns},
+            immediate=() if table.is_staged else table.deferrable,
             max_rejects=self._policy.max_rejects - self._files.rows,
             keeps_held=True,
             link=link,
         )
-        self._receivers.append((part, receiver))
+        self._receivers.append((table, receiver))
         return receiver
 
     def key_receiver(
-        self, connection: Connection, statement: sql.Composed, *, link: LinkName
+        self, connection: Connection, statement: sql.Composable, *, link: LinkName
     ) -> BatchReceiver:
         """Return what takes keys alone: one that the destination cannot hold is not there either."""
         return BatchReceiver(connection, statement, on_reject=_forget, link=link)
@@ -76,36 +77,34 @@ class Rejects:
         """Try again what foreign keys refused, as long as some are taken; the rest is rejected."""
         receivers = [receiver for _, receiver in self._receivers]
         _retry_all(receivers)
-        for part, receiver in self._receivers:
-            if not part.is_staged:
-                part.rows = receiver.loaded
+        for table, receiver in self._receivers:
+            if not table.is_staged:
+                table.rows = receiver.loaded
 
-    def apply(self, connection: Connection, parts: Sequence[TableLoad], mode: Mode) -> None:
-        """Bring what is staged into the tables, but for the rows that these refuse.
+    def apply(self, connection: Connection, tables: Sequence[TableLoad], intent: Intent) -> None:
+        """Apply what is staged, but for the rows that the tables refuse.
 
         Raises psycopg.Error for what no row is to blame for, CopydError where too many are refused.
         """
         bisections = []
-        for part in parts:
-            if not part.is_staged:
-                part.apply(connection, mode)
-                continue
-            part.look_for_missed(connection)
-            bisection = self._bisection(connection, part, mode)
-            with _checking(connection, part):
-                bisection.run()
-            bisections.append((part, bisection))
+        for table in tables:
+            if table.is_staged:
+                bisection = self._bisection(connection, table, intent)
+                with _checking(connection, table):
+                    bisection.run()
+                bisections.append((table, bisection))
         with ExitStack() as checking:
-            for part, bisection in bisections:
+            for table, bisection in bisections:
                 if bisection.held:
-                    checking.enter_context(_checking(connection, part))
+                    checking.enter_context(_checking(connection, table))
             _retry_all([bisection for _, bisection in bisections])
-        for part, bisection in bisections:
-            part.note(bisection.applied)
+        for table, bisection in bisections:
+            table.note(bisection.applied)
+        self.require_few(tables)
 
-    def require_few(self, parts: Sequence[TableLoad]) -> None:
+    def require_few(self, tables: Sequence[TableLoad]) -> None:
         """Raise CopydError where more of what was read is rejected than the policy allows."""
-        read, rejected = sum(part.read for part in parts), self._files.rows
+        read, rejected = sum(table.read for table in tables), self._files.rows
         if rejected > Fraction(str(self._policy.max_reject_ratio)) * read:
             raise CopydError(
                 f"{rejected:,} of {read:,} rows were rejected, a larger share than "
@@ -114,17 +113,17 @@ class Rejects:
 
     # -- around the COMMIT ------------------------------------------------------------------------
 
-    def write_manifest(self, parts: Sequence[TableLoad]) -> None:
+    def write_manifest(self, tables: Sequence[TableLoad]) -> None:
         """Sync the files before COMMIT, with what the ledger is to be asked about it later."""
-        tables = [
+        loaded = [
             LoadedTable(
-                *part.name,
-                columns=part.target.names,
-                previous_run=part.there.entry.run if part.there.entry is not None else None,
+                *table.name,
+                columns=table.target.names,
+                previous_run=table.state.entry.run if table.state.entry is not None else None,
             )
-            for part in parts
+            for table in tables
         ]
-        self._files.write_manifest(ledger=self._ledger, tables=tables, now=time.time())
+        self._files.write_manifest(ledger=self._ledger, tables=loaded, now=time.time())
 
     def publish(self) -> None:
         """Give the files their name, after COMMIT."""
@@ -139,26 +138,24 @@ class Rejects:
 
     # -- steps of steps ---------------------------------------------------------------------------
 
-    def _put_aside(self, part: TableLoad, reject: Reject) -> None:
+    def _reject(self, table: TableLoad, reject: Reject) -> None:
         if self._files.rows >= self._policy.max_rejects:
             raise CopydError(
                 f"more than max_rejects = {self._policy.max_rejects:,} rows were rejected"
             )
-        self._files.add(part.name, reject)
-        part.rejected += 1
-        self._ordinals.setdefault(part.target.number, []).append(reject.ordinal)
+        self._files.add(table.name, reject)
+        table.rejected += 1
+        self._ordinals.setdefault(table.target.number, []).append(reject.ordinal)
 
-    def _bisection(self, connection: Connection, part: TableLoad, mode: Mode) -> Bisection:
+    def _bisection(self, connection: Connection, table: TableLoad, intent: Intent) -> Bisection:
         def bring(target: Target) -> Applied:
-            if mode == "append" and part.is_compared:
-                strategies.require_no_doubles(connection, part.target)
-            if part.removes and target.number == part.target.number + TRIALS:
-                connection.execute(staged_rows.same_keys(part.target, target))
-            return part.bring(connection, mode, target)
+            if table.removes and target.number == table.target.number + TRIALS:
+                connection.execute(staged_rows.same_keys(table.target, target))
+            return strategies.apply(connection, steps_of(table, intent, target))
 
-        left_out = sorted(self._ordinals.get(part.target.number, ()))
-        put_aside = partial(self._put_aside, part)
-        return Bisection(connection, part.target, bring, put_aside, left_out=left_out)
+        left_out = sorted(self._ordinals.get(table.target.number, ()))
+        reject = partial(self._reject, table)
+        return Bisection(connection, table.target, bring, reject, left_out=left_out)
 
 
 def _forget(reject: Reject) -> None:
@@ -173,19 +170,11 @@ def _retry_all(waiting: Sequence[BatchReceiver | Bisection]) -> None:
         each.refuse()
 
 
-def _deferrable(connection: Connection, part: TableLoad) -> tuple[sql.Identifier, ...]:
-    """Return the constraints to be checked row by row though they could wait for the COMMIT."""
-    oid, has_order = part.target.relation.oid, not part.is_circular
-    return deferrable_constraints(connection, oid, foreign_keys=has_order)
-
-
 @contextmanager
-def _checking(connection: Connection, part: TableLoad) -> Iterator[None]:
+def _checking(connection: Connection, table: TableLoad) -> Iterator[None]:
     """Have constraints checked by each statement, so that the row to blame can be found."""
-    names = _deferrable(connection, part)
-    mode = sql.SQL("SET CONSTRAINTS {} {}")
-    if names:
-        connection.execute(mode.format(sql.SQL(", ").join(names), sql.SQL("IMMEDIATE")))
+    if table.deferrable:
+        connection.execute(constraints(table.deferrable, "IMMEDIATE"))
     yield
-    if names:
-        connection.execute(mode.format(sql.SQL(", ").join(names), sql.SQL("DEFERRED")))
+    if table.deferrable:
+        connection.execute(constraints(table.deferrable, "DEFERRED"))

@@ -7,20 +7,31 @@ and its own thread closes what is left.
 from __future__ import annotations
 
 import threading
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from copyd.catalog import begin, milliseconds
+from copyd.catalog import OUR_PATH, begin, look_in, milliseconds, settings
 from copyd.errors import CopydError
 from copyd.transfers.backend import Backend, cut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from psycopg import sql
+
     from copyd.connection import Connection
     from copyd.transfers.server import Server
 
 CUT_WITHIN = 2.0
 """Seconds that a thread gets to notice that its connection was cut."""
+
+
+class Path(Enum):
+    """The search path that names are looked up in."""
+
+    OURS = "nobody but a superuser can plant something there"
+    OWN = "the role's own, for the operator's SQL, triggers and defaults"
+    ANY = "as it is"
 
 
 class Session:
@@ -42,7 +53,8 @@ class Session:
         self.backend: Backend | None = None
         self.over = threading.Event()
         self._server = server
-        self._lock_timeout = lock_timeout
+        self._lock_timeout = milliseconds(lock_timeout)
+        self._path = Path.OWN
         self._on_close = on_close
         self._connection: Connection | None = None
         self._working = threading.Lock()  # guards who uses and who closes the connection
@@ -60,6 +72,11 @@ class Session:
         connection = self._connection
         return connection is None or connection.closed or connection.broken
 
+    @property
+    def settings(self) -> tuple[sql.Composed, ...]:
+        """What `begin` tells the server before anything else."""
+        return settings(self.connection, lock_timeout=self._lock_timeout)
+
     def connect(self) -> Connection:
         """Connect, instead of an earlier connection.
 
@@ -72,15 +89,22 @@ class Session:
             raise CopydError(f"connected to {self._server.name} too late")
         return self._connection
 
-    def use(self, connection: Connection) -> None:
-        """Go on with another connection, which a plan writes statements down on."""
-        self._connection = connection
-
     def begin(self) -> None:
         """Begin a transaction in which names are looked up in our own search path."""
-        said = begin(self.connection, lock_timeout=milliseconds(self._lock_timeout))
+        said = begin(self.connection, lock_timeout=self._lock_timeout)
         self.own_path = said.path
         self.backend = Backend(said.pid, said.started)
+        self._path = Path.OURS
+
+    def look_in(self, path: Path) -> None:
+        """Look names up in `path`, to the end of the transaction."""
+        if path not in (Path.ANY, self._path):
+            look_in(self.connection, OUR_PATH if path is Path.OURS else self.own_path)
+            self._path = path
+
+    def forget_path(self) -> None:
+        """The transaction has ended, and with it its search path."""
+        self._path = Path.OWN
 
     def work(self, step: Callable[[], None]) -> None:
         """Take `step` in this thread; if the session is given up meanwhile, close it then."""

@@ -7,40 +7,53 @@ from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
 from copyd.events import Counts
-from copyd.loading import shrink_refusal, strategies
-from copyd.names import TableName
-from copyd.transfers.destination.horizon import Need, There
+from copyd.loading import shrink_refusal
+from copyd.transfers.destination.horizon import Need, TableState
+from copyd.transfers.source import bound_query
 
 if TYPE_CHECKING:
-    from copyd.connection import Connection
+    from psycopg import sql
+
     from copyd.loading import Applied, Target
-    from copyd.transfers.source import Reading
+    from copyd.names import TableName
+    from copyd.transfers.source import Reading, Scan
     from copyd.transfers.transfer import Mode
 
 
-@dataclass
+@dataclass(eq=False)
 class TableLoad:
     """A table of the transfer at a destination.
 
-    ``is_compared``: its rows are compared by key with what is there. ``is_staged``: they go into a
-    temporary table first; so do those that reference rows which do. ``is_circular``: it and other
-    tables reference one another, so that its foreign keys are checked by COMMIT alone. ``removes``: rows that the
-    source no longer has are deleted. ``binary_refusal``: why its rows cannot travel in binary.
+    ``is_compared``: its rows are compared by key with those that are there. ``is_staged``: they go
+    into a temporary table first, as do rows that reference such rows. ``is_circular``: it and other
+    tables reference one another, so that only COMMIT checks its foreign keys. ``is_counted``: nobody
+    knows yet how many rows it has. ``removes``: rows that the source no longer has are deleted.
+    ``binary_refusal``: why its rows cannot travel in binary.
+
+    Learned on the way: its ``need`` under the snapshot, its ``scans`` and their ``formats``, ``bound``, where
+    bounded scans began, ``mark``, the highest value of its watermark column, ``delete_triggers`` that may keep rows, ``deferrable`` constraints.
+
     Rows: ``before`` the run, ``rows`` that the run wrote, ``removed``, and ``held`` after it;
-    ``missed`` are those before ``bound``, which a bounded overlap had left out until this full
-    look. Of what was ``read``, so many were ``rejected``. ``size``: bytes of payload.
+    ``missed`` are those before ``bound``, which the lookback had left out until this full scan. The
+    source sent ``read`` rows and ``size`` bytes; ``rejected`` of the rows were refused.
     """
 
     reading: Reading
     target: Target
-    there: There
+    state: TableState
     is_compared: bool = False
     is_staged: bool = False
     is_circular: bool = False
+    is_counted: bool = False
     removes: bool = False
     binary_refusal: str | None = None
     need: Need = field(default_factory=Need)
+    scans: tuple[Scan, ...] = ()
+    formats: dict[Scan, str] = field(default_factory=dict)
     bound: str | None = None
+    mark: str | None = None
+    delete_triggers: tuple[str, ...] = ()
+    deferrable: tuple[sql.Identifier, ...] = ()
     before: int = 0
     rows: int = 0
     removed: int = 0
@@ -49,49 +62,43 @@ class TableLoad:
     read: int = 0
     rejected: int = 0
     size: int = 0
-    format: str = "text"
 
     @property
     def name(self) -> TableName:
         """The destination's table."""
-        return TableName(self.target.relation.schema, self.target.relation.name)
+        return self.target.name
+
+    @property
+    def format(self) -> str:
+        """The format of its last scan."""
+        return next(reversed(self.formats.values()), "text")
+
+    @property
+    def bound_query(self) -> sql.Composed | None:
+        """Asks the source where the scans began that have left rows out since the last full one."""
+        left_out = self.need.left_out
+        return None if left_out is None else bound_query(self.reading, left_out)
 
     @property
     def counts(self) -> Counts:
         """What the run wrote, removed and read, once it is all applied."""
         return Counts(self.rows + self.removed, self.read, self.rejected, self.size)
 
-    def apply(self, connection: Connection, mode: Mode) -> None:
-        """Bring what is staged into the table.
-
-        Raises psycopg.Error where the server refuses it.
-        """
-        if self.is_staged:
-            self.look_for_missed(connection)
-            self.note(self.bring(connection, mode, self.target))
-        else:
-            self.held = self.rows + (0 if mode == "replace" else self.before)
-
-    def bring(self, connection: Connection, mode: Mode, target: Target) -> Applied:
-        """Bring all rows that are staged for `target`, which is this one's or a trial of it."""
-        if not self.is_compared:
-            return strategies.insert_all(connection, target)
-        if mode == "merge" or self.need.corrects:
-            return strategies.merge(connection, target, delete_missing=self.removes)
-        return strategies.append(connection, target)
-
     def note(self, applied: Applied) -> None:
-        """Count what was brought."""
+        """Count rows that went from the staging table into the table."""
         self.rows = applied.inserted + applied.updated
         self.removed = applied.removed
         self.held = self.before + applied.inserted - applied.removed
 
-    def remove_missing(self, connection: Connection) -> None:
-        """Delete what the source no longer has, where that is wanted."""
-        if self.removes:
-            removed = strategies.remove_missing(connection, self.target)
-            self.removed += removed
-            self.held -= removed
+    def note_removed(self, rows: int) -> None:
+        """Count rows that the source no longer has, which are deleted now."""
+        self.removed += rows
+        self.held -= rows
+
+    def note_unstaged(self, mode: Mode) -> None:
+        """Count what came without a staging table."""
+        if not self.is_staged:
+            self.held = self.rows + (0 if mode == "replace" else self.before)
 
     def require_not_shrunk(self, mode: Mode, limit: float) -> None:
         """Raise CopydError where more of the rows vanish than `limit` allows."""
@@ -99,10 +106,4 @@ class TableLoad:
             left = self.held if mode == "replace" else self.before - self.removed
             reason = shrink_refusal(self.before, left, limit)
             if reason is not None:
-                raise CopydError(f"table {self.there.table}: {reason}")
-
-    def look_for_missed(self, connection: Connection) -> None:
-        """In a full look after bounded ones: count what these had left out."""
-        cursor = self.reading.cursor
-        if self.is_compared and cursor is not None and self.bound is not None:
-            self.missed = strategies.missed(connection, self.target, cursor.name, self.bound)
+                raise CopydError(f"table {self.state.table}: {reason}")

@@ -1,67 +1,55 @@
 """The statements that a run would send, as the source and the ledgers are now; none is sent.
 
-The steps are those of a run, taken on a script: a plan cannot say something else than a run does.
-What a fault would change is not in it: tries again, rows that two tables trade, a COMMIT that is
-settled.
+A destination's list is the one that a run decides and executes (destination/actions.py); values that
+only the run will know have a name in their place. A run that meets a fault sends more: tries again,
+the search for rows that are refused, the rewrite of rows that trade values of a unique key, and the
+questions to the ledger after a COMMIT that is in doubt. Look-ups in the catalogs are left out.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import IsolationLevel, sql
 
-from copyd.catalog import begin
+from copyd.catalog import OUR_PATH, path_statement, settings
 from copyd.errors import CopydError
-from copyd.loading import strategies
+from copyd.loading import Ledger
 from copyd.transfers.destination import (
-    DEFER,
-    SKIP,
-    Attempt,
-    find_targets,
-    is_locked,
-    name_of,
-    order_of,
-    parts_of,
-    require_ours,
+    Intent,
+    Session,
+    claim,
+    decide,
+    find_deferrable,
+    find_delete_triggers,
+    look,
 )
 from copyd.transfers.faults import facts
-from copyd.transfers.plan.recorder import Later, Script, Unknown
+from copyd.transfers.plan.script import Script, written
 from copyd.transfers.source import (
+    EXPORTED,
     SOURCE_SETTINGS,
     choose_format,
     copy_out,
     hold,
+    import_snapshot,
     is_long,
     lock,
-    mark_query,
-    share,
+    watermark_queries,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from copyd.connection import Connection
-    from copyd.loading import Entry, Ledger, Target
-    from copyd.names import TableName
-    from copyd.transfers.backend import Backend
+    from copyd.transfers.destination import Prepared, TableLoad
     from copyd.transfers.source import Scan, Snapshot, Source
     from copyd.transfers.transfer import Replica, Transfer
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """What one session would send; or, where it would get nowhere, why."""
-
-    server: str
-    purpose: str
-    statements: tuple[str, ...] = ()
-    refusal: str | None = None
-
-
-def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Section, ...]:
+def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Script, ...]:
     """Say what a run of `transfer` would send: to the source, then to each destination.
 
     Raises CopydError where the source cannot be read.
@@ -71,158 +59,120 @@ def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Section, ...]:
             snapshot = source.snapshot
         except psycopg.Error as error:
             raise CopydError(f"source {transfer.source.name}: {facts(error)}") from error
-        rehearsals = []
-        for replica in transfer.replicas:
-            rehearsal = Rehearsal(replica, transfer, is_full=is_full)
-            stack.callback(rehearsal.session.close)
-            rehearsal.begin(source, snapshot)
-            rehearsals.append(rehearsal)
-        groups: dict[tuple[Scan, ...], list[Rehearsal]] = {}
-        for rehearsal in rehearsals:
-            if rehearsal.refusal is None:
-                groups.setdefault(rehearsal.needs, []).append(rehearsal)
+        drafts = [_Draft.of(source, replica, is_full=is_full) for replica in transfer.replicas]
+        groups: dict[tuple[Scan, ...], list[_Draft]] = {}
+        for draft in drafts:
+            stack.callback(draft.session.close)
+            draft.look(snapshot)
+            if draft.refusal is None:
+                groups.setdefault(draft.scans, []).append(draft)
         ordered = sorted(groups.items(), key=lambda group: is_long(group[0]))
         passes = [
             _pass(source, snapshot, scans, group, number=number)
             for number, (scans, group) in enumerate(ordered, start=1)
         ]
-        return (_holding(source), *passes, *(each.end() for each in rehearsals))
+        return (_held(source), *passes, *(draft.script(snapshot) for draft in drafts))
 
 
-class Rehearsal(Attempt):
-    """A try that is written down; its steps are those of a try."""
+@dataclass
+class _Draft:
+    """One destination of a plan: what is found there, or why a run would get nowhere."""
 
-    def __init__(self, replica: Replica, transfer: Transfer, *, is_full: bool) -> None:
-        super().__init__(replica, transfer, Later("run"), is_full=is_full)
-        self.name = replica.server.name
-        self.refusal: str | None = None
-        self.needs: tuple[Scan, ...] = ()
-        self._script: Script | None = None
+    name: str
+    intent: Intent
+    session: Session
+    prepared: Prepared | None = None
+    creation: tuple[sql.Composed, ...] = ()
+    refusal: str | None = None
+    tables: tuple[TableLoad, ...] = field(default=(), init=False)
 
-    def begin(self, source: Source, snapshot: Snapshot) -> None:
-        """Take the steps before the data; where that fails, ``refusal`` says why."""
+    @classmethod
+    def of(cls, source: Source, replica: Replica, *, is_full: bool) -> _Draft:
+        """Begin one for `replica`; nobody is connected to."""
+        transfer, name = source.transfer, replica.server.name
+        ledger = None if transfer.ledger is None else Ledger(transfer.ledger)
+        session = Session(replica.server, lock_timeout=transfer.lock_timeout)
+        return cls(name, Intent.of(source, replica, ledger, is_full=is_full), session)
+
+    @property
+    def scans(self) -> tuple[Scan, ...]:
+        """What is read for it, in the order of loading."""
+        return tuple(scan for table in self.tables for scan in table.scans)
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Look at the destination; where a run could not go on, ``refusal`` says why."""
+        intent = self.intent
         try:
-            self.prepare(source, None)
-            self.clear()
-            self.needs = self.scans(snapshot)
-            self.empty()
+            connection = self.session.connect()
+            connection.read_only = True
+            self.session.begin()
+            self.prepared = look(connection, intent, snapshot, self.session.own_path, stops=True)
+            self.tables = self.prepared.tables
+            find_delete_triggers(connection, self.tables, intent.loading)
+            if intent.keeps_rejects:
+                find_deferrable(connection, [table for table in self.tables if table.is_staged])
+            if intent.ledger is not None:
+                self.creation = intent.ledger.creation(connection)
         except (CopydError, psycopg.Error) as error:
             self.refusal = facts(error)
 
-    def prepare(self, source: Source, predecessor: Backend | None) -> None:
-        """Look at what is there, then go on with a script instead of the connection.
-
-        Raises CopydError or psycopg.Error where a run could not go on.
-        """
-        del predecessor
-        connection = self.session.connect()
-        connection.read_only = True
-        self.session.begin()
-        if self._ledger is not None:
-            for sentence in self._ledger.refusals(connection):
-                raise CopydError(sentence)
-        targets = find_targets(
-            connection, source, self._loading, meant=self._meant, own_path=self.session.own_path
-        )
-        has_circles = self._arrange(connection, source, targets)
-        self._script = Script(connection)
-        self.session.use(self._script.as_connection)
-        self._begin_again()
-        if self._ledger is not None:
-            self._claim(connection, self._ledger, targets)
-        if is_locked(self._loading):
-            self.connection.execute(strategies.lock(targets))
-        if has_circles and self._loading.triggers != "skip":
-            self.connection.execute(DEFER)
-        if self._loading.triggers == "skip":
-            self.connection.execute(SKIP)
-
-    def take(self, scan: Scan, *, format_: str) -> None:
-        """Write down how the rows of `scan` are taken."""
-        self.connection.execute(self.copy_in(scan, format_=format_))
-        self.loaded(scan, rows=Unknown(), size=Unknown())
-
-    def end(self) -> Section:
-        """Take the steps after the data, and return all."""
-        script = self._script
-        if script is None or self.refusal is not None:
-            return Section(self.name, "destination", refusal=self.refusal)
-        if self._transfer.overlap != "all":
-            self.marks = {
-                table.reading.name: Later("mark") for table in self.tables if table.reading.cursor
-            }
-        self.finish()
-        self.tidy()
-        return Section(self.name, "destination", tuple(script.statements))
-
-    def _begin_again(self) -> None:
-        """Begin as before; the search path that is the role's own is known already."""
-        own_path = self.session.own_path
-        self.session.begin()
-        self.session.own_path = own_path
-
-    def _arrange(self, connection: Connection, source: Source, targets: Sequence[Target]) -> bool:
-        """Put the parts in the order of loading; True where their references go in a circle."""
-        entries: dict[TableName, Entry | None] = {}
-        if self._ledger is not None:
-            entries = self._ledger.look(connection, map(name_of, targets))
-        loading, transfer = self._loading, source.transfer
-        parts = parts_of(connection, source, targets, loading, entries, meant=self._meant)
-        for part in parts.values() if self._ledger is not None else ():
-            mode, adopt = loading.mode, loading.adopt
-            require_ours(part.there, transfer, source.identity, mode=mode, adopt=adopt)
-        order = order_of(connection, targets, loading)
-        self.tables = tuple(parts[oid] for oid in order.order)
-        return bool(order.circles)
-
-    def _claim(self, connection: Connection, ledger: Ledger, targets: Sequence[Target]) -> None:
-        creation = ledger.creation(connection)
-        for statement in creation:
-            self.connection.execute(statement)
-        if creation:
-            self.connection.commit()
-            self._begin_again()
-        ledger.hold(self.connection, map(name_of, targets))
+    def script(self, snapshot: Snapshot) -> Script:
+        """Write down what a run would send."""
+        if self.prepared is None or self.refusal is not None:
+            return Script(self.name, "destination", refusal=self.refusal)
+        claimed = claim(self.prepared.found, self.intent, self.creation)
+        decided = (*claimed, *decide(self.prepared, self.intent, snapshot))
+        return Script(self.name, "destination", written(decided, self.session))
 
 
-def _holding(source: Source) -> Section:
+def _held(source: Source) -> Script:
     """What the session sends that holds the tables while the run lasts."""
-    script = Script(source.connection, is_read_only=True)
-    begin(script.as_connection, **SOURCE_SETTINGS)
-    for reading in source.readings:
-        if reading.relation is not None:
-            script.execute(lock(reading.relation))
-    if source.snapshot.identifier is not None:
-        script.write("SELECT pg_catalog.pg_export_snapshot()")
-    return Section(source.transfer.source.name, "source, held", tuple(script.statements))
+
+    def statements() -> Iterator[sql.Composable]:
+        yield from settings(source.connection, **SOURCE_SETTINGS)
+        yield path_statement(OUR_PATH)
+        for reading in source.readings:
+            if reading.relation is not None:
+                yield lock(reading.relation)
+        if source.snapshot.identifier is not None:
+            yield sql.SQL("SELECT {}").format(EXPORTED)
+
+    level = IsolationLevel.READ_COMMITTED
+    return Script.of_source(source, "source, held", level, statements())
 
 
 def _pass(
     source: Source,
     snapshot: Snapshot,
     scans: Sequence[Scan],
-    group: Sequence[Rehearsal],
+    group: Sequence[_Draft],
     *,
     number: int,
-) -> Section:
-    """What the session sends that reads once for all of `group`, who take it."""
+) -> Script:
+    """What the session sends that reads once for all of `group`; notes the formats there."""
     transfer = source.transfer
-    level = psycopg.IsolationLevel.REPEATABLE_READ
-    script = Script(source.connection, isolation=level, is_read_only=True)
-    share(script.as_connection, snapshot.identifier)
-    if transfer.overlap != "all":
-        for reading in dict.fromkeys(scan.reading for scan in scans):
-            if reading.cursor is not None:
-                script.execute(mark_query(reading, snapshot))
-    for scan in scans:
-        format_ = choose_format(
-            transfer.format,
-            [column.type for column in scan.columns],
-            [each.binary_refusal(scan.reading) for each in group],
-            has_rejects=transfer.on_error != "stop",
-        )
-        script.execute(copy_out(scan, snapshot, format_=format_.name))
-        for rehearsal in group:
-            rehearsal.take(scan, format_=format_.name)
-    purpose = f"source, pass {number} for {', '.join(each.name for each in group)}"
-    return Section(transfer.source.name, purpose, tuple(script.statements))
+
+    def statements() -> Iterator[sql.Composable]:
+        if snapshot.identifier is not None:
+            yield import_snapshot(snapshot.identifier)
+        yield from settings(source.connection, **SOURCE_SETTINGS)
+        yield from watermark_queries(scans, snapshot, transfer.overlap).values()
+        for table in (table for draft in group for table in draft.tables):
+            if table.bound_query is not None:
+                yield table.bound_query
+        for scan in scans:
+            fed = [
+                table for draft in group for table in draft.tables if table.reading == scan.reading
+            ]
+            format_ = choose_format(
+                transfer.format,
+                [column.type for column in scan.columns],
+                [table.binary_refusal for table in fed],
+                has_rejects=transfer.on_error != "stop",
+            )
+            for table in fed:
+                table.formats[scan] = format_.name
+            yield copy_out(scan, snapshot, format_=format_.name)
+
+    purpose = f"source, pass {number} for {', '.join(draft.name for draft in group)}"
+    return Script.of_source(source, purpose, IsolationLevel.REPEATABLE_READ, statements())

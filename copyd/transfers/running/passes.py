@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from copyd.connection import one_row
 from copyd.copyman import CopyManager, StatementProducer
 from copyd.errors import CopydError
 from copyd.transfers.faults import facts
 from copyd.transfers.running.messages import Channel, Completed, Findings, PassEnded
 from copyd.transfers.running.relay import Relay, SourceLost
-from copyd.transfers.source import bound_query, choose_format, copy_out, mark_query
+from copyd.transfers.source import choose_format, copy_out, watermark_queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,26 +105,24 @@ class Pass:
 
     def _marks(self, connection: Connection) -> dict[str, str | None]:
         """The highest watermarks, where the next bounded lookback will start from them."""
-        if self._source.transfer.overlap == "all":
-            return {}
         marks: dict[str, str | None] = {}
-        for reading in {scan.reading for scan in self._scans}:
-            if reading.cursor is not None:
-                row = connection.execute(mark_query(reading, self._source.snapshot)).fetchone()
-                found = row[0] if row is not None else None
-                marks[reading.name] = None if found is None else reading.tagged(found)
+        source = self._source
+        queries = watermark_queries(self._scans, source.snapshot, source.transfer.overlap)
+        for reading, query in queries.items():
+            (found,) = one_row(connection, query)
+            marks[reading.name] = None if found is None else reading.tagged(found)
         return marks
 
     def _bounds(self, connection: Connection) -> dict[Destination, dict[str, str | None]]:
         """Where earlier bounded scans began, for a full scan that counts the rows they missed."""
-        bounds: dict[Destination, dict[str, str | None]] = {each: {} for each in self._attempts}
-        for destination, attempt in self._attempts.items():
-            for table in attempt.tables:
-                if table.need.left_out is not None:
-                    query = bound_query(table.reading, table.need.left_out)
-                    row = connection.execute(query).fetchone()
-                    bounds[destination][table.reading.name] = row[0] if row is not None else None
-        return bounds
+        return {
+            destination: {
+                table.reading.name: one_row(connection, table.bound_query)[0]
+                for table in attempt.tables
+                if table.bound_query is not None
+            }
+            for destination, attempt in self._attempts.items()
+        }
 
     def _relay(self, connection: Connection, scan: Scan, findings: Findings | None) -> None:
         transfer, fed = self._source.transfer, self._fed()

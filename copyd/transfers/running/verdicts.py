@@ -92,7 +92,7 @@ class Verdicts:
         destination.notes += destination.trying.commit.notes
         for table in tables:
             if table.missed:
-                missed = events.RowsMissed(destination.name, table.there.table, table.missed)
+                missed = events.RowsMissed(destination.name, table.state.table, table.missed)
                 self._run.observe(missed)
         self._judge(destination, Verdict.SUCCEEDED, None)
         destination.move(State.TIDYING)

@@ -10,16 +10,17 @@ from copyd.transfers.source.readings import (
     conditions,
     copy_out,
     is_long,
-    mark_query,
     select,
     select_rows,
+    watermark_queries,
 )
-from copyd.transfers.source.snapshot import Snapshot
-from copyd.transfers.source.source import SOURCE_SETTINGS, Source, hold, share
+from copyd.transfers.source.snapshot import EXPORTED, Snapshot
+from copyd.transfers.source.source import SOURCE_SETTINGS, Source, hold, import_snapshot
 from copyd.transfers.source.tables import describe_query, find, lock, reading_of
 
 __all__ = [
     "EVERYTHING",
+    "EXPORTED",
     "SOURCE_SETTINGS",
     "Bounds",
     "ChosenFormat",
@@ -34,11 +35,11 @@ __all__ = [
     "describe_query",
     "find",
     "hold",
+    "import_snapshot",
     "is_long",
     "lock",
-    "mark_query",
     "reading_of",
     "select",
     "select_rows",
-    "share",
+    "watermark_queries",
 ]

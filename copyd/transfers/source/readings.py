@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import timedelta
 
     from copyd.catalog import Column, Relation
@@ -230,6 +230,18 @@ def mark_query(reading: Reading, snapshot: Snapshot) -> sql.Composed:
         conditions.append(sql.SQL(_IS_NUMBER).format(name))
     top = sql.SQL("pg_catalog.max({})::pg_catalog.text").format(name)
     return select(reading, top, conditions)
+
+
+def watermark_queries(
+    scans: Iterable[Scan], snapshot: Snapshot, lookback: object
+) -> dict[Reading, sql.Composed]:
+    """Ask for the highest value of each watermark column, where a `lookback` will start from it."""
+    readings = dict.fromkeys(scan.reading for scan in scans)
+    return {
+        reading: mark_query(reading, snapshot)
+        for reading in readings
+        if reading.cursor is not None and lookback != "all"
+    }
 
 
 def bound_query(reading: Reading, bounds: Bounds) -> sql.Composed:

@@ -146,11 +146,16 @@ def share(connection: Connection, identifier: str | None) -> None:
     """
     if identifier is not None:
         try:
-            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(identifier))
+            connection.execute(import_snapshot(identifier))
         except _ENDED as error:
             said = f"the session that holds the snapshot has ended: {facts(error)}"
             raise psycopg.OperationalError(said) from error
     set_local(connection, **SOURCE_SETTINGS)
+
+
+def import_snapshot(identifier: str) -> sql.Composed:
+    """Return the statement that has a transaction see the snapshot exported as `identifier`."""
+    return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(identifier)
 
 
 @contextmanager

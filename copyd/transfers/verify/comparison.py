@@ -74,20 +74,20 @@ def sum_up(tables: Sequence[Compared], *, is_whole: bool) -> Likeness:
     return Likeness.UNKNOWN if Likeness.UNKNOWN in found or not is_whole else Likeness.EQUAL
 
 
-class Asked(NamedTuple):
-    """The rows of one scan at the source, spelled so."""
+class DigestQuery(NamedTuple):
+    """What the source is asked: a digest of the rows of a scan, its columns rendered so."""
 
     scan: Scan
-    spelled: tuple[Form, ...]
+    rendered: tuple[Form, ...]
 
 
-class Question(NamedTuple):
-    """One table to be compared: what to ask the source, and what the destination."""
+class TablePair(NamedTuple):
+    """One table to be compared: the query for the source, and the destination's table."""
 
-    asked: Asked
+    query: DigestQuery
     target: Target
-    spelled: tuple[Form, ...]
+    rendered: tuple[Form, ...]
 
 
-Answer = Digest | str
+DigestResult = Digest | str
 """A digest, or the reason why there is none."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -16,17 +13,22 @@ from copyd.catalog import (
     compute,
     digest_of,
     forms,
-    look_up,
-    looking_in,
     milliseconds,
 )
 from copyd.errors import CopydError
 from copyd.loading import Ledger, Target
 from copyd.names import TableName
-from copyd.transfers.destination import does_without_key
+from copyd.transfers.backend import cut
+from copyd.transfers.destination import does_without_key, look_up_there
 from copyd.transfers.faults import facts
 from copyd.transfers.source import EVERYTHING, Bounds, Scan
-from copyd.transfers.verify.comparison import Answer, Asked, Compared, Likeness, Question
+from copyd.transfers.verify.comparison import (
+    Compared,
+    DigestQuery,
+    DigestResult,
+    Likeness,
+    TablePair,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +40,8 @@ if TYPE_CHECKING:
     from copyd.transfers.source import Reading
     from copyd.transfers.transfer import Replica, Transfer
 
-CANCEL_TIMEOUT = 2.0
-"""Seconds to ask a server to stop before its connection is cut."""
 
-
-class Inspection:
+class DestinationSide:
     """One destination, looked at in a thread of its own and in one READ ONLY transaction."""
 
     def __init__(
@@ -56,19 +55,19 @@ class Inspection:
         self._transfer = transfer
         self._readings = readings
         self._position = position
-        self._questions: dict[str, Question | str] = {}
-        self._answers: dict[str, Answer] = {}
+        self._pairs: dict[str, TablePair | str] = {}
+        self._results: dict[str, DigestResult] = {}
         self._connection: Connection | None = None
         self._is_over = False
 
-    def run(self, told: SimpleQueue[Inspection]) -> None:
+    def run(self, told: SimpleQueue[DestinationSide]) -> None:
         """Find the tables, put itself into `told`, compute the digests."""
         try:
             try:
                 self._find()
             except (CopydError, psycopg.Error) as error:
                 reason = facts(error)
-                self._questions = {reading.name: reason for reading in self._readings}
+                self._pairs = {reading.name: reason for reading in self._readings}
             finally:
                 told.put(self)
             self._compute()
@@ -76,21 +75,21 @@ class Inspection:
             if self._connection is not None:
                 self._connection.close()
 
-    def asked(self) -> tuple[Asked, ...]:
-        """What the source has to tell for this destination."""
-        found = self._questions.values()
-        return tuple(each.asked for each in found if isinstance(each, Question))
+    def queries(self) -> tuple[DigestQuery, ...]:
+        """What the source is asked for this destination."""
+        found = self._pairs.values()
+        return tuple(each.query for each in found if isinstance(each, TablePair))
 
-    def judge(self, reading: Reading, answers: Mapping[Asked, Answer]) -> Compared:
-        """Compare one table, with all answers in."""
-        question = self._questions[reading.name]
+    def judge(self, reading: Reading, results: Mapping[DigestQuery, DigestResult]) -> Compared:
+        """Compare one table, with all results in."""
+        pair = self._pairs[reading.name]
         name = self._replica.server.name
-        if isinstance(question, str):
+        if isinstance(pair, str):
             there = self._named(reading)
-            return Compared(name, reading.name, there, None, None, Likeness.UNKNOWN, question)
-        there = question.target.relation.label
-        given, held = answers[question.asked], self._answers[reading.name]
-        reasons = [answer for answer in (given, held) if isinstance(answer, str)]
+            return Compared(name, reading.name, there, None, None, Likeness.UNKNOWN, pair)
+        there = pair.target.relation.label
+        given, held = results[pair.query], self._results[reading.name]
+        reasons = [result for result in (given, held) if isinstance(result, str)]
         if reasons:
             likeness = Likeness.UNKNOWN
         elif given == held:
@@ -103,16 +102,8 @@ class Inspection:
     def cut(self) -> None:
         """Stop what the server is doing for us, and end the thread that waits for it."""
         self._is_over = True
-        connection = self._connection
-        if connection is None or connection.closed:
-            return
-        with suppress(psycopg.Error):
-            connection.cancel_safe(timeout=CANCEL_TIMEOUT)
-        with (
-            suppress(OSError, psycopg.OperationalError),
-            socket.socket(fileno=os.dup(connection.fileno())) as duplicate,
-        ):
-            duplicate.shutdown(socket.SHUT_RDWR)
+        if self._connection is not None:
+            cut(self._connection, cancels=True)
 
     def _find(self) -> None:
         """Connect, begin, and find what there is to compare.
@@ -127,27 +118,27 @@ class Inspection:
         lock_timeout = milliseconds(self._transfer.lock_timeout)
         session = begin(connection, lock_timeout=lock_timeout, row_security="off")
         for reading in self._readings:
-            self._questions[reading.name] = self._look(connection, reading, session.path)
+            self._pairs[reading.name] = self._look(connection, reading, session.path)
 
     def _compute(self) -> None:
         """Compute the digests of the tables that were found, one after the other."""
-        for name, question in self._questions.items():
-            if isinstance(question, Question) and self._connection is not None:
-                self._answers[name] = _hold_against(self._connection, question)
+        for name, pair in self._pairs.items():
+            if isinstance(pair, TablePair) and self._connection is not None:
+                self._results[name] = _hold_against(self._connection, pair)
 
-    def _look(self, connection: Connection, reading: Reading, own_path: str) -> Question | str:
+    def _look(self, connection: Connection, reading: Reading, own_path: str) -> TablePair | str:
         """Find the table and see how it compares, or why it does not."""
         try:
             with connection.transaction():
-                with looking_in(connection, own_path):
-                    relation = look_up(connection, self._named(reading))
+                loading = self._replica.loading
+                (relation,) = look_up_there(connection, [reading], loading, own_path)
                 stored = _stored(reading, relation)
                 bounds = self._bounds(connection, reading, relation)
         except (CopydError, psycopg.Error) as error:
             return facts(error)
         given, held = forms(reading.columns, stored)
         target = Target(relation=relation, columns=stored, key=None, number=0)
-        return Question(Asked(Scan(reading, bounds), given), target, held)
+        return TablePair(DigestQuery(Scan(reading, bounds), given), target, held)
 
     def _by_design(self) -> list[str]:
         """Say what may be no fault of rows that differ."""
@@ -176,10 +167,10 @@ class Inspection:
         return loaded_until(entry, reading, self._transfer.name, self._position)
 
 
-def _hold_against(connection: Connection, question: Question) -> Answer:
+def _hold_against(connection: Connection, pair: TablePair) -> DigestResult:
     """Compute the digest of a destination's table, or say why it cannot be had."""
     select_digest = sql.SQL("SELECT {} FROM {}")
-    query = select_digest.format(digest_of(question.spelled), question.target.rows)
+    query = select_digest.format(digest_of(pair.rendered), pair.target.rows)
     try:
         with connection.transaction():
             return compute(connection, query)
@@ -196,8 +187,8 @@ def _stored(reading: Reading, relation: Relation) -> tuple[Column, ...]:
     return tuple(by_name[column.name] for column in reading.columns)
 
 
-def _rows(answer: Answer) -> int | None:
-    return answer.rows if isinstance(answer, Digest) else None
+def _rows(result: DigestResult) -> int | None:
+    return result.rows if isinstance(result, Digest) else None
 
 
 def loaded_until(entry: Entry, reading: Reading, transfer: str, position: Position) -> Bounds:

@@ -14,14 +14,14 @@ from copyd.transfers.source import SOURCE_SETTINGS, conditions, select
 if TYPE_CHECKING:
     from copyd.connection import Connection
     from copyd.transfers.source import Snapshot
-    from copyd.transfers.verify.comparison import Answer, Asked
+    from copyd.transfers.verify.comparison import DigestQuery, DigestResult
 
 _BY_PATH = re.compile(
     r"\breg(class|collation|config|dictionary|oper|operator|proc|procedure|type)\b"
 )
 
 
-class Teller:
+class SourceSide:
     """The source's side: digests of what its snapshot shows."""
 
     def __init__(self, reader: Connection, snapshot: Snapshot) -> None:
@@ -29,7 +29,7 @@ class Teller:
         self._snapshot = snapshot
         self._own_path = begin(reader, **SOURCE_SETTINGS).path
 
-    def tell(self, asked: Asked) -> Answer:
+    def digest(self, asked: DigestQuery) -> DigestResult:
         """Compute a digest, or say why it cannot be had."""
         reading, connection = asked.scan.reading, self._reader
         is_ours = reading.has_xmin and reading.where is None
@@ -40,7 +40,7 @@ class Teller:
                 "that its view, query or condition needs: leave the column out"
             )
         wanted = conditions(asked.scan, self._snapshot)
-        query = select(reading, digest_of(asked.spelled), wanted)
+        query = select(reading, digest_of(asked.rendered), wanted)
         try:
             with connection.transaction():
                 look_in(connection, OUR_PATH if is_ours else self._own_path)

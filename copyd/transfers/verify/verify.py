@@ -18,13 +18,13 @@ from copyd.errors import CopydError
 from copyd.transfers.faults import facts
 from copyd.transfers.source import hold
 from copyd.transfers.verify.comparison import (
-    Answer,
-    Asked,
     Compared,
     Comparison,
+    DigestQuery,
+    DigestResult,
 )
-from copyd.transfers.verify.destination import Inspection
-from copyd.transfers.verify.source import Teller
+from copyd.transfers.verify.destination import DestinationSide
+from copyd.transfers.verify.source import SourceSide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,37 +59,33 @@ def verify(transfer: Transfer, *, clock: Callable[[], float] = time.monotonic) -
 def _compare(source: Source) -> tuple[Compared, ...]:
     """Ask the source and all destinations at once; the source each thing once."""
     snapshot, transfer = source.snapshot, source.transfer
-    inspections = [
-        Inspection(replica, transfer, source.readings, snapshot.position)
+    sides = [
+        DestinationSide(replica, transfer, source.readings, snapshot.position)
         for replica in transfer.replicas
     ]
-    told: SimpleQueue[Inspection] = SimpleQueue()
-    answers: dict[Asked, Answer] = {}
-    with source.reader() as reader, _threads(inspections) as threads:
-        ended = [threads.submit(inspection.run, told) for inspection in inspections]
-        teller = Teller(reader, snapshot)
-        for _ in inspections:
-            for asked in told.get().asked():
-                if asked not in answers:
-                    answers[asked] = teller.tell(asked)
+    told: SimpleQueue[DestinationSide] = SimpleQueue()
+    results: dict[DigestQuery, DigestResult] = {}
+    with source.reader() as reader, _threads(sides) as threads:
+        ended = [threads.submit(side.run, told) for side in sides]
+        source_side = SourceSide(reader, snapshot)
+        for _ in sides:
+            for query in told.get().queries():
+                if query not in results:
+                    results[query] = source_side.digest(query)
         for each in ended:
             each.result()
-    return tuple(
-        inspection.judge(reading, answers)
-        for inspection in inspections
-        for reading in source.readings
-    )
+    return tuple(side.judge(reading, results) for side in sides for reading in source.readings)
 
 
 @contextmanager
-def _threads(inspections: Sequence[Inspection]) -> Iterator[ThreadPoolExecutor]:
+def _threads(sides: Sequence[DestinationSide]) -> Iterator[ThreadPoolExecutor]:
     """Threads for all; where the block is left by an error they are not waited for long."""
-    with ThreadPoolExecutor(len(inspections), thread_name_prefix="verify") as threads:
+    with ThreadPoolExecutor(len(sides), thread_name_prefix="verify") as threads:
         try:
             yield threads
         except BaseException:
-            for inspection in inspections:
-                inspection.cut()
+            for side in sides:
+                side.cut()
             raise
 
 

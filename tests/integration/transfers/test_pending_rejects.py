@@ -57,7 +57,7 @@ def record(eu: Place, *runs: str) -> None:
     for run in runs:
         with psycopg.connect(eu.conninfo) as connection:
             LEDGER.prepare(connection)
-            LEDGER.record(connection, replace(ENTRY, run=run))
+            connection.execute(LEDGER.record(replace(ENTRY, run=run)))
 
 
 def resolve(root: Path, place: Place) -> tuple[Resolution, ...]:
@@ -110,7 +110,7 @@ def test_a_row_of_the_ledger_that_is_held_decides_nothing_yet(tmp_path: Path, eu
     record(eu, "before")
     pending(tmp_path).close()
     with psycopg.connect(eu.conninfo) as committing:
-        LEDGER.record(committing, replace(ENTRY, run="r1"))
+        committing.execute(LEDGER.record(replace(ENTRY, run="r1")))
         (resolved,) = resolve(tmp_path, eu)
         assert resolved.outcome is CommitOutcome.UNDECIDED
         assert "lock timeout" in str(resolved.reason)

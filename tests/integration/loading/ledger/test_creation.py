@@ -40,7 +40,7 @@ def test_the_schema_has_the_name_that_was_asked_for(place: LedgerDatabase) -> No
     for name in ("other", 'My "Ledger"; --', "select", "s" * 63):
         ledger = Ledger(name)
         assert ledger.prepare(connection)
-        ledger.record(connection, ENTRY)
+        connection.execute(ledger.record(ENTRY))
         assert claim(ledger, connection, ORDERS) is not None
         assert not ledger.prepare(connection)
     assert Ledger("another").prepare(connection)
@@ -62,9 +62,9 @@ def test_who_may_not_create_it_is_told_the_sql_that_makes_it_work(place: LedgerD
     connection = place.open(place.role)
     assert not ledger.prepare(connection)
     assert claim(ledger, connection, ORDERS) is None
-    ledger.record(connection, ENTRY)
+    connection.execute(ledger.record(ENTRY))
     connection.commit()
-    assert ledger.settle(connection, *ORDERS, ENTRY.run)
+    assert ledger.has_committed(connection, *ORDERS, ENTRY.run)
 
 
 def test_what_default_privileges_give_others_is_taken_back(place: LedgerDatabase) -> None:

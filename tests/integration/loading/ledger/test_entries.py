@@ -12,7 +12,16 @@ import pytest
 from copyd.errors import CopydError
 from copyd.loading.ledger import Entry, Position
 from copyd.names import TableName
-from tests.support.ledger_database import DEADLINE, ENTRY, LINES, ORDERS, LedgerDatabase, claim
+from tests.support.ledger_database import (
+    DEADLINE,
+    ENTRY,
+    LINES,
+    ORDERS,
+    LedgerDatabase,
+    claim,
+    claim_all,
+    note_done,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +55,7 @@ def test_what_is_recorded_is_what_is_claimed(place: LedgerDatabase, entry: Entry
     connection.execute("SET TimeZone = 'Asia/Kathmandu'")
     assert claim(ledger, connection, ORDERS) is None
     for written in (replace(entry, run="run 0", rows=7), entry):
-        ledger.record(connection, written)
+        connection.execute(ledger.record(written))
         found = claim(ledger, connection, ORDERS)
         assert found is not None
         assert replace(found, committed_at=written.committed_at) == written
@@ -59,7 +68,7 @@ def test_the_time_of_writing_is_the_servers(place: LedgerDatabase) -> None:
     ledger, connection = place.prepared(), place.open()
     clock = "SELECT pg_catalog.clock_timestamp()"
     [(before,)] = connection.execute(clock).fetchall()
-    ledger.record(connection, ENTRY)
+    connection.execute(ledger.record(ENTRY))
     [(after,)] = connection.execute(clock).fetchall()
     found = claim(ledger, connection, ORDERS)
     assert found is not None
@@ -68,10 +77,10 @@ def test_the_time_of_writing_is_the_servers(place: LedgerDatabase) -> None:
 
 def test_what_is_rolled_back_leaves_what_was_there(place: LedgerDatabase) -> None:
     ledger, connection = place.prepared(), place.open()
-    ledger.record(connection, ENTRY)
+    connection.execute(ledger.record(ENTRY))
     connection.commit()
     claim(ledger, connection, ORDERS)
-    ledger.record(connection, replace(ENTRY, run="run 2", rows=5))
+    connection.execute(ledger.record(replace(ENTRY, run="run 2", rows=5)))
     connection.rollback()
     found = claim(ledger, connection, ORDERS)
     assert found is not None
@@ -80,11 +89,11 @@ def test_what_is_rolled_back_leaves_what_was_there(place: LedgerDatabase) -> Non
 
 def test_names_are_kept_apart(place: LedgerDatabase) -> None:
     ledger, connection = place.prepared(), place.open()
-    assert set(ledger.claim_all(connection, ODD).values()) == {None}
+    assert set(claim_all(ledger, connection, ODD).values()) == {None}
     for number, name in enumerate(ODD):
-        ledger.record(connection, replace(ENTRY, schema=name[0], name=name[1], rows=number))
+        connection.execute(ledger.record(replace(ENTRY, schema=name[0], name=name[1], rows=number)))
     connection.commit()
-    found = ledger.claim_all(connection, reversed(ODD))
+    found = claim_all(ledger, connection, reversed(ODD))
     told = {name: entry and (entry.schema, entry.name, entry.rows) for name, entry in found.items()}
     assert told == {name: (*name, number) for number, name in enumerate(ODD)}
     for name in ODD:
@@ -93,10 +102,10 @@ def test_names_are_kept_apart(place: LedgerDatabase) -> None:
 
 def test_some_of_several_tables_were_loaded_before(place: LedgerDatabase) -> None:
     ledger, connection = place.prepared(), place.open()
-    ledger.record(connection, ENTRY)
-    found = ledger.claim_all(connection, [ORDERS, LINES, ORDERS])
+    connection.execute(ledger.record(ENTRY))
+    found = claim_all(ledger, connection, [ORDERS, LINES, ORDERS])
     assert (found[ORDERS] is not None, found[LINES]) == (True, None)
-    assert ledger.claim_all(connection, []) == {}
+    assert claim_all(ledger, connection, []) == {}
 
 
 def test_a_row_that_was_locked_and_committed_without_a_load_is_no_entry(
@@ -111,7 +120,7 @@ def test_a_row_that_was_locked_and_committed_without_a_load_is_no_entry(
 
 def test_a_row_that_was_emptied_by_hand_is_refused(place: LedgerDatabase) -> None:
     ledger, connection = place.prepared(), place.open()
-    ledger.record(connection, ENTRY)
+    connection.execute(ledger.record(ENTRY))
     connection.commit()
     place.ask("UPDATE copyd.ledger SET lsn = NULL, fingerprint = NULL")
     with pytest.raises(CopydError, match=r"public\.orders .* lacks lsn, fingerprint;"):
@@ -120,11 +129,11 @@ def test_a_row_that_was_emptied_by_hand_is_refused(place: LedgerDatabase) -> Non
 
 def test_after_commit_is_noted_for_the_run_that_loaded_the_table(place: LedgerDatabase) -> None:
     ledger, connection = place.prepared(), place.open()
-    ledger.record(connection, ENTRY)
-    ledger.record(connection, replace(ENTRY, name="lines", run="another"))
-    ledger.after_commit_done(connection, [LINES, ORDERS, TableName("public", "none")], ENTRY.run)
+    connection.execute(ledger.record(ENTRY))
+    connection.execute(ledger.record(replace(ENTRY, name="lines", run="another")))
+    note_done(ledger, connection, [LINES, ORDERS, TableName("public", "none")], ENTRY.run)
     connection.commit()
-    found = ledger.claim_all(connection, [ORDERS, LINES, TableName("public", "none")])
+    found = claim_all(ledger, connection, [ORDERS, LINES, TableName("public", "none")])
     told = [entry and entry.after_commit_done for entry in found.values()]
     assert told == [False, None, True]
 
@@ -136,8 +145,8 @@ def test_a_check_is_one_question_and_a_claim_one_round_trip(
     connection.execute("SELECT 1")  # the transaction has begun
     asked: list[Callable[[], object]] = [
         lambda: ledger.prepare(connection),
-        lambda: ledger.claim_all(connection, ODD),
-        lambda: ledger.settle(connection, *ORDERS, "run"),
+        lambda: claim_all(ledger, connection, ODD),
+        lambda: ledger.has_committed(connection, *ORDERS, "run"),
     ]
     trips: list[int] = []
     for number, ask in enumerate(asked):

@@ -20,6 +20,8 @@ from tests.support.ledger_database import (
     LedgerDatabase,
     answer,
     claim,
+    claim_all,
+    note_done,
 )
 
 if TYPE_CHECKING:
@@ -33,9 +35,9 @@ def test_a_table_that_another_run_holds_is_busy_and_then_shows_what_it_loaded(
     for run in ("run 1", "run 2"):  # a row that nobody sees yet, then one that is there
         claim(ledger, first, ORDERS)
         with pytest.raises(LockNotAvailable):
-            ledger.claim_all(second, [LINES, ORDERS])
+            claim_all(ledger, second, [LINES, ORDERS])
         second.rollback()
-        ledger.record(first, replace(ENTRY, run=run))
+        first.execute(ledger.record(replace(ENTRY, run=run)))
         with pytest.raises(LockNotAvailable):
             claim(ledger, second, ORDERS)
         second.rollback()
@@ -50,10 +52,10 @@ def test_a_table_that_another_run_holds_is_busy_and_then_shows_what_it_loaded(
 def test_who_waits_for_a_row_gets_the_newest(place: LedgerDatabase, is_first: bool) -> None:
     ledger, first, second = place.prepared(), place.open(), place.open()
     if not is_first:
-        ledger.record(first, replace(ENTRY, run="older"))
+        first.execute(ledger.record(replace(ENTRY, run="older")))
         first.commit()
     second.execute("SELECT count(*) FROM copyd.ledger")  # the transaction has begun before
-    ledger.record(first, ENTRY)
+    first.execute(ledger.record(ENTRY))
     with answer(lambda: claim(ledger, second, ORDERS)) as found:
         place.wait_for(second, "Lock")
         first.commit()
@@ -80,8 +82,8 @@ def test_runs_that_name_their_tables_in_other_orders_do_not_deadlock(
         connection, tables = order
         for _ in range(20):
             together.wait(DEADLINE)
-            ledger.claim_all(connection, tables)
-            ledger.after_commit_done(connection, tables, "run")
+            claim_all(ledger, connection, tables)
+            note_done(ledger, connection, tables, "run")
             if is_there:
                 connection.commit()
             else:

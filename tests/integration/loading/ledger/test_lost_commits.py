@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 def test_whether_a_run_committed_is_told(place: LedgerDatabase) -> None:
     ledger, connection = place.prepared(), place.open()
-    assert not ledger.settle(connection, *ORDERS, ENTRY.run)
-    ledger.record(connection, ENTRY)
+    assert not ledger.has_committed(connection, *ORDERS, ENTRY.run)
+    connection.execute(ledger.record(ENTRY))
     connection.rollback()
-    assert not ledger.settle(connection, *ORDERS, ENTRY.run)
-    ledger.record(connection, ENTRY)
+    assert not ledger.has_committed(connection, *ORDERS, ENTRY.run)
+    connection.execute(ledger.record(ENTRY))
     connection.commit()
-    assert ledger.settle(connection, *ORDERS, ENTRY.run)
-    assert not ledger.settle(connection, *ORDERS, "run 2")
-    assert not ledger.settle(connection, *LINES, ENTRY.run)
+    assert ledger.has_committed(connection, *ORDERS, ENTRY.run)
+    assert not ledger.has_committed(connection, *ORDERS, "run 2")
+    assert not ledger.has_committed(connection, *LINES, ENTRY.run)
 
 
 def test_a_run_that_committed_is_known_when_another_has_committed_since(
@@ -35,9 +35,9 @@ def test_a_run_that_committed_is_known_when_another_has_committed_since(
 ) -> None:
     ledger, connection = place.prepared(), place.open()
     for run in ("run 1", "run 2", "run 2"):
-        ledger.record(connection, replace(ENTRY, run=run))
+        connection.execute(ledger.record(replace(ENTRY, run=run)))
         connection.commit()
-    told = [ledger.settle(connection, *ORDERS, run) for run in ("run 1", "run 2", "run 3")]
+    told = [ledger.has_committed(connection, *ORDERS, run) for run in ("run 1", "run 2", "run 3")]
     assert told == [True, True, False]
 
 
@@ -48,11 +48,11 @@ def test_a_commit_that_is_under_way_is_waited_for(
 ) -> None:
     ledger, old, new = place.prepared(), place.open(), place.open()
     if not is_first:
-        ledger.record(old, replace(ENTRY, run="older"))
+        old.execute(ledger.record(replace(ENTRY, run="older")))
         old.commit()
     claim(ledger, old, ORDERS)
-    ledger.record(old, ENTRY)
-    with answer(lambda: ledger.settle(new, *ORDERS, ENTRY.run)) as told:
+    old.execute(ledger.record(ENTRY))
+    with answer(lambda: ledger.has_committed(new, *ORDERS, ENTRY.run)) as told:
         place.wait_for(new, "Lock")
         if has_committed:
             old.commit()
@@ -63,9 +63,9 @@ def test_a_commit_that_is_under_way_is_waited_for(
 
 def test_what_cannot_be_told_in_time_is_said_to_be_busy(place: LedgerDatabase) -> None:
     ledger, old, new = place.prepared(), place.open(), place.open(lock_timeout="1ms")
-    ledger.record(old, ENTRY)
+    old.execute(ledger.record(ENTRY))
     with pytest.raises(LockNotAvailable):
-        ledger.settle(new, *ORDERS, ENTRY.run)
+        ledger.has_committed(new, *ORDERS, ENTRY.run)
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def test_a_commit_that_waits_for_a_standby_is_not_taken_for_none(
 ) -> None:
     ledger, old, new = place.prepared(), place.open(), place.open(lock_timeout="1ms")
     old.execute("SET synchronous_commit = on")
-    ledger.record(old, ENTRY)
+    old.execute(ledger.record(ENTRY))
     with answer(old.commit) as answers:
         place.wait_for(old, "SyncRep")
         with pytest.raises(LockNotAvailable):
-            ledger.settle(new, *ORDERS, ENTRY.run)
+            ledger.has_committed(new, *ORDERS, ENTRY.run)
         new.rollback()
         absent_standby()
     assert answers == [None]
-    assert ledger.settle(new, *ORDERS, ENTRY.run)
+    assert ledger.has_committed(new, *ORDERS, ENTRY.run)

@@ -11,6 +11,7 @@ from psycopg.errors import UniqueViolation
 from copyd.errors import CopydError
 from copyd.loading import strategies
 from copyd.loading.strategies import Applied
+from tests.support.loaded_tables import result_of
 
 if TYPE_CHECKING:
     from copyd.loading.target import Target
@@ -137,10 +138,14 @@ def test_tables_that_reference_one_another_are_merged_parents_first(tables: Load
     parents, children = tables.target(), tables.target("there_child", 1)
     tables.stage(parents, keys=True)
     tables.stage(children, "FROM here_child", keys=True)
-    assert strategies.merge(tables.here, parents, delete_missing=True) == Applied(1, 0)
-    assert strategies.merge(tables.here, children, delete_missing=True) == Applied(1, 1)
-    assert strategies.remove_missing(tables.here, children) == 1
-    assert strategies.remove_missing(tables.here, parents) == 1
+    assert strategies.apply(tables.here, strategies.merge(parents, delete_missing=True)) == Applied(
+        1, 0
+    )
+    assert strategies.apply(
+        tables.here, strategies.merge(children, delete_missing=True)
+    ) == Applied(1, 1)
+    assert result_of(tables.here, *strategies.remove_missing(children)) == 1
+    assert result_of(tables.here, *strategies.remove_missing(parents)) == 1
     tables.here.commit()
     assert tables.rows("there") == tables.rows("here")
     assert tables.rows("there_child") == tables.rows("here_child")

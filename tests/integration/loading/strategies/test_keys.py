@@ -9,7 +9,7 @@ from copyd.errors import CopydError
 from copyd.loading import strategies
 from copyd.loading.strategies import Applied
 from copyd.names import TableName
-from tests.support.loaded_tables import FAMILIES, LoadedTables
+from tests.support.loaded_tables import FAMILIES, LoadedTables, result_of
 
 NAMES = ["plain", "Mixed Case", 'say ""x""', "100%s {} {0}", "select", "d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE}"]  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_rows_are_told_apart_by_every_kind_of_key(tables: LoadedTables, kind: st
     tables.make(f"INSERT INTO there VALUES ('a', {kept}), ('x', {changed})")
     target = tables.target()
     tables.stage(target)
-    assert strategies.append(tables.here, target) == Applied(1, 0)
+    assert strategies.apply(tables.here, strategies.append(target)) == Applied(1, 0)
     tables.here.rollback()
     assert tables.merge_all(target) == (Applied(1, 1), 0)
     assert tables.rows("there") == tables.rows("here")
@@ -81,7 +81,7 @@ def test_names_may_hold_anything(tables: LoadedTables, name: str) -> None:
     table = str(TableName(name.replace('""', '"'), name.replace('""', '"')))
     target = tables.target(table)
     tables.stage(target)
-    missing = strategies.missed(tables.here, target, target.names[1], "b")
+    missing = result_of(tables.here, strategies.missed(target, target.names[1]), bound="b")
     assert missing == 1
     tables.here.rollback()
     assert tables.append(target) == Applied(1, 0)
@@ -96,7 +96,7 @@ def test_two_rows_with_one_key_are_refused_without_their_values(tables: LoadedTa
     rows = "FROM (VALUES (7, 'secret'), (7, 'other')) AS t(id, v)"
     tables.stage(tables.target(), rows)
     with pytest.raises(CopydError) as refused:
-        strategies.merge(tables.here, tables.target())
+        strategies.apply(tables.here, strategies.merge(tables.target()))
     assert str(refused.value) == (
         "two rows for table public.there have the same key (id): name a key that is unique at the "
         "source"

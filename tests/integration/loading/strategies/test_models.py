@@ -11,6 +11,7 @@ from psycopg import sql
 
 from copyd.loading import strategies
 from copyd.loading.strategies import Applied
+from tests.support.loaded_tables import result_of
 
 if TYPE_CHECKING:
     from tests.support.loaded_tables import LoadedTables
@@ -28,10 +29,10 @@ def test_rows_that_a_bound_left_out_are_counted(tables: LoadedTables) -> None:
     )
     target = tables.target()
     tables.stage(target)
-    assert strategies.missed(tables.here, target, "at", "2024-03-01") == 3
-    assert strategies.missed(tables.here, target, "at", "2024-03-01 00:00:01") == 4
-    assert strategies.missed(tables.here, target, "at", None) == 1
-    assert strategies.missed(tables.here, target, "id", 3) == 1
+    assert result_of(tables.here, strategies.missed(target, "at"), bound="2024-03-01") == 3
+    assert result_of(tables.here, strategies.missed(target, "at"), bound="2024-03-01 00:00:01") == 4
+    assert result_of(tables.here, strategies.missed(target, "at"), bound=None) == 1
+    assert result_of(tables.here, strategies.missed(target, "id"), bound=3) == 1
 
 
 Rows = dict[tuple[int, str], tuple[str, ...]]

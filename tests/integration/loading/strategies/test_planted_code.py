@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copyd.loading import strategies
 from copyd.loading.strategies import Applied
-from tests.support.loaded_tables import FAMILIES, LoadedTables
+from tests.support.loaded_tables import FAMILIES, LoadedTables, result_of
 
 PLANTED = """
 CREATE SEQUENCE ran;
@@ -44,10 +44,10 @@ def test_operators_functions_and_casts_of_others_are_not_used(tables: LoadedTabl
     tables.stage(target, keys=True)
     # Whatever the path is: the role's own may hold a schema that others write to.
     tables.here.execute("SET LOCAL search_path = public, pg_catalog")
-    assert strategies.missed(tables.here, target, "id", 2) == 1
-    assert strategies.merge(tables.here, target) == Applied(1, 1)
-    assert strategies.remove_missing(tables.here, target) == 1
-    assert strategies.count(tables.here, target) == 2
+    assert result_of(tables.here, strategies.missed(target, "id"), bound=2) == 1
+    assert strategies.apply(tables.here, strategies.merge(target)) == Applied(1, 1)
+    assert result_of(tables.here, *strategies.remove_missing(target)) == 1
+    assert result_of(tables.here, strategies.count(target)) == 2
     tables.here.commit()
     assert tables.admin.execute("SELECT is_called FROM ran").fetchone() == (False,)
     assert tables.rows("there", "id") == tables.rows("here", "id")

@@ -8,7 +8,7 @@ import pytest
 from copyd.catalog.relations import Column, Relation
 from copyd.errors import CopydError
 from copyd.loading.ledger import Entry, Position
-from copyd.transfers.destination.horizon import Need, There, need_of, require_ours
+from copyd.transfers.destination.horizon import Need, TableState, need_of, refusals
 from copyd.transfers.server import Server
 from copyd.transfers.source.readings import Bounds, Reading
 from copyd.transfers.source.snapshot import Snapshot
@@ -30,7 +30,7 @@ ENTRY = Entry(
     mark="at=2026-10-31", filenode=7, rows=10, size=100, format="text", fingerprint="f",
     committed_at=NOW, full_at=NOW - timedelta(hours=1), after_commit_done=True,
 )  # fmt: skip
-LOADED = There(
+LOADED = TableState(
     table="public.t", oid=2, is_empty=False, has_key=True, is_below_horizon=False,
     fingerprint="f", entry=ENTRY, now=NOW,
 )  # fmt: skip
@@ -38,15 +38,15 @@ FRESH = replace(LOADED, entry=None, is_empty=True)
 INCREMENTAL: list[Mode] = ["append", "merge"]
 
 
-def need(there: There, mode: Mode, **changes: object) -> Need:
+def need(there: TableState, mode: Mode, **changes: object) -> Need:
     return need_of(there, READING, replace(TRANSFER, **changes), SNAPSHOT, mode=mode)  # type: ignore[arg-type]
 
 
-def without_key(there: There) -> There:
+def without_key(there: TableState) -> TableState:
     return replace(there, has_key=False, is_below_horizon=True)
 
 
-def at(**changes: object) -> There:
+def at(**changes: object) -> TableState:
     """What is there when the last run read the source at another position."""
     return replace(LOADED, entry=replace(ENTRY, position=replace(HERE, **changes)))  # type: ignore[arg-type]
 
@@ -110,20 +110,20 @@ def test_a_full_look_goes_back_to_the_last_one(entry: Entry) -> None:
 
 @pytest.mark.parametrize("mode", INCREMENTAL)
 @pytest.mark.parametrize("there", [at(timeline=0, lsn=9), replace(LOADED, oid=3)])
-def test_another_history_is_compared_from_scratch_by_key(mode: Mode, there: There) -> None:
+def test_another_history_is_compared_from_scratch_by_key(mode: Mode, there: TableState) -> None:
     found = need(there, mode)
     assert (found.bounds, found.corrects) == (Bounds(), True)
 
 
 @pytest.mark.parametrize("there", [at(timeline=0, lsn=9), replace(LOADED, oid=3)])
-def test_another_history_without_a_key_is_refused(there: There) -> None:
+def test_another_history_without_a_key_is_refused(there: TableState) -> None:
     with pytest.raises(CopydError, match=r"without a key.*--full"):
         need(without_key(there), "append")
 
 
 @pytest.mark.parametrize("mode", ["replace", "merge"])
 @pytest.mark.parametrize("there", [at(lsn=501), at(timeline=2)])
-def test_newer_data_is_never_replaced_by_an_older_snapshot(mode: Mode, there: There) -> None:
+def test_newer_data_is_never_replaced_by_an_older_snapshot(mode: Mode, there: TableState) -> None:
     with pytest.raises(CopydError, match="newer data"):
         need(there, mode)
     forced = need_of(there, READING, TRANSFER, SNAPSHOT, mode="replace", is_forced=True)
@@ -144,8 +144,9 @@ def test_a_table_that_was_emptied_since_is_filled_again() -> None:
     assert need(replace(LOADED, is_empty=True), "append").bounds == Bounds()
 
 
-def ours(there: There, mode: Mode = "append", *, adopt: bool = False) -> None:
-    require_ours(there, TRANSFER, HERE, mode=mode, adopt=adopt)
+def ours(there: TableState, mode: Mode = "append", *, adopt: bool = False) -> None:
+    for sentence in refusals(there, TRANSFER, HERE, mode=mode, adopt=adopt):
+        raise CopydError(sentence)
 
 
 STRANGERS = [
@@ -157,7 +158,9 @@ STRANGERS = [
 
 @pytest.mark.parametrize(("there", "said"), STRANGERS)
 @pytest.mark.parametrize("mode", ["replace", *INCREMENTAL])
-def test_what_is_not_ours_is_left_alone_unless_adopted(there: There, said: str, mode: Mode) -> None:
+def test_what_is_not_ours_is_left_alone_unless_adopted(
+    there: TableState, said: str, mode: Mode
+) -> None:
     with pytest.raises(CopydError, match=f"{said}.*adopt = true"):
         ours(there, mode)
     ours(there, mode, adopt=True)
