@@ -185,6 +185,7 @@ class _Reading:
 
 
 def _fold(text: str) -> str:
+    # ASCII only, as a server folds in a multi-byte encoding; str.lower() would fold more.
     return "".join(each.lower() if each.isascii() else each for each in text)
 
 

@@ -104,6 +104,7 @@ class Account:
             stderr=stderr,
             user=self.uid if self.is_other else None,
             group=self.gid if self.is_other else None,
+            # Without root's supplementary groups, which a plain change of user would keep.
             extra_groups=[] if self.is_other else None,
             env=self._environment(),
             cwd=cwd,
@@ -149,7 +150,7 @@ class Account:
     def _environment(self) -> dict[str, str]:
         return {
             "HOME": self.home,
-            "LC_ALL": "C",
+            "LC_ALL": "C",  # untranslated messages, which `explain_log` parses
             "LOGNAME": self.name,
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "USER": self.name,

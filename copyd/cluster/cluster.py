@@ -230,6 +230,7 @@ class Cluster:
         if self.data_directory.exists() and not self.initialized():
             raise ClusterError(f"{self.data_directory} is not a data directory: not removed")
         self._stop_at_any_price()
+        # Raises if an unknown process may still be a server of the directory.
         clear_data_directory(self.data_directory)
         for directory in (self.data_directory, self._staging_directory):
             if directory.exists():
@@ -338,6 +339,7 @@ class Cluster:
         if not standby.exists():
             raise ClusterError(f"the server in {self.data_directory} is not a standby")
         request = self.data_directory / "promote"
+        # "x": pg_ctl may have left its request there, and root must not follow a link.
         with suppress(FileExistsError), request.open("x") as file:
             self.account.own(file.fileno())
         self._server.signal(signal.SIGUSR1)
@@ -348,6 +350,7 @@ class Cluster:
     def _check_parent(self) -> None:
         parent = self.data_directory.parent
         parent.mkdir(parents=True, exist_ok=True)
+        # Checked first: initdb's own message would not name the closed folder.
         if not self.account.can_enter(parent):
             raise ClusterInitializationError(
                 f"{self.account.name}, the server's account, cannot enter {parent}: use another "

@@ -103,7 +103,7 @@ class InitDB:
         if existed and any(directory.iterdir()):
             yield  # initdb will refuse; these files are not ours to remove
             return
-        self._own_empty(directory)
+        self._own_empty(directory)  # initdb runs as the server's account and cannot create it
         try:
             yield
         except BaseException:
@@ -122,7 +122,7 @@ class InitDB:
         if self.password is None:
             yield ()
             return
-        if "\n" in self.password:
+        if "\n" in self.password:  # initdb reads the first line only
             raise ValueError("a password cannot contain a line break")
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix="copyd-", dir=scratch

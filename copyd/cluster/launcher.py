@@ -55,6 +55,7 @@ class ServerProcess:
         self._logfile = logfile
         self._log_start = 0 if logfile is None else os.fstat(logfile.fileno()).st_size
         started: Future[subprocess.Popen[bytes]] = Future()
+        # A daemon thread: a server that outlives this process must not keep it from exiting.
         self._thread = threading.Thread(
             target=self._stay, args=(started,), name="copyd-server", daemon=True
         )
@@ -98,6 +99,7 @@ class ServerProcess:
             started.set_exception(error)
             return
         started.set_result(process)
+        # Read to the end even if nobody asks for the log: a full pipe would block the server.
         if process.stdout is not None:
             with process.stdout as log:
                 self._log.extend(log)

@@ -81,6 +81,7 @@ def parse_pid_file(text: str) -> PidFile | None:
         number, data_directory, started = int(lines[0]), lines[1], int(lines[2])
     except (IndexError, ValueError):
         return None
+    # The server appends later lines while it starts; missing ones are empty here.
     later = [line.strip() for line in lines[3:]] + [""] * 5
     port, socket_directory, listen_address, shared_memory, status = later[:5]
     memory_id = shared_memory.split()[1:]
@@ -110,6 +111,7 @@ def identify(pid_file: PidFile, facts: ProcessFacts | None, data_directory: str)
         None if facts.program is None else facts.program in ("postgres", "postmaster"),
         None if facts.directory is None else facts.directory == data_directory,
     )
+    # Decided in this order: a certain mismatch outweighs facts that are not visible.
     if False in agreements:
         return Holder.STRANGER
     if None in agreements or not pid_file.is_postmaster:

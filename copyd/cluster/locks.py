@@ -38,8 +38,10 @@ def clear_data_directory(data_directory: Path) -> None:
             f"{lock} names process {postmaster.pid_file.pid}, which is alive, but copyd cannot see "
             "whether it is a server of this directory: if it is not, remove the file"
         )
+    # A copied lock file has the shared memory id of a server elsewhere, which keeps its children.
     if not _is_copied(postmaster, lock):
         _wait_for_orphans(postmaster.pid_file.shared_memory_id, data_directory)
+    # Observed again: another process may have started a server during the waits.
     if Postmaster.observe(data_directory) == postmaster:
         lock.unlink(missing_ok=True)
 

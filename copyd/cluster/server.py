@@ -47,6 +47,7 @@ class ClusterServer:
     def state(self) -> State:
         postmaster = Postmaster.observe(self._data_directory)
         holder = postmaster.holder if postmaster else Holder.NOBODY
+        # Our own process runs, but has not written its lock file yet.
         if holder is not Holder.SERVER and self._is_own_alive:
             return State.STARTING
         return decide_state(

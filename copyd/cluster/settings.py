@@ -98,6 +98,7 @@ class Settings(MutableMapping[str, str]):
             for name, value in wanted.items()
         }
         replace_file(self.path, alter(read_file(self.path), texts))
+        # Includes may follow the changed line, and ALTER SYSTEM's file is read last.
         effective = self._effective()
         last = [effective[name.lower()] for name in texts if name.lower() in effective]
         return tuple(entry for entry in last if entry.path != self.path)

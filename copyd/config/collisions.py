@@ -36,6 +36,7 @@ def identity(config: Config, server: str) -> Hashable:
 def collisions(config: Config) -> Iterator[Problem]:
     """Yield a problem for each pair of transfers that load the same destination table."""
     places = {name: identity(config, name) for name in config.servers}
+    # A transfer replaces or deletes rows that it does not know, so it must own its tables.
     for one, other in combinations(config.transfers.items(), 2):
         for here, there in product(one[1].destinations, other[1].destinations):
             if here not in places or there not in places or places[here] != places[there]:

@@ -94,6 +94,7 @@ def _cluster(config: Config, name: str) -> Iterator[Problem]:
     if cluster.version is not None and cluster.pg_config is not None:
         text = "expected either version or pg_config, got both"
         yield Problem((*path, "pg_config"), text, ((*path, "version"),))
+    # Two keepers on one data directory would fight over its server.
     first = next(
         other for other, each in config.clusters.items() if _place(each) == _place(cluster)
     )
