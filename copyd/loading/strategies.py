@@ -49,7 +49,8 @@ __all__ = [
     "truncate",
 ]
 
-_REACHING = ("c", "n", "d")  # pg_constraint.confdeltype: what a DELETE does to other tables' rows
+_REACHING = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
+"""pg_constraint.confdeltype: what a DELETE does to rows of other tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,16 +180,20 @@ def _require_unreferenced(connection: Connection, step: Step) -> None:
     assert target is not None  # noqa: S101 - `_rewrite` names it
     oid = target.relation.oid
     reached = [
-        f"{key.referencing_table} ({key.name})"
+        f"{key.referencing_table} ({key.name}, ON DELETE {_REACHING[key.action]})"
         for key in foreign_keys(connection, [oid])
         if key.referenced == oid and key.action in _REACHING
     ]
-    if reached and one_row(connection, staged_rows.count_changed(target))[0]:
-        raise CopydError(
-            f"rows of table {target.relation.label} must be written anew, which would delete or "
-            f"change what references them in {', '.join(reached)}: make the constraint that two "
-            "of them trade values of deferrable, or that foreign key ON DELETE NO ACTION"
-        )
+    if not reached or not one_row(connection, staged_rows.count_changed(target))[0]:
+        return
+    why, cure = "two rows swap a unique value", "Make the unique constraint DEFERRABLE, or change"
+    if target.has_fixed_columns:
+        why, cure = "a column GENERATED ALWAYS AS IDENTITY cannot be updated", "Change"
+    raise CopydError(
+        f"table {target.relation.label}: {why}, so changed rows would have to be deleted and inserted "
+        f"again, and these reference them: {', '.join(reached)}. {cure} the foreign key to ON DELETE "
+        "NO ACTION"
+    )
 
 
 def _raise_doubles(step: Step) -> None:

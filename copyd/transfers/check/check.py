@@ -250,8 +250,8 @@ def _try_reading(
     with looking_in(connection, own_path):
         explain = sql.SQL("EXPLAIN {}")
         connection.execute(explain.format(select_rows(reading)))
-        if reading.cursor is not None and transfer.overlap != "all":
-            connection.execute(bound_query(reading, Bounds(overlap=transfer.overlap)))
+        if reading.watermark_column is not None and transfer.overlap != "all":
+            connection.execute(bound_query(reading, Bounds(lookback=transfer.overlap)))
 
 
 def _compare_options(notes: Notes, what: Tables, relations: Sequence[Relation]) -> None:

@@ -196,7 +196,7 @@ def _load(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
 def _apply(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
     """Rows from the staging tables into the tables; then the removal of missing ones."""
     for table in tables:
-        column = table.reading.cursor
+        column = table.reading.watermark_column
         if table.is_compared and column is not None and table.need.left_out is not None:
             yield Action(Phase.APPLY, strategies.missed(table.target, column.name), table)
     for table in tables:
@@ -231,7 +231,10 @@ def _after(
                 "rows": Later("rows", "unknown"),
                 "size": Later("size", "unknown"),
             }
-            if table.reading.cursor is not None and intent.source.transfer.overlap != "all":
+            if (
+                table.reading.watermark_column is not None
+                and intent.source.transfer.overlap != "all"
+            ):
                 later["mark"] = Later("mark")
             record = intent.ledger.record(_entry(table, intent, snapshot), later)
             yield Action(Phase.AFTER, Step(record), table)

@@ -1,7 +1,7 @@
-"""One try to load one destination: one connection, one transaction, to COMMIT or to nothing.
+"""One try to load one destination: one transaction, to COMMIT or to nothing.
 
-What a try knows ends with it; the destination keeps what outlives it. Each step runs in a thread of
-its own and may be cut off: nobody waits for one that was.
+What a try knows ends with it; the destination keeps what outlives it. Each step is taken in a thread
+of its own, in which the session may be cut off. The statements are decided in actions.py.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class Attempt:
     """One try; made anew for each. Its steps are taken in the order in which they stand here.
 
     ``tables`` are in the order of loading, parents before children. ``session``: its connection, and
-    the thread that uses it; ``commit``: its COMMIT, which may be in doubt. ``marks``: the highest
-    value of each reading's watermark column, where the source was asked for it.
+    the thread that uses it; ``commit``: its COMMIT, which may be in doubt. ``watermarks``: the
+    highest value of each reading's watermark column, where the source was asked for it.
     """
 
     def __init__(self, replica: Replica, transfer: Transfer, run: str, *, is_full: bool) -> None:
         self.tables: tuple[TableLoad, ...] = ()
-        self.marks: dict[str, str | None] = {}
+        self.watermarks: dict[str, str | None] = {}
         self.analyze_seconds = 0.0
         self._replica = replica
         self._transfer = transfer
@@ -189,7 +189,7 @@ class Attempt:
             rejects.retry_held()
         self.session.look_in(Path.OURS)
         for table in self.tables:
-            table.mark = self.marks.get(table.reading.name)
+            table.watermark = self.watermarks.get(table.reading.name)
             table.note_unstaged(mode)
         if rejects is not None:
             find_deferrable(self.connection, [each for each in self.tables if each.is_staged])

@@ -59,7 +59,7 @@ class Execution:
         values: dict[str, object] = {"run": self._run}
         if table is not None:
             values |= {"rows": table.held, "size": table.size}
-            values |= {"bound": table.bound, "mark": table.mark}
+            values |= {"bound": table.bound, "mark": table.watermark}
         return values
 
     def _require_same_transaction(self, row: tuple[object, ...], phase: Phase) -> None:

@@ -161,14 +161,14 @@ def _from_scratch(
 
 def _bounded(state: TableState, entry: Entry, reading: Reading, transfer: Transfer) -> Need:
     """What was written since the last run; now and then also what the lookback leaves out."""
-    overlap = transfer.overlap
-    if overlap == "all":
+    lookback = transfer.overlap
+    if lookback == "all":
         return Need(Bounds(since=entry.full_horizon))
     wait = timedelta(seconds=transfer.full_every)
-    mark = reading.mark_of(entry.mark)
-    if mark is None:
+    watermark = reading.watermark_of(entry.mark)
+    if watermark is None:
         return Need(Bounds(since=entry.full_horizon))
-    bounds = Bounds(since=entry.horizon, mark=mark, overlap=overlap)
+    bounds = Bounds(since=entry.horizon, watermark=watermark, lookback=lookback)
     if entry.full_at is None or state.now - entry.full_at >= wait:
         return Need(Bounds(since=entry.full_horizon), left_out=bounds)
     return Need(bounds, is_full=False)

@@ -36,7 +36,7 @@ def prepare(transfer: Transfer) -> None:
 
 
 def resolve_pending(server: Server, directory: Path, transfer: str) -> tuple[Resolution, ...]:
-    """Settle what is pending of `transfer` at one destination, before it is loaded anew.
+    """Resolve what is pending of `transfer` at one destination, before it is loaded anew.
 
     Its ledger knows of two runs, so nobody can tell any more once two others were committed. It is
     connected to only where something is pending. What cannot be resolved yet says why, and stays.

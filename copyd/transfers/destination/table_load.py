@@ -30,8 +30,9 @@ class TableLoad:
     knows yet how many rows it has. ``removes``: rows that the source no longer has are deleted.
     ``binary_refusal``: why its rows cannot travel in binary.
 
-    Learned on the way: its ``need`` under the snapshot, its ``scans`` and their ``formats``, ``bound``, where
-    bounded scans began, ``mark``, the highest value of its watermark column, ``delete_triggers`` that may keep rows, ``deferrable`` constraints.
+    Learned on the way: its ``need`` under the snapshot; its ``scans`` and their ``formats``; ``bound``,
+    where bounded scans began; ``watermark``, the highest value of its watermark column;
+    ``delete_triggers``, which may keep rows; ``deferrable`` constraints.
 
     Rows: ``before`` the run, ``rows`` that the run wrote, ``removed``, and ``held`` after it;
     ``missed`` are those before ``bound``, which the lookback had left out until this full scan. The
@@ -51,7 +52,7 @@ class TableLoad:
     scans: tuple[Scan, ...] = ()
     formats: dict[Scan, str] = field(default_factory=dict)
     bound: str | None = None
-    mark: str | None = None
+    watermark: str | None = None
     delete_triggers: tuple[str, ...] = ()
     deferrable: tuple[sql.Identifier, ...] = ()
     before: int = 0

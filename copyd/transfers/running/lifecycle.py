@@ -74,7 +74,7 @@ class Lifecycle:
         """Have a destination commit that has all its data."""
         destination, findings = completed.destination, completed.findings
         attempt = destination.trying
-        attempt.marks = dict(findings.marks)
+        attempt.watermarks = dict(findings.marks)
         for table in attempt.tables:
             table.bound = findings.bounds.get(destination, {}).get(table.reading.name)
         destination.move(State.FINISHING)

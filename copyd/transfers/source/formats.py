@@ -26,15 +26,14 @@ def choose_format(
 ) -> ChosenFormat:
     """Choose between text and binary for columns of these `types`.
 
-    `refusals`: for each destination, why binary cannot be used there. `has_rejects`: refused rows
-    are put aside, for which a row must be a line. Text is relayed without
-    looking at rows and is read by every type, so it is the rule. It writes bytea with two digits
-    a byte, which is where binary pays.
+    `refusals`: for each destination, why binary cannot be used there. `has_rejects`: a reject is a
+    line of text. Text is the rule, because it is relayed without looking at rows and every type
+    reads it. It writes bytea with two digits a byte: there binary pays.
     """
     if wanted != "auto":
         return ChosenFormat(wanted, "as configured")
     if has_rejects:
-        return ChosenFormat("text", "rows that are refused are put aside as lines")
+        return ChosenFormat("text", "rejects are lines of text")
     if "bytea" not in types:
         return ChosenFormat("text", "relayed without looking at rows")
     for refusal in refusals:

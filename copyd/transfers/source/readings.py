@@ -35,7 +35,7 @@ class Reading:
     relation: Relation | None
     columns: tuple[Column, ...]
     where: str | None = None
-    cursor: Column | None = None
+    watermark_column: Column | None = None
     key: tuple[str, ...] | None = None
     query: str | None = None
     left_out: tuple[Column, ...] = ()
@@ -58,14 +58,14 @@ class Reading:
         return self.relation is not None and self.relation.kind in ("r", "p")
 
     def tagged(self, value: str) -> str:
-        """Return a value of the cursor as the ledger keeps it: with the cursor's name."""
-        return f"{_cursor(self).name}={value}"
+        """Return a watermark as the ledger keeps it: with the name of its column."""
+        return f"{_watermark_column(self).name}={value}"
 
-    def mark_of(self, kept: str | None) -> str | None:
-        """Return the value that the ledger has kept; None where it is not of this cursor."""
-        if kept is None or self.cursor is None:
+    def watermark_of(self, kept: str | None) -> str | None:
+        """Return the value that the ledger has kept; None where it is of another column."""
+        if kept is None or self.watermark_column is None:
             return None
-        tag = f"{self.cursor.name}="
+        tag = f"{self.watermark_column.name}="
         return kept.removeprefix(tag) if kept.startswith(tag) else None
 
     @property
@@ -80,14 +80,14 @@ class Reading:
 class Bounds:
     """Which rows of a table: xmin (as xid8) from ``since`` on, below ``until``.
 
-    ``mark``: a value of the cursor, as text; rows that lie further than ``overlap`` behind it, and
-    those without a value, are left out.
+    ``watermark``: a value of the watermark column, as text; rows that lie further than ``lookback``
+    behind it, and those without a value, are left out.
     """
 
     since: int | None = None
     until: int | None = None
-    mark: str | None = None
-    overlap: timedelta | int = 0
+    watermark: str | None = None
+    lookback: timedelta | int = 0
 
 
 EVERYTHING = Bounds()
@@ -189,44 +189,44 @@ def _bounds(scan: Scan, snapshot: Snapshot) -> list[sql.Composable]:
     if bounds.until is not None:
         until = sql.SQL("{} OPERATOR(pg_catalog.<) {}")
         conditions.append(until.format(written, sql.Literal(bounds.until)))
-    if bounds.mark is not None:
-        cursor = _cursor(scan.reading)
-        bound = _bound(cursor, bounds.mark, bounds.overlap)
+    if bounds.watermark is not None:
+        column = _watermark_column(scan.reading)
+        bound = _bound(column, bounds.watermark, bounds.lookback)
         within = sql.SQL("{} OPERATOR(pg_catalog.>=) {}")
-        conditions.append(within.format(sql.Identifier(cursor.name), bound))
+        conditions.append(within.format(sql.Identifier(column.name), bound))
     return conditions
 
 
-def _cursor(reading: Reading) -> Column:
-    if reading.cursor is None:
-        raise ValueError(f"{reading.name} has no cursor")
-    return reading.cursor
+def _watermark_column(reading: Reading) -> Column:
+    if reading.watermark_column is None:
+        raise ValueError(f"{reading.name} has no watermark column")
+    return reading.watermark_column
 
 
-def _bound(cursor: Column, mark: str | None, overlap: timedelta | int) -> sql.Composed:
-    kind = _raw(cursor.type)  # as format_type wrote it
+def _bound(column: Column, watermark: str | None, lookback: timedelta | int) -> sql.Composed:
+    kind = _raw(column.type)  # as format_type wrote it
     behind = sql.SQL("({}::{} OPERATOR(pg_catalog.-) {})")
-    return behind.format(sql.Literal(mark), kind, sql.Literal(overlap))
+    return behind.format(sql.Literal(watermark), kind, sql.Literal(lookback))
 
 
 def _names(columns: Sequence[Column]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
 
 
-def mark_query(reading: Reading, snapshot: Snapshot) -> sql.Composed:
-    """Ask for the highest value of the cursor, as text.
+def watermark_query(reading: Reading, snapshot: Snapshot) -> sql.Composed:
+    """Ask for the highest value of the watermark column, as text.
 
-    Infinity, and times that the snapshot has not reached yet, are no mark.
+    Infinity, and times that the snapshot has not reached yet, are no watermark.
     """
-    cursor = _cursor(reading)
-    name = sql.Identifier(cursor.name)
+    column = _watermark_column(reading)
+    name = sql.Identifier(column.name)
     conditions = _where(reading)
-    if cursor.category == "D":
+    if column.category == "D":
         now = sql.Literal(snapshot.taken_at)
         conditions.append(sql.SQL("pg_catalog.isfinite({})").format(name))
         past = sql.SQL("{} OPERATOR(pg_catalog.<=) {}::pg_catalog.timestamptz")
         conditions.append(past.format(name, now))
-    if cursor.signature in ("float4", "float8", "numeric"):
+    if column.signature in ("float4", "float8", "numeric"):
         conditions.append(sql.SQL(_IS_NUMBER).format(name))
     top = sql.SQL("pg_catalog.max({})::pg_catalog.text").format(name)
     return select(reading, top, conditions)
@@ -238,13 +238,13 @@ def watermark_queries(
     """Ask for the highest value of each watermark column, where a `lookback` will start from it."""
     readings = dict.fromkeys(scan.reading for scan in scans)
     return {
-        reading: mark_query(reading, snapshot)
+        reading: watermark_query(reading, snapshot)
         for reading in readings
-        if reading.cursor is not None and lookback != "all"
+        if reading.watermark_column is not None and lookback != "all"
     }
 
 
 def bound_query(reading: Reading, bounds: Bounds) -> sql.Composed:
-    """Ask for the value of the cursor from which `bounds` look, as text."""
-    bound = _bound(_cursor(reading), bounds.mark, bounds.overlap)
+    """Ask for the value of the watermark column where `bounds` begin, as text."""
+    bound = _bound(_watermark_column(reading), bounds.watermark, bounds.lookback)
     return sql.SQL("SELECT ({})::pg_catalog.text").format(bound)

@@ -82,40 +82,40 @@ def reading_of(relation: Relation, transfer: Transfer, what: Tables) -> Reading:
         columns = copied(relation.columns)
         left_out = tuple(column for column in relation.columns if column.is_generated)
     name = said.cursor or transfer.cursor
-    cursor = None if name is None else _cursor(relation, name)
-    if cursor is not None:
-        _require_overlap(cursor, columns, transfer)
+    column = None if name is None else _watermark_column(relation, name)
+    if column is not None:
+        _require_lookback(column, columns, transfer)
     return Reading(
         name=relation.label,
         into=relation.label if transfer.ledger is not None else what.names[0],
         relation=relation,
         columns=columns,
         where=said.where,
-        cursor=cursor,
+        watermark_column=column,
         key=said.key or transfer.key,
         left_out=left_out,
     )
 
 
-def _cursor(relation: Relation, name: str) -> Column:
+def _watermark_column(relation: Relation, name: str) -> Column:
     for column in relation.columns:
         if column.name == name:
             return column
     raise CopydError(f"table {relation.label} has no column {name}, which is to be its cursor")
 
 
-def _require_overlap(cursor: Column, columns: Sequence[Column], transfer: Transfer) -> None:
-    """Raise CopydError where the overlap is not one that the cursor can be looked behind by."""
-    overlap = transfer.overlap
-    if overlap == "all":
+def _require_lookback(column: Column, columns: Sequence[Column], transfer: Transfer) -> None:
+    """Raise CopydError where a lookback of this kind does not fit the watermark column."""
+    lookback = transfer.overlap
+    if lookback == "all":
         return
     kinds = {"D": timedelta, "N": int}
-    wanted = kinds.get(cursor.category)
-    if wanted is None or not isinstance(overlap, wanted):
-        said = {"D": 'a duration such as "1h"', "N": "a number"}.get(cursor.category, '"all"')
-        raise CopydError(f"cursor {cursor.name} is {cursor.type}: its overlap must be {said}")
-    if cursor.name not in {column.name for column in columns}:
+    wanted = kinds.get(column.category)
+    if wanted is None or not isinstance(lookback, wanted):
+        said = {"D": 'a duration such as "1h"', "N": "a number"}.get(column.category, '"all"')
+        raise CopydError(f"cursor {column.name} is {column.type}: its overlap must be {said}")
+    if column.name not in {each.name for each in columns}:
         raise CopydError(
-            f"cursor {cursor.name} is not among the columns to copy, which a full look compares it "
+            f"cursor {column.name} is not among the columns to copy, which a full look compares it "
             'by: copy it, or use overlap = "all"'
         )

@@ -17,7 +17,11 @@ from copyd.transfers.transfer import Mode, Tables, Transfer
 NOW = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 SOURCE = Relation(1, "public", "t", "r", "p", filenode=7, estimated_rows=None)
 READING = Reading(
-    "public.t", "public.t", SOURCE, (Column("id", "integer"),), cursor=Column("at", "timestamptz")
+    "public.t",
+    "public.t",
+    SOURCE,
+    (Column("id", "integer"),),
+    watermark_column=Column("at", "timestamptz"),
 )
 HERE = Position(system_identifier=1, timeline=1, lsn=500)
 SNAPSHOT = Snapshot(HERE, HERE, "00000003-1", "900:905:", 900, 905, "2026-11-01 12:00:00+00", None)
@@ -83,14 +87,14 @@ def test_without_a_key_a_rewritten_source_table_is_refused() -> None:
 @pytest.mark.parametrize("mode", INCREMENTAL)
 def test_a_bounded_overlap_starts_behind_the_mark(mode: Mode) -> None:
     found = need(LOADED, mode, overlap=timedelta(hours=1))
-    assert found.bounds == Bounds(since=800, mark="2026-10-31", overlap=timedelta(hours=1))
+    assert found.bounds == Bounds(since=800, watermark="2026-10-31", lookback=timedelta(hours=1))
     assert not found.is_full
 
 
 def test_a_full_look_knows_what_was_left_out_before() -> None:
     entry = replace(ENTRY, full_at=NOW - timedelta(hours=25))
     found = need(replace(LOADED, entry=entry), "merge", overlap=timedelta(hours=1))
-    assert found.left_out == Bounds(since=800, mark="2026-10-31", overlap=timedelta(hours=1))
+    assert found.left_out == Bounds(since=800, watermark="2026-10-31", lookback=timedelta(hours=1))
 
 
 @pytest.mark.parametrize(

@@ -31,4 +31,4 @@ def test_what_is_configured_is_used(wanted: str) -> None:
 
 def test_rows_that_are_put_aside_are_lines_of_text() -> None:
     chosen = choose_format("auto", ["bytea"], [None], has_rejects=True)
-    assert chosen == ("text", "rows that are refused are put aside as lines")
+    assert chosen == ("text", "rejects are lines of text")
