@@ -1,4 +1,4 @@
-"""The daemon: supervises runs and managed clusters, on schedule, until it is told to end."""
+"""The daemon: runs transfers on schedule and keeps managed clusters, until a signal stops it."""
 
 from copyd.daemon import control
 from copyd.daemon.arenas import limit_arenas

@@ -1,7 +1,7 @@
-"""Which of the transfers that are due begin now: pure.
+"""The choice among waiting transfers, within the limits of workers and connections: pure.
 
-Who has waited longest comes first. A server without a free connection keeps back only those that
-need it: others overtake, unless they would take what it has left.
+The longest wait comes first. A server at its limit delays only its own transfers; others overtake
+them.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Connections = Mapping[str, int]
-"""How many connections, by the name of a server."""
+"""Numbers of connections, by server."""
 
 AT_SOURCE, AT_DESTINATION = 2, 1
-"""Connections that a run holds: one keeps the snapshot and one reads it; one writes."""
+"""Connections of a run: one holds the snapshot and one reads under it; one writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A transfer that is due: ``since`` when (ticks), and what its run would take."""
+    """A transfer due ``since`` (ticks), and the connections for its run."""
 
     transfer: str
     since: float
@@ -32,14 +32,14 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who begins, in this order, and for everybody else what he waits for."""
+    """Transfers to start, in order; for the others, the reason to wait."""
 
     starting: tuple[str, ...]
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 def needs(source: str, destinations: Iterable[str]) -> Connections:
-    """Return what a run from `source` to `destinations` takes."""
+    """Return the connections of a run from `source` to `destinations`."""
     return Counter({source: AT_SOURCE}) + Counter(dict.fromkeys(destinations, AT_DESTINATION))
 
 
@@ -50,32 +50,32 @@ def choose(
     workers: int,
     limits: Connections,
 ) -> Choice:
-    """Choose who begins beside those that are `running`.
+    """Choose transfers to start beside the `running` ones.
 
-    `workers`: how many runs there may be; `limits`: the connections that a server lends, where it
-    does not lend any number.
+    `workers` limits the number of runs; a server missing from `limits` has no limit.
     """
     held: Counter[str] = Counter()
     number = 0
-    for each in running:
-        held.update(each)
+    for connections in running:
+        held.update(connections)
         number += 1
     starting: list[str] = []
     reasons: dict[str, str] = {}
-    for one in sorted(waiting, key=lambda one: (one.since, one.transfer)):
+    for each in sorted(waiting, key=lambda each: (each.since, each.transfer)):
         short = sorted(
-            name for name, count in one.needs.items()
+            name for name, count in each.needs.items()
             if name in limits and held[name] + count > limits[name]
         )  # fmt: skip
         if number >= workers:
-            reasons[one.transfer] = f"all workers ({workers}) are busy"
+            reasons[each.transfer] = f"all workers ({workers}) are busy"
         elif short:
-            lent = f"{limits[short[0]]} connections"
-            reasons[one.transfer] = f"server {short[0]} lends no more than {lent}"
-            # What is left there is kept for it: who came later must not overtake it for ever.
+            limit = f"max_connections = {limits[short[0]]}"
+            reasons[each.transfer] = f"server {short[0]} has too few free connections ({limit})"
+            # Its last connections are reserved: later transfers must not overtake for ever.
+            # Decision: Who waits for connections keeps his place
             held.update({name: limits[name] - held[name] for name in short})
         else:
-            starting.append(one.transfer)
-            held.update(one.needs)
+            starting.append(each.transfer)
+            held.update(each.needs)
             number += 1
     return Choice(tuple(starting), reasons)

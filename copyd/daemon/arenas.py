@@ -1,4 +1,4 @@
-"""How much memory the allocator keeps for threads that come and go."""
+"""A limit for glibc's memory of threads already ended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ ARENAS = 2
 
 
 def limit_arenas() -> None:
-    """Have all threads share two arenas; to be called before there are any.
-
-    By default glibc makes up to eight for each core, and what was freed in one is of no use to the
-    threads of another: a daemon whose threads come and go holds more and more that nobody uses.
-    What MALLOC_ARENA_MAX says in the environment stands. Other C libraries have no arenas.
-    """
+    """Let all threads share two arenas, unless MALLOC_ARENA_MAX is set; call before any starts."""
+    # glibc creates up to eight arenas a core, and memory freed in one serves no thread of another:
+    # a daemon that starts a thread for each run would grow. Other C libraries have no mallopt.
+    # Decision: Threads share two arenas
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError):
             ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)

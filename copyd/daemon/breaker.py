@@ -1,7 +1,7 @@
-"""A circuit breaker for one destination of one transfer: pure, and it needs no human.
+"""A circuit breaker for one destination of one transfer: pure.
 
-Runs leave a destination alone that failed too often, for a while that doubles. When that is over
-the next run tries it again; one success, and everything is forgotten.
+After too many failures in a row, runs skip the destination for a while, twice as long after each
+further failure. The next run tries again. A success closes the breaker.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """``failures``: in a row, of its own; ``until``: left alone until then (ticks), if it is."""
+    """``failures`` of the destination's own, in a row; runs skip the destination ``until`` (ticks)."""
 
     failures: int = 0
     until: float | None = None
 
     def admits(self, ticks: float) -> bool:
-        """Whether a run at `ticks` may try the destination."""
         return self.until is None or ticks >= self.until
 
     def failed(self, policy: Breaker, ticks: float, rng: Rng) -> Circuit:
-        """Return what holds after a failure at `ticks`."""
+        """Return the circuit after a failure at `ticks`."""
         failures = self.failures + 1
         beyond = failures - policy.failures
         if beyond < 0:
@@ -38,4 +37,3 @@ class Circuit:
 
 
 CLOSED = Circuit()
-"""After a success, or before anything."""

@@ -1,18 +1,21 @@
-"""The control socket: one JSON object asks, one answers, and the connection is over.
+"""The control socket: a request and an answer for each connection, both a JSON object.
 
-Who may connect is a matter of the socket's mode (0660) and its folder. Requests are bounded in size
-and time, and so are those that are served at once.
+The socket's mode (0660) and its folder decide who may connect. Size, time and number of requests
+are limited.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from copyd.daemon.environment import spawn
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -26,17 +29,15 @@ if TYPE_CHECKING:
 NAME = "control.sock"
 LARGEST_REQUEST = 64 * 1024
 LARGEST_ANSWER = 64 * 1024 * 1024
-PATIENCE = 5.0
-"""Seconds that a caller gets to ask, and to take the answer."""
+PATIENCE = 5.0  # seconds for a caller to send the request, and to read the answer
 MOST_CALLERS = 16
-LONGEST_ADDRESS = 107
-"""Bytes that the path of a Unix socket may have."""
+LONGEST_ADDRESS = 107  # bytes of a Unix socket's path: unix(7)
 
 Request = dict[str, Any]
 
 
 class Control:
-    """Listens at `path`; ``answer`` is called in a thread of each caller's own and may wait."""
+    """Listens at `path`; ``answer`` runs in a thread for each caller and may wait."""
 
     def __init__(self, path: Path, answer: Callable[[Request], Answer]) -> None:
         self._path = path
@@ -45,7 +46,7 @@ class Control:
         self._slots = threading.BoundedSemaphore(MOST_CALLERS)
 
     def __enter__(self) -> Self:
-        """Listen; raises CopydError where another daemon does, or nobody can."""
+        """Listen; raises CopydError if another daemon listens, or the system refuses."""
         address = _address(self._path)
         if _is_answered(address):
             raise CopydError(
@@ -54,8 +55,8 @@ class Control:
             )
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._path.unlink(missing_ok=True)  # left by a daemon that was killed
-            os.fchmod(listener.fileno(), 0o600)  # Linux makes the file with this mode, no wider
+            self._path.unlink(missing_ok=True)  # of a daemon that was killed
+            os.fchmod(listener.fileno(), 0o600)  # the file never has a wider mode
             listener.bind(address)
             self._path.chmod(0o660)
             listener.listen()
@@ -63,9 +64,7 @@ class Control:
             listener.close()
             raise CopydError(f"cannot listen at {self._path}: {error.strerror}") from error
         self._listener = listener
-        threading.Thread(
-            target=self._accept, args=(listener,), name="copyd control", daemon=True
-        ).start()
+        spawn("control", partial(self._accept, listener))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,7 +72,7 @@ class Control:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
             with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+                self._listener.shutdown(socket.SHUT_RDWR)  # unblocks accept()
             self._listener.close()
 
     def _accept(self, listener: socket.socket) -> None:
@@ -82,10 +81,8 @@ class Control:
             try:
                 caller, _ = listener.accept()
             except OSError:
-                return  # closed
-            threading.Thread(
-                target=self._serve, args=(caller,), name="copyd caller", daemon=True
-            ).start()
+                return  # the listener was closed
+            spawn("caller", partial(self._serve, caller))
 
     def _serve(self, caller: socket.socket) -> None:
         try:
@@ -106,15 +103,14 @@ class Control:
             return self._answer(request)
         except CopydError as error:
             return {"error": str(error)}
-        except Exception as error:  # noqa: BLE001 - the boundary of a caller: others are served on
+        except Exception as error:  # noqa: BLE001 - the boundary of a caller: the next is served
             return {"error": f"a defect of copyd: {type(error).__name__}"}
 
 
 def ask(path: Path, request: Mapping[str, object], *, within: float) -> Request:
-    """Ask the daemon that listens at `path`.
+    """Return the answer of the daemon at `path`.
 
-    Raises CopydError where none does, where it does not answer within so many seconds, and with
-    its own sentence where it does not do what it is asked.
+    Raises CopydError without a daemon, without an answer in time, and if the daemon refuses.
     """
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -126,7 +122,9 @@ def ask(path: Path, request: Mapping[str, object], *, within: float) -> Request:
     except TimeoutError as error:
         raise CopydError(f"the daemon at {path} did not answer within {within:g} s") from error
     except PermissionError as error:
-        raise CopydError(f"you may not talk to the daemon at {path}: join its group") from error
+        raise CopydError(
+            f"no permission to connect to the daemon at {path}: join its group"
+        ) from error
     except OSError as error:
         raise CopydError(f"no daemon listens at {path}: start it with copyd run") from error
     return _understood(path, text)
@@ -136,9 +134,9 @@ def _understood(path: Path, text: bytes) -> Request:
     try:
         answer = json.loads(text)
     except ValueError as error:
-        raise CopydError(f"the daemon at {path} ended before it had answered") from error
+        raise CopydError(f"the daemon at {path} ended before it answered") from error
     if not isinstance(answer, dict):
-        raise CopydError(f"what answers at {path} is no copyd daemon")
+        raise CopydError(f"the process that listens at {path} is not a copyd daemon")
     if "error" in answer:
         raise CopydError(str(answer["error"]))
     return answer
@@ -149,7 +147,7 @@ def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
 
 
 def _receive(connection: socket.socket, most: int) -> bytes:
-    """Read a line, or what there is before the end; no more than so many bytes."""
+    """Read a line, or up to the end; at most so many bytes."""
     found = bytearray()
     while len(found) <= most and not found.endswith(b"\n"):
         more = connection.recv(64 * 1024)
@@ -163,7 +161,7 @@ def _address(path: Path) -> str:
     address = str(path)
     if len(os.fsencode(address)) > LONGEST_ADDRESS:
         raise CopydError(
-            f"the path of a socket has at most {LONGEST_ADDRESS} bytes, {path} has more: choose a "
+            f"a socket's path has at most {LONGEST_ADDRESS} bytes, {path} is longer: configure a "
             "shorter runtime_directory"
         )
     return address
@@ -172,10 +170,4 @@ def _address(path: Path) -> str:
 def _is_answered(address: str) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
-        try:
-            probe.connect(address)
-        except TimeoutError:
-            return True  # somebody is there, and busy
-        except OSError:
-            return False
-        return True
+        return probe.connect_ex(address) in {0, errno.EAGAIN}  # EAGAIN: its backlog is full

@@ -1,4 +1,4 @@
-"""The requests that callers of the control socket may make, as JSON objects."""
+"""The requests of the control socket."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Handler = Callable[["Request"], "Answer"]
 """Answers a request at once, without the supervisor."""
 
 WITHIN = 30.0
-"""Seconds that the supervisor gets to answer; reading the configuration may take some."""
+"""Seconds for the supervisor's answer: a reload reads files."""
 
 
 class ControlRequests:
-    """Answers a request: by a handler of its name, else by a message to the supervisor's inbox."""
+    """Answers requests: by a handler of the same name, else through the supervisor's inbox."""
 
     def __init__(self, post: Post, handlers: Mapping[str, Handler]) -> None:
         self._post = post
         self._handlers = handlers
 
     def __call__(self, request: Request) -> Answer:
-        """Return the answer; raises CopydError with a sentence for the caller."""
+        """Return the answer; raises CopydError for the caller."""
         command = request.get("command")
         if isinstance(command, str) and command in self._handlers:
             return self._handlers[command](request)
@@ -53,7 +53,7 @@ def _message(command: object, request: Request, reply: Reply) -> Message:
             return Pause(_text_of(request, "transfer"), is_paused=command == "pause", reply=reply)
         case "reload":
             return Reload(reply, is_dry=request.get("dry_run") is True)
-    raise CopydError("the daemon does not know this command: is it of another version?")
+    raise CopydError("the daemon does not know this command: is it another version of copyd?")
 
 
 def _text_of(request: Request, key: str) -> str:

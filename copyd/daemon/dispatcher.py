@@ -1,6 +1,6 @@
-"""Which transfers run: those that are due or triggered start, unless there is a reason to wait.
+"""Starts due and triggered transfers, and keeps the reasons why the others wait.
 
-Nothing here waits or reads a clock: the supervisor's loop calls, and says what time it is.
+Nothing here blocks or reads a clock: the supervisor's loop passes the time in.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from copyd.status import TransferStatus
 
 CLUSTER_PATIENCE = 60.0
-"""Seconds that a run waits for destinations whose cluster is down; for its source's it waits on."""
+"""Seconds that a run waits for its destinations' clusters; for its source's there is no limit."""
 
 
 class Dispatcher:
-    """The transfers of a configuration. ``runs`` are under way. Used by the loop's thread alone."""
+    """The tasks of a configuration, and the current ``runs``; belongs to the supervisor's loop."""
 
     def __init__(
         self,
@@ -56,13 +56,13 @@ class Dispatcher:
         )
 
     def restore_pauses(self) -> None:
-        """Pause what was paused when an earlier daemon ended; raises CopydError."""
+        """Pause the transfers paused under an earlier daemon; raises CopydError."""
         paused = self._environment.pauses.read()
         for task in self._tasks.values():
             task.is_paused = task.name in paused
 
     def apply(self, config: Config, now: Instant) -> None:
-        """Go on with another configuration; runs under way end as they began."""
+        """Change to another configuration; current runs keep theirs."""
         self._config = config
         tasks: dict[str, Task] = {}
         for name, section in config.transfers.items():
@@ -79,10 +79,10 @@ class Dispatcher:
         task.plan(now, self._environment.rng)
         return task
 
-    # -- what the history does not know, the ledgers may ------------------------------------------
+    # -- what the history does not know, the ledgers may know -------------------------------------
 
     def unknown(self) -> Mapping[str, tuple[str, ...]]:
-        """Return, by server, the transfers whose last success there the history does not know."""
+        """Return, by server, the transfers without a verdict there in the history."""
         found: dict[str, tuple[str, ...]] = {}
         for task in self._tasks.values():
             for each in task.destinations.values():
@@ -91,7 +91,7 @@ class Dispatcher:
         return found
 
     def recalled(self, recalled: Recalled) -> None:
-        """Take over what a server's ledgers know."""
+        # Decision: A time of success comes from the ledgers, an age of data does not
         for name, success in recalled.successes.items():
             destination = self._destination(name, recalled.server)
             if destination is not None and destination.last_success is None:
@@ -100,7 +100,7 @@ class Dispatcher:
     # -- runs -------------------------------------------------------------------------------------
 
     def fall_due(self, now: Instant) -> None:
-        """Make runs pending whose time has come."""
+        """Make due runs pending, and report missed ones."""
         ticked, self._ticked = self._ticked, now
         rng = self._environment.rng
         if is_set_back(ticked, now):
@@ -112,10 +112,7 @@ class Dispatcher:
                 self._environment.observe(events.RunMissed(task.name, missed))
 
     def start_pending(self, now: Instant) -> None:
-        """Start as many pending runs as may start; the others get a reason to wait.
-
-        With several daemons, this is where a lease on the transfer decides as well.
-        """
+        """Start pending runs within the limits; the others get a reason to wait."""
         waiting: list[admission.Waiting] = []
         chosen: dict[str, tuple[str, ...]] = {}
         for task in self._tasks.values():
@@ -142,36 +139,30 @@ class Dispatcher:
             self._start(self._tasks[name], chosen[name], now)
 
     def wait(self, now: Instant) -> float:
-        """Return for how many seconds nothing can become due, unless a message comes."""
+        """Return the seconds until something changes without a message."""
         return min(self._waits(now), default=float("inf"))
 
     def drop_pending(self) -> None:
-        """Forget the runs that are due: the daemon is stopping."""
+        """Forget the pending runs: the daemon is stopping."""
         for task in self._tasks.values():
             task.pending = None
 
     def stop_runs(self, reason: str) -> None:
-        """Cut off the runs under way."""
         for run in self.runs.values():
             run.stop.ask(reason)
 
     def note(self, news: News, now: Instant) -> None:
-        """Take the news of a run under way."""
-        task = self._tasks.get(news.run.transfer)
-        if task is None:
-            return  # a reload has removed it
-        if isinstance(news.event, events.RunStarted):
-            task.run = news.event.run
-        elif news.event.verdict == "succeeded":
-            self._succeeded(task, news.event, now)
-
-    def _succeeded(self, task: Task, ended: events.DestinationEnded, now: Instant) -> None:
-        destination = task.destinations.get(ended.destination)
-        if destination is not None and destination.succeeded(now, ended.data_timestamp):
-            self._environment.observe(events.DestinationBack(task.name, destination.name))
+        name, event = news.run.transfer, news.event
+        if isinstance(event, events.RunStarted):
+            if name in self._tasks:  # a reload may have removed it
+                self._tasks[name].run = event.run
+        elif event.verdict == "succeeded":
+            destination = self._destination(name, event.destination)
+            if destination is not None and destination.succeeded(now, event.data_timestamp):
+                self._environment.observe(events.DestinationBack(name, destination.name))
 
     def ended(self, ended: Ended, now: Instant) -> None:
-        """Take a run's end, and let its destinations' breakers count."""
+        """Note the end of a run, and count its destinations' failures."""
         run = ended.run
         if self.runs.get(run.transfer) is run:
             del self.runs[run.transfer]
@@ -184,11 +175,9 @@ class Dispatcher:
             if destination is None or outcome.verdict.value == "succeeded":
                 continue
             destination.failed(outcome, task.section, now, self._environment.rng)
-            until = destination.next_attempt(now)
+            until, failures = destination.next_attempt(now), destination.failures
             if until is not None:
-                out = events.DestinationOut(
-                    task.name, destination.name, destination.failures, until
-                )
+                out = events.DestinationOut(task.name, destination.name, failures, until)
                 self._environment.observe(out)
 
     def _start(self, task: Task, chosen: tuple[str, ...], now: Instant) -> None:
@@ -209,12 +198,12 @@ class Dispatcher:
     def _obstacle(
         self, task: Task, pending: PendingRun, chosen: Sequence[str], now: Instant
     ) -> str | None:
-        """Return why a pending run has no turn."""
         if not chosen:
-            return "all its destinations have failed too often and are left alone for a while"
+            return "all its destinations have failed too often and are skipped for a while"
         source = self._cluster_of(task.section.source)
         if source is not None and not self._clusters.is_up(source):
             return f"cluster {source}, which holds its source, is not up"
+        # Past the patience the run starts, and feeds the destinations that are up.
         if now.ticks - pending.since < CLUSTER_PATIENCE:
             for name in chosen:
                 cluster = self._cluster_of(name)
@@ -223,7 +212,7 @@ class Dispatcher:
         return None
 
     def _waits(self, now: Instant) -> Iterator[float]:
-        """Yield the seconds until runs are due, and until an obstacle may go without a message."""
+        """Yield the seconds until runs are due, and until obstacles may end without a message."""
         for task in self._tasks.values():
             if task.due is not None:
                 yield task.due.seconds_from(now)
@@ -246,7 +235,7 @@ class Dispatcher:
     # -- commands ---------------------------------------------------------------------------------
 
     def trigger(self, request: Trigger, now: Instant) -> Answer:
-        """Make a run pending that neither a pause nor a breaker holds."""
+        """Make a run pending, regardless of pauses and breakers."""
         task = self._tasks.get(request.transfer)
         if task is None:
             return _unknown(request.transfer)
@@ -255,7 +244,7 @@ class Dispatcher:
                 known = ", ".join(task.destinations)
                 return {"error": f"transfer {task.name} has no destination {name}: it has {known}"}
         if task.pending is not None and task.pending.is_triggered:
-            return {"error": f"transfer {task.name} was triggered already and has not begun yet"}
+            return {"error": f"transfer {task.name} was already triggered and has not started yet"}
         since = now.ticks if task.pending is None else task.pending.since
         task.pending = PendingRun(
             since, request.destinations, is_full=request.is_full, is_triggered=True
@@ -263,7 +252,7 @@ class Dispatcher:
         return {"transfer": task.name, "is_running": task.name in self.runs}
 
     def pause(self, request: Pause) -> Answer:
-        """Pause a transfer or resume it; a restart remembers which are paused."""
+        """Pause a transfer or resume it, also beyond a restart."""
         task = self._tasks.get(request.transfer)
         if task is None:
             return _unknown(request.transfer)
@@ -274,7 +263,7 @@ class Dispatcher:
                 each.name for each in self._tasks.values() if each.is_paused
             )
         except CopydError as error:
-            return {**answer, "warning": f"this is forgotten when the daemon ends: {error}"}
+            return {**answer, "warning": f"a restart of the daemon will forget this: {error}"}
         return answer
 
 

@@ -1,4 +1,4 @@
-"""Everything that the daemon works with and that comes from outside: files, clocks, chance, threads."""
+"""The daemon's surroundings, passed in from outside: files, clocks, randomness, threads."""
 
 from __future__ import annotations
 
@@ -20,36 +20,21 @@ if TYPE_CHECKING:
 
 
 class ManagedClusters(Protocol):
-    """The managed clusters. Only `stop_all` waits."""
+    """The daemon's view of `Keepers`. Only `stop_all` waits."""
 
-    def apply(self, sections: Mapping[str, Cluster]) -> None:
-        """Keep these clusters and no others; does nothing once `stop_all` was called."""
+    def apply(self, sections: Mapping[str, Cluster]) -> None: ...
+    def stop_all(self, within: float) -> tuple[str, ...]: ...
+    def status(self) -> tuple[ClusterStatus, ...]: ...
+    def is_up(self, name: str) -> bool: ...
+    def borrow(self, name: str) -> Callable[[], None] | None: ...
 
-    def stop_all(self, within: float) -> tuple[str, ...]:
-        """Stop or leave all; return those that did not end within so many seconds."""
-
-    def status(self) -> tuple[ClusterStatus, ...]:
-        """Return the status of each."""
-
-    def is_up(self, name: str) -> bool:
-        """Whether it accepts connections."""
-
-    def borrow(self, name: str) -> Callable[[], None] | None:
-        """Keep it from being restarted until the returned function is called; None if it is down."""
-
-
-Build = Callable[["Config", str, tuple[str, ...]], "Transfer"]
-"""Makes a transfer that feeds these destinations; called in the run's own thread."""
-
-Recall = Callable[["Config", str, tuple[str, ...]], Mapping[str, float]]
-"""Asks a server when these transfers last succeeded there; called in a thread of its own."""
 
 Spawn = Callable[[str, Callable[[], None]], None]
-"""Calls a function in a thread of that name, and returns at once."""
+"""Calls a function in a thread of that name; returns at once."""
 
 
 def spawn(name: str, work: Callable[[], None]) -> None:
-    """Start a thread that does not keep the process alive."""
+    """Start a daemon thread."""
     threading.Thread(target=work, name=f"copyd {name}", daemon=True).start()
 
 
@@ -57,13 +42,14 @@ def spawn(name: str, work: Callable[[], None]) -> None:
 class Environment:
     """The daemon's surroundings.
 
-    ``load`` reads the configuration; ``configure`` gets the one that holds, whenever it changes.
-    ``watch`` makes the observer of one run, ``observe`` gets the daemon's own events.
-    ``remembered`` is the history's knowledge, ``recall`` asks ledgers for the rest.
+    ``load`` reads the configuration; ``configure`` is called with each new configuration. ``watch`` makes
+    a run's observer; ``observe`` receives the daemon's own events. ``build`` makes a
+    transfer to some destinations, in the run's thread. ``remembered`` comes from the history;
+    ``recall`` asks a server's ledgers for some transfers' last successes, in its own thread.
     """
 
     load: Callable[[], Config]
-    build: Build
+    build: Callable[[Config, str, tuple[str, ...]], Transfer]
     observe: Observer
     watch: Callable[[str], Observer]
     clusters: Callable[[Observer], ManagedClusters]
@@ -73,5 +59,7 @@ class Environment:
     rng: Rng
     spawn: Spawn = spawn
     configure: Callable[[Config], None] = lambda _: None
-    recall: Recall = lambda _config, _server, _transfers: {}
+    recall: Callable[[Config, str, tuple[str, ...]], Mapping[str, float]] = (
+        lambda _config, _server, _transfers: {}
+    )
     remembered: Remembered = NOTHING

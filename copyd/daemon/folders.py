@@ -1,4 +1,4 @@
-"""The daemon's folders: nobody else may write there, and one daemon alone uses them."""
+"""The daemon's folders: safe from other accounts, and locked against a second daemon."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def prepare(folder: Path, *, key: str, mode: int) -> None:
-    """Make `folder` where it is missing, and check that no other account can change its files.
+    """Create `folder` if missing; raises UnsafeFolderError if other accounts can change its files.
 
-    `key` is where the configuration names it. Raises UnsafeFolderError.
+    `key` is its key of the configuration, for the error.
     """
     try:
         if not folder.is_dir():
@@ -34,23 +34,21 @@ def prepare(folder: Path, *, key: str, mode: int) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a state directory while the block lasts; it goes with the process.
+    """Lock a state directory for the block, at most for the life of the process.
 
-    Raises CopydError where another daemon holds it.
+    Raises CopydError if another daemon holds the lock.
     """
     path = folder / "daemon.lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CopydError(f"{path} cannot be opened: {error.strerror}") from error
-    try:
+    with os.fdopen(descriptor):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise CopydError(
-                f"a daemon runs already with the state directory {folder}: "
-                "stop it, or give this one another state_directory"
+                f"another daemon uses the state directory {folder}: "
+                "stop it, or configure another state_directory"
             ) from None
         yield
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The messages in the supervisor's inbox: frozen, from any thread or a signal handler."""
+"""The messages of the supervisor's inbox: frozen, from any thread or signal handler."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from copyd.events import Event
 
 Answer = Mapping[str, Any]
-"""One JSON object; under "error" a sentence, where a command was not carried out."""
+"""A JSON object; its "error" says why a command was refused."""
 Reply = Callable[[Answer], None]
-"""Takes an answer and never waits."""
+"""Receives an answer; never waits."""
 
 
 def nobody(answer: Answer) -> None:
-    """Drop the answer: nobody asked."""
+    """Drop an answer: a signal has no caller."""
     del answer
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """End in order; a second one: end now, with the exit code ``code``."""
+    """Stop; a second Halt stops at once, with the exit code ``code``."""
 
     reason: str
     code: int = 0
@@ -33,7 +33,7 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """Read the configuration again; ``is_dry``: only say what that would change."""
+    """Read the configuration again; ``is_dry``: only report the changes."""
 
     reply: Reply = nobody
     is_dry: bool = False
@@ -41,7 +41,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Run a transfer now, to these destinations; to all, where none is named."""
+    """Run a transfer now, to these destinations; empty: to all."""
 
     transfer: str
     destinations: tuple[str, ...] = ()
@@ -51,7 +51,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Start no runs of a transfer on its schedule, or start them again."""
+    """Pause the schedule of a transfer, or resume it."""
 
     transfer: str
     is_paused: bool
@@ -67,7 +67,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The configuration was read, or cannot be used because of these problems."""
+    """The configuration was read, or has these problems."""
 
     config: Config | None
     problems: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """When each transfer last succeeded at this server (Unix time), as its ledgers say."""
+    """Times of the transfers' last successes at a server (Unix time), from its ledgers."""
 
     server: str
     successes: Mapping[str, float]
@@ -83,7 +83,7 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The managed clusters were stopped or left; those named did not end in time."""
+    """The managed clusters were stopped or left; the unfinished ones did not end in time."""
 
     unfinished: tuple[str, ...]
 
@@ -91,4 +91,4 @@ class Released:
 Command = Halt | Reload | Trigger | Pause
 Message = Command | Told | News | Ended | Loaded | Recalled | Released
 Post = Callable[[Message], None]
-"""Puts a message into the inbox; never waits."""
+"""Posts a message to the inbox; never waits."""

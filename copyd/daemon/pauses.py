@@ -1,4 +1,4 @@
-"""Which transfers are paused: a file, so that a restart does not begin what somebody has stopped."""
+"""A file of the paused transfers, which stay paused after a restart."""
 
 from __future__ import annotations
 
@@ -14,17 +14,13 @@ if TYPE_CHECKING:
 
 
 class Pauses:
-    """The names of the paused transfers; nothing is held in memory."""
+    """The names of the paused transfers, read from and written to the file at ``path``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> frozenset[str]:
-        """Return the names.
-
-        Raises CopydError where the file is there and cannot be read: better no daemon than one
-        that runs what it must not.
-        """
+        """Return the names; raises CopydError if the file exists and cannot be read."""
         try:
             names = json.loads(self._path.read_text())
         except FileNotFoundError:
@@ -32,11 +28,12 @@ class Pauses:
         except (OSError, ValueError) as error:
             raise self._unusable("read") from error
         if not isinstance(names, list):
+            # Nothing paused would be the wrong guess: the daemon would run what it must not.
             raise self._unusable("read")
         return frozenset(map(str, names))
 
     def write(self, names: Iterable[str]) -> None:
-        """Replace the file as a whole; raises CopydError where it cannot be written."""
+        """Replace the file; raises CopydError."""
         try:
             replace_file(self._path, json.dumps(sorted(names)).encode())
         except OSError as error:
@@ -44,6 +41,6 @@ class Pauses:
 
     def _unusable(self, done: str) -> CopydError:
         return CopydError(
-            f"{self._path}, which names the paused transfers, cannot be {done}: look at it, or "
+            f"{self._path}, which names the paused transfers, cannot be {done}: repair it, or "
             "remove it and pause them again"
         )

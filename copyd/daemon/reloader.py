@@ -1,4 +1,4 @@
-"""Reads the configuration again on request, and has it hold while the daemon is not stopping."""
+"""Reload of the configuration, on request and only while the daemon is not stopping."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from copyd import events
-from copyd.daemon import reload
 from copyd.daemon.messages import Loaded
+from copyd.daemon.reload import diff, effective
 from copyd.daemon.systemd import MICRO
 from copyd.errors import CopydError
 from copyd.status import ReloadStatus
@@ -25,10 +25,9 @@ REFUSAL: Answer = {"error": "the daemon is stopping: the configuration is not re
 
 
 class Reloader:
-    """Carries out one Reload after the other; each is answered.
+    """Carries out and answers Reloads in their order; belongs to the supervisor's loop.
 
-    Called by the supervisor's loop alone; the file is read in a thread of its own, since its disk
-    may be slow. ``apply`` gets a configuration that holds from now on; ``config`` is that one.
+    ``config`` is the current configuration; ``apply`` is called with each new configuration.
     """
 
     def __init__(
@@ -45,11 +44,11 @@ class Reloader:
         self._environment = environment
         self._post = post
         self._apply = apply
-        self._requests: deque[Reload] = deque()  # the first is being carried out
+        self._requests: deque[Reload] = deque()  # the first one is in progress
         self._is_closed = False
 
     def request(self, request: Reload, now: Instant) -> None:
-        """Carry out a Reload after those that came before it."""
+        """Carry out a Reload after the earlier ones."""
         if self._is_closed:
             request.reply(REFUSAL)
             return
@@ -58,24 +57,28 @@ class Reloader:
             self._read_next(now)
 
     def loaded(self, loaded: Loaded, now: Instant) -> None:
-        """Apply the configuration that was read for the first request, and answer it."""
+        """Apply the configuration read for the first request, and answer the request."""
         if self._is_closed:
-            return  # the daemon is stopping: its clusters are, too, and READY=1 would be a lie
+            # The clusters are stopping too, and READY=1 must not follow STOPPING=1.
+            # Decision: Keepers after stop_all begin nothing
+            return
         request = self._requests.popleft()
         if loaded.config is None:
             request.reply({"problems": list(loaded.problems)})
         else:
-            plan = reload.diff(self.config, loaded.config)
+            changes = diff(self.config, loaded.config)
             if not request.is_dry:
-                self._hold(loaded.config, plan)
-            request.reply({"changes": list(plan.sentences)})
+                self.config = effective(self.config, loaded.config)
+                self._apply(self.config)
+                self._environment.observe(events.ConfigReloaded(changes))
+            request.reply({"changes": list(changes)})
         if not request.is_dry:
             self._tell(loaded, now)
         if self._requests:
             self._read_next(now)
 
     def close(self) -> None:
-        """Refuse every Reload from now on, those that wait for their file too."""
+        """Refuse every Reload from now on, those in progress too."""
         self._is_closed = True
         while self._requests:
             self._requests.popleft().reply(REFUSAL)
@@ -83,6 +86,8 @@ class Reloader:
     def _read_next(self, now: Instant) -> None:
         if not self._requests[0].is_dry:
             self._environment.notifier.tell(RELOADING=1, MONOTONIC_USEC=round(now.ticks * MICRO))
+        # In a thread, because the file's disk may be slow.
+        # Decision: The loop waits for nothing but its inbox
         self._environment.spawn("load", lambda: self._post(self._read()))
 
     def _read(self) -> Loaded:
@@ -90,13 +95,8 @@ class Reloader:
             return Loaded(self._environment.load())
         except CopydError as error:
             return Loaded(None, getattr(error, "problems", (str(error),)))
-        except Exception as error:  # noqa: BLE001 - the boundary of a reload: the old configuration holds
+        except Exception as error:  # noqa: BLE001 - the boundary of a reload: the old configuration stays
             return Loaded(None, (f"a defect of copyd: {type(error).__name__}",))
-
-    def _hold(self, wanted: Config, plan: reload.Plan) -> None:
-        self.config = reload.effective(self.config, wanted)
-        self._apply(self.config)
-        self._environment.observe(events.ConfigReloaded(plan.sentences))
 
     def _tell(self, loaded: Loaded, now: Instant) -> None:
         if loaded.config is None:

@@ -1,4 +1,4 @@
-"""A run in a thread of its own: it gets frozen values and posts its news."""
+"""A run in its own thread: frozen values in, news and the end out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from copyd.events import Event, Observer
     from copyd.transfers import Report, Transfer
 
+    Watch = Callable[[str], Observer]
+    PostNews = Callable[["News | Ended"], None]
+
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """An event of a run that the daemon acts on while the run goes on."""
+    """An event on which the daemon acts during the run."""
 
     run: RunThread
     event: events.RunStarted | events.DestinationEnded
@@ -33,7 +36,7 @@ class News:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run is over. Without a report it could not start: ``cause`` says why."""
+    """A run ended. Without a report the run did not start, for this ``cause``."""
 
     run: RunThread
     report: Report | None
@@ -42,11 +45,7 @@ class Ended:
 
 @dataclass(frozen=True, eq=False)
 class RunThread:
-    """A run of a transfer; ``stop`` ends it early.
-
-    ``build`` makes the transfer, in the run's own thread: it may read files. Each of ``give_back``
-    is called once the run is over.
-    """
+    """A run of a transfer; ``build`` is called in its thread, ``give_back`` after its end."""
 
     transfer: str
     destinations: tuple[str, ...]
@@ -56,17 +55,12 @@ class RunThread:
     give_back: tuple[Callable[[], None], ...] = ()
     stop: Stop = field(default_factory=Stop)
 
-    def start(
-        self,
-        watch: Callable[[str], Observer],
-        post: Callable[[News | Ended], None],
-        spawn: Spawn,
-    ) -> None:
-        """Start; returns at once. `post` gets News, and Ended in any case."""
+    def start(self, watch: Watch, post: PostNews, spawn: Spawn) -> None:
+        """Start; returns at once. `post` receives News, and Ended in any case."""
         spawn(f"run {self.transfer}", lambda: self._work(watch, post))
 
-    def _work(self, watch: Callable[[str], Observer], post: Callable[[News | Ended], None]) -> None:
-        ended = Ended(self, None, "a defect of copyd: it ended without a word")
+    def _work(self, watch: Watch, post: PostNews) -> None:
+        ended = Ended(self, None, "a defect of copyd: the run ended without a result")
         began = time.monotonic()
         observe: Observer = events.ignore
         try:
@@ -74,7 +68,7 @@ class RunThread:
             ended = Ended(self, self._carry_out(observe, post))
         except (CopydError, psycopg.Error) as error:
             ended = Ended(self, None, facts(error))
-        except Exception as error:  # noqa: BLE001 - the boundary of a run: the daemon goes on without it
+        except Exception as error:  # noqa: BLE001 - the boundary of a run: the daemon goes on
             ended = Ended(self, None, _defect(error))
         finally:
             if ended.cause is not None:
@@ -84,7 +78,7 @@ class RunThread:
                 give_back()
             post(ended)
 
-    def _carry_out(self, observe: Observer, post: Callable[[News | Ended], None]) -> Report:
+    def _carry_out(self, observe: Observer, post: PostNews) -> Report:
         def tell(event: Event) -> None:
             observe(event)
             if isinstance(event, (events.RunStarted, events.DestinationEnded)):
@@ -94,7 +88,7 @@ class RunThread:
 
 
 def _defect(error: Exception) -> str:
-    """Name the place of an unexpected error, without its text: that may quote a row."""
+    # Without the error's text: it may quote a row.
     place = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(place.filename).name}:{place.lineno}"
     return f"a defect of copyd: {type(error).__name__} in {where}"

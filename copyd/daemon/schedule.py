@@ -1,8 +1,8 @@
-"""When one transfer is due: pure; time and chance are arguments.
+"""The due times of a transfer: pure; time and randomness are arguments.
 
-``every`` counts on the monotonic clock, in steps from the run before, so that no run drifts.
-``cron`` is a time of day, with daylight saving as Debian's cron has it: what falls into an hour that
-is left out comes right after it, and what falls into an hour that comes twice is run once.
+``every`` counts on the monotonic clock, in steps from the run before, without drift.
+``cron`` is a time of day, with daylight saving as in Debian's cron: a run in the skipped hour is
+due right after it, and a run in the repeated hour is due once.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from copyd.config import Transfer
 
 Rng = Callable[[], float]
-"""Returns a number from 0 up to 1, by chance."""
+"""Returns a random number from 0 up to 1."""
 
 LATE = 60.0
-"""Seconds after which a run that nobody began counts as missed."""
+"""Seconds after which a run that has not started counts as missed."""
 SET_BACK = 3 * 3600.0
-"""A clock set back by no more than so many seconds repeats no run; one set back by more is obeyed."""
+"""Seconds up to which a clock that is set back repeats no run, as in cron(8)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """One instant on two clocks: ``ticks``, which never jump, and ``wall`` (Unix time), which may."""
+    """An instant on two clocks: ``ticks`` never jumps, ``wall`` (Unix time) may."""
 
     ticks: float
     wall: float
@@ -40,7 +40,7 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What a transfer's keys say of when it runs; neither ``every`` nor ``cron``: never by itself."""
+    """The schedule of a transfer; without ``every`` and ``cron`` it runs on request only."""
 
     every: float | None = None
     cron: str | None = None
@@ -50,79 +50,67 @@ class Schedule:
 
     @classmethod
     def of(cls, section: Transfer) -> Schedule:
-        """Take them from a section of the configuration."""
         return cls(section.every, section.cron, section.timezone, section.jitter, section.catch_up)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """When a run is due: ``at``, which is ``nominal`` and some jitter.
-
-    Both on the wall clock for cron, in ticks for every.
-    """
+    """A due time: ``nominal``, and with jitter ``at``; Unix time if ``is_wall``, else ticks."""
 
     nominal: float
     at: float
     is_wall: bool
 
     def seconds_from(self, moment: Instant) -> float:
-        """How long from `moment` on; below zero once it is past."""
+        """Seconds from `moment`; negative if past."""
         return self.at - (moment.wall if self.is_wall else moment.ticks)
 
     def unix(self, moment: Instant) -> float:
-        """When that is in Unix time, as things stand at `moment`."""
         return moment.wall + self.seconds_from(moment)
 
 
 def first(
     schedule: Schedule, moment: Instant, *, last_started: float | None, rng: Rng
 ) -> Due | None:
-    """Return when the first run is due of a daemon that starts at `moment`.
+    """Return the first due time after the daemon's start at `moment`.
 
-    `last_started` (Unix time): when the last run of any earlier daemon began, None where nobody
-    knows. What was missed since is made up for once, or not at all, as the schedule says.
+    `last_started`: Unix time of the last run, None if unknown. Missed runs since then are made up
+    for once or never, depending on ``catch_up``.
     """
     if schedule.every is not None:
         wait = _first_wait(schedule.every, schedule, moment, last_started)
-        return _jittered(schedule, moment.ticks + wait, is_wall=False, rng=rng)
-    if schedule.cron is not None:
-        is_known = last_started is not None and last_started - moment.wall <= SET_BACK
-        base = last_started if is_known and schedule.catch_up == "once" else moment.wall
-        nominal = _next(schedule.cron, schedule.timezone, base or moment.wall)
-        if nominal is not None:
-            return _jittered(schedule, max(nominal, moment.wall), is_wall=True, rng=rng)
-    return None
+        return _due(schedule, moment.ticks + wait, rng)
+    is_known = last_started is not None and last_started - moment.wall <= SET_BACK
+    base = last_started if is_known and schedule.catch_up == "once" else moment.wall
+    nominal = _next(schedule, base or moment.wall)
+    return None if nominal is None else _due(schedule, max(nominal, moment.wall), rng)
 
 
 def following(schedule: Schedule, due: Due, moment: Instant, rng: Rng) -> Due | None:
-    """Return the one after `due` that lies beyond `moment`; those in between are missed."""
+    """Return the first due time after both `due` and `moment`; those in between are missed."""
     if schedule.every is not None:
+        # On the grid of the first run, not from now: the schedule does not drift.
+        # Decision: every follows a grid, cron a zone that is UTC
         steps = max(math.floor((moment.ticks - due.nominal) / schedule.every), 0) + 1
-        nominal = due.nominal + steps * schedule.every
-        return _jittered(schedule, nominal, is_wall=False, rng=rng)
-    if schedule.cron is not None:
-        is_set_back = moment.wall < due.nominal - SET_BACK
-        base = moment.wall if is_set_back else max(due.nominal, moment.wall)
-        found = _next(schedule.cron, schedule.timezone, base)
-        if found is not None:
-            return _jittered(schedule, found, is_wall=True, rng=rng)
-    return None
+        return _due(schedule, due.nominal + steps * schedule.every, rng)
+    is_set_back = moment.wall < due.nominal - SET_BACK
+    nominal = _next(schedule, moment.wall if is_set_back else max(due.nominal, moment.wall))
+    return None if nominal is None else _due(schedule, nominal, rng)
 
 
 def is_missed(schedule: Schedule, due: Due, moment: Instant) -> bool:
-    """Whether a run that is due now is so late that it is left out."""
+    """Whether a due run is too late to start."""
     return schedule.catch_up == "skip" and due.seconds_from(moment) < -LATE
 
 
 def is_set_back(before: Instant, now: Instant) -> bool:
-    """Whether the wall clock was set back so far between two moments that it is to be obeyed."""
+    """Whether the wall clock was set back by more than `SET_BACK` between two instants."""
     return (now.wall - before.wall) - (now.ticks - before.ticks) < -SET_BACK
 
 
 def _first_wait(
     every: float, schedule: Schedule, moment: Instant, last_started: float | None
 ) -> float:
-    """Seconds until the first run, without jitter."""
     if last_started is None:
         return 0.0
     age = max(moment.wall - last_started, 0.0)
@@ -131,15 +119,17 @@ def _first_wait(
     return 0.0 if schedule.catch_up == "once" else every - age % every
 
 
-def _jittered(schedule: Schedule, nominal: float, *, is_wall: bool, rng: Rng) -> Due:
-    return Due(nominal, nominal + schedule.jitter * rng(), is_wall)
+def _due(schedule: Schedule, nominal: float, rng: Rng) -> Due:
+    return Due(nominal, nominal + schedule.jitter * rng(), is_wall=schedule.every is None)
 
 
-def _next(expression: str, timezone: str, after: float) -> float | None:
-    """Return the next match in Unix time; None where there is none within fifty years."""
-    start = datetime.fromtimestamp(after, _zone(timezone))
+def _next(schedule: Schedule, after: float) -> float | None:
+    """Return the next cron match in Unix time; None without cron, or a match in fifty years."""
+    if schedule.cron is None:
+        return None
+    start = datetime.fromtimestamp(after, _zone(schedule.timezone))
     try:
-        return next(CronSim(expression, start)).timestamp()
+        return next(CronSim(schedule.cron, start)).timestamp()
     except StopIteration:
         return None
 

@@ -1,4 +1,4 @@
-"""Signals become messages; their handlers do nothing else."""
+"""Signal handlers, each of which only posts a message."""
 
 from __future__ import annotations
 
@@ -10,26 +10,21 @@ from copyd.daemon.messages import Halt, Reload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import FrameType
 
     from copyd.daemon.messages import Post
-
-ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextmanager
 def handling(post: Post) -> Iterator[None]:
-    """Have SIGTERM and SIGINT end the daemon, and SIGHUP reload it, while the block lasts."""
+    """SIGTERM and SIGINT stop the daemon, SIGHUP reloads the configuration, during the block."""
 
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
+    def end(number: int, _: object) -> None:
         post(Halt(f"{signal.Signals(number).name} was received", code=128 + number))
 
-    def reload(number: int, frame: FrameType | None) -> None:
-        del number, frame
+    def reload(_: int, __: object) -> None:
         post(Reload())
 
-    wanted = {**dict.fromkeys(ENDING, end), signal.SIGHUP: reload}
+    wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: reload}
     before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     try:
         yield

@@ -1,8 +1,8 @@
-"""The daemon's loop: one inbox, one thread that changes everything, and the phases of its life.
+"""The daemon's loop: an inbox, and a single thread for all changes.
 
-Whatever may wait (a run, a cluster, a file) has a thread of its own and reports to the inbox. The
-loop waits for nothing else, so its heartbeat says that the daemon lives. Which transfers run, the
-Dispatcher decides; the Reloader replaces the configuration.
+Runs, clusters and files have threads of their own, which post to the inbox. The loop blocks on
+nothing else, so its heartbeat means a working daemon. The Dispatcher decides which transfers
+run; the Reloader replaces the configuration.
 """
 
 from __future__ import annotations
@@ -31,27 +31,22 @@ if TYPE_CHECKING:
     from copyd.daemon.environment import Environment
     from copyd.daemon.messages import Command, Message
 
-BEAT = 5.0
-"""Seconds after which the loop goes round at the latest."""
-CUT_WITHIN = 10.0
-"""Seconds that runs get to notice that they were cut off."""
-NOW_WITHIN = 2.0
-"""The same, and the clusters' time to stop, where the daemon is to end at once."""
-CLUSTERS_WITHIN = 60.0
-"""Seconds that managed clusters get to stop."""
-MOST_MESSAGES = 1000
-"""Messages between two looks at the clock."""
+BEAT = 5.0  # seconds: the longest wait of the loop
+CUT_WITHIN = 10.0  # seconds for runs to end after they were cut off
+NOW_WITHIN = 2.0  # seconds for runs and clusters after a second signal
+CLUSTERS_WITHIN = 60.0  # seconds for managed clusters to stop
+MOST_MESSAGES = 1000  # between two readings of the clock
 
 
 class Phase(Enum):
-    """The phases of the daemon's life; the value is how its status calls them."""
+    """The phases of the daemon's life; the value is shown in its status."""
 
     STARTING = "starting"
     READY = "ready"
-    DRAINING = "stopping: runs may end"
-    CUTTING = "stopping: runs are cut off"
-    RELEASING = "stopping: clusters are stopped or left"
-    OVER = "stopping: all is done"
+    DRAINING = "stopping: waiting for runs"
+    CUTTING = "stopping: cutting runs off"
+    RELEASING = "stopping: stopping or leaving clusters"
+    OVER = "stopping: done"
 
 
 MOVES = {
@@ -62,22 +57,17 @@ MOVES = {
     Phase.RELEASING: frozenset({Phase.OVER}),
     Phase.OVER: frozenset[Phase](),
 }
-"""From where to where; anything else is a defect."""
 
 
 def moved(phase: Phase, to: Phase) -> Phase:
-    """Return the phase `to`; raises RuntimeError for a move that is not in the table."""
+    """Return the phase `to`; raises RuntimeError for a move missing from the table."""
     if to not in MOVES[phase]:
         raise RuntimeError(f"the daemon cannot go from {phase.name} to {to.name}")
     return to
 
 
 class Supervisor:
-    """Carries out a configuration until it is told to end.
-
-    `post` and `status` may be called from any thread, all else from the one of `run`, which is
-    `begin`, and `turn` until the phase is OVER.
-    """
+    """Carries out a configuration until a Halt; only `post` and `status` are for any thread."""
 
     def __init__(self, config: Config, environment: Environment) -> None:
         self._environment = environment
@@ -85,7 +75,7 @@ class Supervisor:
         self._now = now = environment.clock()
         self._started_at = now.wall
         self._phase = Phase.STARTING
-        self._until = 0.0  # ticks: when the phase ends at the latest
+        self._until = 0.0  # ticks: the latest end of the phase
         self.code = 0
         self._told = ""
         self._clusters = environment.clusters(lambda event: self.post(Told(event)))
@@ -95,19 +85,17 @@ class Supervisor:
 
     @property
     def phase(self) -> Phase:
-        """The phase that the daemon is in."""
         return self._phase
 
     def post(self, message: Message) -> None:
-        """Put a message into the inbox; never waits."""
+        """Post a message to the inbox; never waits."""
         self._inbox.put(message)
 
     def status(self) -> Status:
-        """Return the status that was published last."""
         return self._status
 
     def run(self) -> int:
-        """Work until a Halt has been obeyed; return the exit code."""
+        """Work until the end; return the exit code. Raises CopydError before the daemon is ready."""
         self.begin()
         while self._phase is not Phase.OVER:
             self.turn(self.receive(self.patience()))
@@ -116,11 +104,11 @@ class Supervisor:
     # -- the loop ---------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Become ready; until then nothing connects anywhere. Raises CopydError."""
+        """Become ready; nothing connects to a server before. Raises CopydError."""
         self.dispatcher.restore_pauses()
-        self._apply_to_clusters(self._reloader.config)
-        self._move(Phase.READY)
         config = self._reloader.config
+        self._apply(config)
+        self._move(Phase.READY)
         self._environment.observe(events.DaemonReady(len(config.transfers), len(config.clusters)))
         self._publish()
         self._environment.notifier.tell(READY=1)
@@ -128,7 +116,7 @@ class Supervisor:
             self._environment.spawn(f"recall {server}", partial(self._recall, server, transfers))
 
     def turn(self, messages: Iterable[Message]) -> None:
-        """Handle messages, then do all that is due."""
+        """Handle messages, then start due runs and end phases."""
         self._now = self._environment.clock()
         for message in messages:
             self._handle(message)
@@ -139,16 +127,16 @@ class Supervisor:
         self._publish()
 
     def patience(self) -> float:
-        """Return how many seconds the loop may wait for a message."""
+        """Return the seconds for which the loop may wait for a message."""
         waits = [BEAT, self.dispatcher.wait(self._now)]
         if self._environment.notifier.watchdog is not None:
-            waits.append(self._environment.notifier.watchdog / 3)
+            waits.append(self._environment.notifier.watchdog / 3)  # two beats may be late
         if self._phase in {Phase.DRAINING, Phase.CUTTING}:
             waits.append(self._until - self._now.ticks)
         return max(min(waits), 0.0)
 
     def receive(self, patience: float) -> list[Message]:
-        """Return the messages that are there; wait so many seconds for the first."""
+        """Return the messages of the inbox; wait so many seconds for the first."""
         found: list[Message] = []
         with suppress(Empty):
             found.append(self._inbox.get(timeout=patience))
@@ -190,17 +178,13 @@ class Supervisor:
         self._phase = moved(self._phase, phase)
 
     def _apply(self, config: Config) -> None:
-        """Have a configuration that was reloaded hold from now on."""
-        self._apply_to_clusters(config)
-        self.dispatcher.apply(config, self._now)
-
-    def _apply_to_clusters(self, config: Config) -> None:
         self._environment.configure(config)
         self._clusters.apply(config.clusters)
+        self.dispatcher.apply(config, self._now)
 
     def _recall(self, server: str, transfers: tuple[str, ...]) -> None:
         successes: Mapping[str, float] = {}
-        with suppress(CopydError, psycopg.Error):  # its next run says what is wrong there
+        with suppress(CopydError, psycopg.Error):  # the next run reports the error
             config = self._reloader.config
             successes = self._environment.recall(config, server, transfers)
         self.post(Recalled(server, successes))
@@ -221,34 +205,34 @@ class Supervisor:
             self._move(Phase.OVER)
         elif self._phase is Phase.DRAINING:
             self._move(Phase.CUTTING)
-        self.dispatcher.stop_runs("the daemon is to end at once")
+        self.dispatcher.stop_runs("the daemon was told to stop at once")
         self._until = self._now.ticks + NOW_WITHIN
 
     def _end_phase(self) -> None:
-        """Go on towards the end, once there is nothing more to wait for."""
+        """Move on when the runs have ended, or have had their time."""
         if self._phase not in {Phase.DRAINING, Phase.CUTTING}:
             return
         is_late = self._now.ticks >= self._until
         if self._phase is Phase.DRAINING and self.dispatcher.runs and is_late:
             self._move(Phase.CUTTING)
             self._until = self._now.ticks + CUT_WITHIN
-            self.dispatcher.stop_runs("the daemon is stopping, and its shutdown_grace is over")
+            self.dispatcher.stop_runs("the daemon is stopping and its shutdown_grace is over")
         elif is_late or not self.dispatcher.runs:
             self._move(Phase.RELEASING)
             within = NOW_WITHIN if self.code else CLUSTERS_WITHIN
-            self._environment.spawn("release", partial(self._release, within))
-
-    def _release(self, within: float) -> None:
-        self.post(Released(self._clusters.stop_all(within)))
+            # In a thread, because servers take their time to stop.
+            # Decision: The loop waits for nothing but its inbox
+            stop_all = self._clusters.stop_all
+            self._environment.spawn("release", lambda: self.post(Released(stop_all(within))))
 
     def _released(self, released: Released) -> None:
         for name in released.unfinished:
-            cause = "it did not stop in time, and is left"
+            cause = "the server did not stop in time and was left running"
             self._environment.observe(events.ClusterDown(name, cause, None))
         if self._phase is Phase.RELEASING:
             self._move(Phase.OVER)
 
-    # -- what is told -----------------------------------------------------------------------------
+    # -- the status -------------------------------------------------------------------------------
 
     def _publish(self) -> None:
         self._status = self._made_status()

@@ -1,4 +1,4 @@
-"""What systemd is told, as sd_notify(3) has it; nothing where nobody listens."""
+"""Notifications to systemd: sd_notify(3)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Notifier:
-    """``address``: where systemd listens; ``watchdog``: how often it wants to hear us, in seconds."""
+    """``address`` of systemd's socket, None outside systemd; ``watchdog``: its timeout, in seconds."""
 
     address: str | None = None
     watchdog: float | None = None
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Notifier:
-        """Take the address out of `environ`, so that no child of ours speaks for us."""
+        """Read and remove the variables of `environ`: no child process may notify systemd."""
         address = environ.pop("NOTIFY_SOCKET", "")
         microseconds = environ.pop("WATCHDOG_USEC", "")
         whose = environ.pop("WATCHDOG_PID", str(os.getpid()))
@@ -31,12 +31,12 @@ class Notifier:
         return cls(address or None, int(microseconds) / MICRO if is_ours else None)
 
     def tell(self, **facts: str | int) -> None:
-        """Send facts, such as READY=1; one that cannot be sent is not."""
+        """Send facts, such as READY=1; errors are ignored."""
         if self.address is None:
             return
         # A leading @ stands for the NUL of an abstract address.
         place = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         message = "\n".join(f"{key}={value}" for key, value in facts.items())
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(0)  # a message that nobody reads must not hold the loop
+            sender.settimeout(0)  # a full socket must not block the loop
             sender.sendto(message.encode(), place)

@@ -1,4 +1,4 @@
-"""A transfer across its runs, and its destinations. Used by the supervisor's loop alone."""
+"""A transfer and its destinations across runs; belongs to the supervisor's loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from copyd.status import DestinationStatus, TransferStatus
 from copyd.transfers import NOBODYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from copyd.config import Transfer as Section
     from copyd.daemon.schedule import Instant, Rng
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An earlier daemon's knowledge of a destination; points in time are Unix time."""
+    """An earlier daemon's knowledge of a destination; times are Unix time."""
 
     last_success: float | None = None
     data_timestamp: float | None = None
@@ -30,7 +30,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """An earlier daemon's knowledge: when each transfer last started, and its destinations."""
+    """An earlier daemon's knowledge: last starts by transfer; destinations by transfer and name."""
 
     last_started: Mapping[str, float] = field(default_factory=dict)
     destinations: Mapping[tuple[str, str], Known] = field(default_factory=dict)
@@ -41,7 +41,7 @@ NOTHING = Remembered()
 
 @dataclass(slots=True)
 class TaskDestination:
-    """A destination of a transfer. ``failures`` counts runs in a row without its success."""
+    """A destination of a transfer; ``failures``: runs in a row without its success."""
 
     name: str
     circuit: Circuit = CLOSED
@@ -52,12 +52,12 @@ class TaskDestination:
     last_error: str | None = None
 
     def remember(self, known: Known) -> None:
-        """Take over an earlier daemon's knowledge; its breaker starts closed."""
+        """Adopt an earlier daemon's knowledge; the breaker starts closed."""
         self.failures, self.last_verdict = known.failures, known.last_verdict
         self.last_success, self.data_timestamp = known.last_success, known.data_timestamp
 
     def succeeded(self, now: Instant, data_timestamp: float | None) -> bool:
-        """Note a success; True where it ends a failure."""
+        """Note a success; return whether it ends a failure."""
         was_failing = self.failures > 0
         self.circuit, self.failures = CLOSED, 0
         self.last_verdict, self.last_error = "succeeded", None
@@ -67,17 +67,17 @@ class TaskDestination:
         return was_failing
 
     def failed(self, outcome: Outcome, section: Section, now: Instant, rng: Rng) -> None:
-        """Note a failure; the breaker counts those that can be the destination's own fault."""
+        """Note a failure; the breaker counts it unless its kind is nobody's fault."""
         self.failures += 1
         self.last_verdict, self.last_error = outcome.verdict.value, outcome.cause
+        # Decision: A breaker counts a destination's own failures
         if outcome.kind not in NOBODYS:
             self.circuit = self.circuit.failed(section.breaker, now.ticks, rng)
 
     def next_attempt(self, now: Instant) -> float | None:
-        """Return when the breaker lets it be tried again (Unix time); None where it may be now."""
+        """Return when runs try the destination again (Unix time); None: the next run does."""
         until = self.circuit.until
-        is_out = until is not None and until > now.ticks
-        return now.wall + (until - now.ticks) if is_out and until else None
+        return None if until is None or until <= now.ticks else now.wall + until - now.ticks
 
     def status(self, now: Instant) -> DestinationStatus:
         next_attempt = self.next_attempt(now)
@@ -96,9 +96,9 @@ class TaskDestination:
 
 @dataclass(frozen=True, slots=True)
 class PendingRun:
-    """A run that is due ``since`` (ticks); to all destinations where none is named.
+    """A run due ``since`` (ticks), to all destinations if none is named.
 
-    ``is_triggered``: somebody asked for it, so neither a pause nor a breaker holds it.
+    ``is_triggered``: an operator asked for the run, so pauses and breakers do not apply.
     """
 
     since: float
@@ -109,9 +109,9 @@ class PendingRun:
 
 @dataclass(slots=True)
 class Task:
-    """``due``: when a run is due next; ``pending``: the run that is due and has not started.
+    """A transfer. ``due``: its next due time; ``pending``: the due run, not started yet.
 
-    ``obstacle``: why it has no turn; ``queue``: what it waits for when it has its turn.
+    ``obstacle``: why the pending run may not start; ``queue``: the capacity for which it waits.
     """
 
     name: str
@@ -131,7 +131,6 @@ class Task:
 
     @classmethod
     def of(cls, name: str, section: Section, remembered: Remembered = NOTHING) -> Task:
-        """Make the task of a transfer that is new to this daemon."""
         destinations = {each: TaskDestination(each) for each in section.destinations}
         task = cls(name, section, Schedule.of(section), destinations)
         task.last_started = remembered.last_started.get(name)
@@ -142,7 +141,7 @@ class Task:
         return task
 
     def change(self, section: Section) -> bool:
-        """Go on with another section; True where its schedule is another one."""
+        """Change to another section; return whether the schedule differs."""
         before, self.section = self.schedule, section
         self.schedule = Schedule.of(section)
         self.destinations = {
@@ -154,16 +153,16 @@ class Task:
     # -- when it is due ---------------------------------------------------------------------------
 
     def plan(self, now: Instant, rng: Rng) -> None:
-        """Compute when the first run of a new schedule is due."""
+        """Compute the first due time of a new schedule."""
         self.due = first(self.schedule, now, last_started=self.last_started, rng=rng)
 
     def set_back(self, now: Instant, rng: Rng) -> None:
-        """Obey a wall clock that was set back; runs by the monotonic clock are not concerned."""
+        """Plan cron runs anew after the wall clock was set back; the monotonic clock never is."""
         if self.schedule.cron is not None:
             self.due = first(self.schedule, now, last_started=None, rng=rng)
 
     def fall_due(self, now: Instant, rng: Rng, *, is_running: bool) -> str | None:
-        """Make a run that is due pending, and plan the next; return why it is missed, if it is."""
+        """Make a due run pending, and plan the next; return why the run is missed, if so."""
         due = self.due
         if due is None or due.seconds_from(now) > 0:
             return None
@@ -176,25 +175,25 @@ class Task:
 
     def _why_missed(self, due: Due, now: Instant, *, is_running: bool) -> str | None:
         if self.is_paused:
-            return None  # somebody wants it so
+            return None  # skipped on purpose
         if is_missed(self.schedule, due, now):
             return f"it was noticed {-due.seconds_from(now):.0f} s too late"
         if self.pending is not None:
-            waits = self.obstacle or self.queue or "the one that goes on to end"
-            return f"the run before it has not begun yet, it waits for this: {waits}"
+            reason = self.obstacle or self.queue or "the one before that is still running"
+            return f"the previous run has not started yet: {reason}"
         if is_running and self.schedule.catch_up == "skip":
-            return "the run before it is still under way"
+            return "the previous run is still running"
         return None
 
     # -- its runs ---------------------------------------------------------------------------------
 
     @property
     def is_ready(self) -> bool:
-        """Whether a run is due, and no pause holds it."""
+        """Whether a run is pending and not paused."""
         return self.pending is not None and (self.pending.is_triggered or not self.is_paused)
 
     def chosen(self, ticks: float) -> tuple[str, ...]:
-        """Return the destinations that a run at `ticks` would try."""
+        """Return the destinations of a run at `ticks`."""
         if self.pending is not None and self.pending.destinations:
             return tuple(each for each in self.pending.destinations if each in self.destinations)
         if self.pending is not None and self.pending.is_triggered:
@@ -202,7 +201,7 @@ class Task:
         return tuple(name for name, each in self.destinations.items() if each.circuit.admits(ticks))
 
     def next_attempt(self, ticks: float) -> float | None:
-        """Return when the first breaker that is open now lets its destination be tried again."""
+        """Return when the first open breaker admits its destination (ticks)."""
         waits = [each.circuit.until for each in self.destinations.values()]
         return min((until for until in waits if until is not None and until > ticks), default=None)
 
@@ -213,7 +212,7 @@ class Task:
     def ended(
         self, report: Report | None, cause: str | None, fed: Iterable[str], now: Instant
     ) -> None:
-        """Note how the run to the destinations `fed` ended; without a report it did not start."""
+        """Note the end of the run to the destinations `fed`; without a report it did not start."""
         self.run, self.last_ended = None, now.wall
         self.last_verdict = "failed" if report is None else report.verdict.value
         if report is None:
@@ -222,7 +221,8 @@ class Task:
                 each.failures += 1
                 each.last_error = cause
         else:
-            self.last_error = _first_cause(report.outcomes)
+            causes = (f"{each.destination}: {each.cause}" for each in report.outcomes if each.cause)
+            self.last_error = next(causes, None)
 
     def status(self, now: Instant, *, is_running: bool) -> TransferStatus:
         state = "idle"
@@ -244,7 +244,3 @@ class Task:
             last_verdict=self.last_verdict,
             last_error=self.last_error,
         )
-
-
-def _first_cause(outcomes: Sequence[Outcome]) -> str | None:
-    return next((f"{each.destination}: {each.cause}" for each in outcomes if each.cause), None)

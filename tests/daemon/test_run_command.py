@@ -203,7 +203,7 @@ def test_a_server_lends_no_more_connections_than_it_may(daemon: Daemon) -> None:
     await_copy(daemon)
     daemon.await_event("run.ended", transfer="late")
     daemon.ask("trigger", transfer="late")
-    reason = "server shop lends no more than 3 connections"
+    reason = "server shop has too few free connections (max_connections = 3)"
     daemon.await_status(
         lambda status: [each["reason"] for each in status["transfers"]] == [None, reason]
     )
@@ -289,7 +289,7 @@ def test_without_a_daemon_each_command_says_so(daemon: Daemon) -> None:
         (b'{"command": "trigger"}\n', "the request names no transfer"),
         (
             b'{"command": null}\n',
-            "the daemon does not know this command: is it of another version?",
+            "the daemon does not know this command: is it another version of copyd?",
         ),
     ],
     ids=["nonsense", "list", "too long", "no transfer", "no command"],
@@ -365,7 +365,7 @@ def test_a_dry_run_only_says_what_would_change(daemon: Daemon) -> None:
     daemon.transfers.clear()
     daemon.options["http"] = {"listen": "127.0.0.1:1"}
     daemon.write()
-    expected = "http changed: listen; this holds after a restart\ntransfers.books removed\n"
+    expected = "http changed: listen; this takes effect after a restart\ntransfers.books removed\n"
     assert run_command(daemon, "reload", "--dry-run") == (0, expected, "")
     assert len(daemon.ask("status")["transfers"]) == 1
     assert run_command(daemon, "reload") == (0, expected, "")
@@ -420,7 +420,7 @@ def test_after_its_grace_a_run_is_cut_and_changes_nothing(daemon: Daemon) -> Non
     assert daemon.end() == 0
     ended = daemon.await_event("destination.ended")
     assert ended["verdict"] == "failed"
-    assert ended["cause"] == "the daemon is stopping, and its shutdown_grace is over"
+    assert ended["cause"] == "the daemon is stopping and its shutdown_grace is over"
     assert ask(daemon.servers["eu"], "SELECT count(*) FROM t") == [(0,)]
 
 
@@ -434,16 +434,14 @@ def test_a_second_signal_ends_it_at_once(daemon: Daemon) -> None:
     daemon.await_event("daemon.stopping")
     assert daemon.end(signal.SIGINT) == 130
     ended = daemon.await_event("destination.ended")
-    assert ended["cause"] == "the daemon is to end at once"
+    assert ended["cause"] == "the daemon was told to stop at once"
 
 
 def test_a_second_daemon_does_not_begin(daemon: Daemon) -> None:
     daemon.start()
     code, said, errors = run_command(daemon, "run")
     assert (code, said) == (1, "")
-    assert errors.startswith(
-        f"copyd: a daemon runs already with the state directory {daemon.state}"
-    )
+    assert errors.startswith(f"copyd: another daemon uses the state directory {daemon.state}")
     assert errors.count("\n") == 1
     assert daemon.ask("status")["state"] == "ready"
 

@@ -13,6 +13,7 @@ import psycopg
 from copyd.cluster import Cluster, Installation
 from copyd.config import Cluster as Section
 from copyd.daemon.keeper import Folders, Intervals, Keepers
+from copyd.daemon.keeper.configuration import conninfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +66,7 @@ class Home:
     installation: Installation
     told: Told = field(default_factory=Told)
     intervals: Intervals = QUICK
+    sections: dict[str, Section] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folders = Folders(self.path / "state", self.path / "run")
@@ -89,12 +91,13 @@ class Home:
         return Cluster(self.installation, self.path / name, on_parent_exit="leave")
 
     def apply(self, **sections: Section) -> None:
+        self.sections = sections
         self.keepers.apply(sections)
 
     def bring_up(self, **sections: Section) -> None:
         self.apply(**sections)
         for name in sections:
-            assert self.keepers.wait_up(name, TIMEOUT), self.status(name)
+            self.wait_up(name)
 
     def again(self) -> Home:
         """The same directories under new keepers, as after the daemon's restart."""
@@ -113,7 +116,6 @@ class Home:
         return next(each for each in self.keepers.status() if each.name == name)
 
     def wait_for_state(self, state: str, name: str = "a") -> ClusterStatus:
-        """Wait until the keeper's word for the cluster is this one."""
         deadline = time.monotonic() + TIMEOUT
         changed = threading.Event()
         while self.status(name).state != state:
@@ -121,8 +123,16 @@ class Home:
             changed.wait(0.01)
         return self.status(name)
 
+    def wait_up(self, name: str = "a") -> None:
+        self.wait_for_state("up", name)
+
+    def conninfo(self, name: str = "a") -> str:
+        """How the keeper of a cluster connects to it."""
+        folder = self.sections[name].data_directory
+        return conninfo(self.cluster(folder.name), self.folders.files_of(folder))
+
     def ask(self, query: str, name: str = "a") -> Any:
-        with psycopg.connect(self.keepers.conninfo(name)) as connection:
+        with psycopg.connect(self.conninfo(name)) as connection:
             row = connection.execute(query.encode()).fetchone()
             assert row is not None
             return row[0]

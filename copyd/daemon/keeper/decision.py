@@ -1,4 +1,4 @@
-"""What to do next with a cluster: pure decisions from what is wanted, seen and remembered.
+"""A cluster's next step, from its configuration, an observation and its past: pure.
 
 Nothing here touches a file, a process or a clock; ``now`` is the monotonic clock, in seconds.
 """
@@ -17,86 +17,67 @@ if TYPE_CHECKING:
     from copyd.config import Cluster as Section
 
 
-class Word(enum.Enum):
-    """How a cluster is, in a word for people."""
+class Condition(enum.Enum):
+    """A cluster's state in the status, the metrics and docs/clusters.md."""
 
-    NEW = "new"
-    """Not looked at yet."""
+    NEW = "new"  # not inspected yet
     INITIALIZING = "initializing"
     STARTING = "starting"
     UP = "up"
-    SILENT = "silent"
-    """It runs, and does not answer."""
+    SILENT = "silent"  # runs, but does not answer
     STOPPING = "stopping"
-    DOWN = "down"
-    """It will be started after a pause, or nobody starts it: the reason says which."""
-    LOOPING = "looping"
-    """It fell so often that the pauses are long."""
-    REFUSED = "refused"
-    """Nothing is done with it until what the reason says is set right."""
-    RELEASED = "released"
-    """Not the daemon's any more."""
+    DOWN = "down"  # starts again after a pause, or is not copyd's to start
+    LOOPING = "looping"  # failed so often that the pauses are long
+    REFUSED = "refused"  # waits for somebody to remove the cause
+    RELEASED = "released"  # no longer managed
 
 
 class Place(enum.Enum):
-    """What is at the path of a data directory that is none."""
+    """The content of a path without a data directory."""
 
     ABSENT = "absent"
     EMPTY = "empty"
-    FILLED = "filled"
-    """With something else."""
-    UNFINISHED = "unfinished"
-    """With what an initdb of copyd's left that did not come to its end, and nothing else."""
-    BUSY = "busy"
-    """With an initdb that still runs."""
+    FILLED = "filled"  # with other files
+    UNFINISHED = "unfinished"  # only with the remains of copyd's interrupted initdb
+    BUSY = "busy"  # an initdb is running
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A cluster as it was found just now."""
+    """A cluster as observed. ``is_ours``: copyd started its current or last server.
+
+    ``major``: the version of the data directory; ``place``: only for ``State.VOID``.
+    """
 
     state: State
     is_ours: bool
-    """Whether copyd started its server, or the last one that ran."""
     answers: bool = True
     place: Place = Place.FILLED
     made: Made = Made.NEVER
     major: int | None = None
-    """The data directory's version."""
 
     @property
     def runs(self) -> bool:
-        """Whether there is a server process."""
+        """Whether a server process exists."""
         return self.state in {State.STARTING, State.READY, State.STOPPING}
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """How long to wait for what, in seconds."""
+    """The keeper's intervals, in seconds."""
 
-    look: float = 1.0
-    """Between two looks at what is as it should be, or at what only somebody else can change."""
-    soon: float = 0.1
-    """Between two looks at what changes by itself."""
-    probe: float = 10.0
-    """Between two questions whether a server answers."""
-    again: float = 60.0
-    """Before a configuration that had problems is tried again."""
-    backoff: float = 1.0
-    """Before the second start in a row; twice as long before each next one."""
+    look: float = 1.0  # between two observations of a cluster at rest
+    soon: float = 0.1  # between two observations of a cluster in transition
+    probe: float = 10.0  # between two connection attempts to a server that answers
+    again: float = 60.0  # before a refused configuration is applied again
+    backoff: float = 1.0  # before the second start in a row; doubles up to max_backoff
     max_backoff: float = 30.0
-    limit: int = 5
-    """How many times in a row a server may fall before it is called looping."""
-    calm: float = 600.0
-    """How long a server must have been up for its next fall to count as the first."""
-    pause: float = 300.0
-    """Before the next start of one that loops."""
+    limit: int = 5  # failures in a row that make a cluster looping
+    calm: float = 600.0  # of uptime, after which the next failure counts as the first
+    pause: float = 300.0  # before the next start of a looping cluster
 
     def after(self, falls: int, jitter: float) -> float:
-        """Return how long to wait after so many falls in a row; `jitter` is from 0 to 1.
-
-        One that loops waits for ``pause``, as jittered.
-        """
+        """Return the wait after so many failures in a row; `jitter` is from 0 to 1."""
         if falls >= self.limit:
             return backoff(1, first=self.pause, longest=self.pause, jitter=jitter)
         return backoff(falls, first=self.backoff, longest=self.max_backoff, jitter=jitter)
@@ -104,32 +85,31 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Past:
-    """What is remembered of a cluster since the daemon, or its configuration, is there."""
+    """A cluster's history since the daemon started.
+
+    ``falls``: failures in a row to start or to stay up; ``cause``: of the last failure.
+    ``has_run``: a server ran at the last observation, or was started since.
+    """
 
     falls: int = 0
-    """How many times in a row it failed to start or went down."""
     retry_at: float = 0.0
     cause: str | None = None
-    """Of the last fall."""
     has_run: bool = False
-    """Whether a server ran when it was last looked at, or was started since."""
     up_since: float | None = None
 
     def started(self) -> Past:
-        """Note that a server was started."""
         return replace(self, has_run=True, up_since=None)
 
     def seen_running(self, *, is_up: bool, now: float) -> Past:
-        """Note that a server runs; one that has been up when last seen may have gone silent."""
+        # A server that was up and is silent now keeps its uptime: silence is not a fall.
         since = self.up_since if self.up_since is not None else now if is_up else None
         return replace(self, has_run=True, up_since=since)
 
     def stopped(self) -> Past:
-        """Note that it was stopped on purpose: no fall."""
+        """Note a stop on purpose, which is not a failure."""
         return replace(self, has_run=False, up_since=None, retry_at=0.0)
 
     def fallen(self, cause: str, *, now: float, intervals: Intervals, jitter: float) -> Past:
-        """Note a fall, and when the next start is due."""
         was_calm = self.up_since is not None and now - self.up_since >= intervals.calm
         falls = 1 if was_calm else self.falls + 1
         return Past(falls, now + intervals.after(falls, jitter), cause)
@@ -137,38 +117,38 @@ class Past:
 
 @dataclass(frozen=True)
 class Initialize:
-    """Make the data directory; ``clears``: after removing what an initdb left half-made."""
+    """Create the data directory; ``clears``: remove an interrupted initdb's files before."""
 
     clears: bool = False
 
 
 @dataclass(frozen=True)
 class Start:
-    """Start the server; ``is_again`` is false for the first time since the daemon is there."""
+    """Start the server; ``is_again``: after a failure."""
 
     is_again: bool
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Leave it as it is: it accepts connections."""
+    """Leave the server running, with its configuration applied: it accepts connections."""
 
     is_adopted: bool
 
 
 @dataclass(frozen=True)
 class Await:
-    """Look again soon: it changes by itself."""
+    """Observe again soon: the cluster is in transition."""
 
-    word: Word
+    condition: Condition
     is_adopted: bool = False
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Do nothing before ``until``; None: nothing at all, until what is seen has changed."""
+    """Do nothing until ``until``; None: until an observation differs."""
 
-    word: Word
+    condition: Condition
     cause: str
     until: float | None = None
     is_adopted: bool = False
@@ -180,75 +160,71 @@ Decision = Initialize | Start | Watch | Await | Rest
 def decide(
     section: Section, seen: Seen, past: Past, *, now: float, intervals: Intervals
 ) -> Decision:
-    """Say what is next."""
+    """Return the next step for a cluster."""
     if seen.runs:
         return _of_running(seen)
     if past.falls and now < past.retry_at:
-        word = Word.LOOPING if past.falls >= intervals.limit else Word.DOWN
-        return Rest(word, past.cause or "", past.retry_at)
+        condition = Condition.LOOPING if past.falls >= intervals.limit else Condition.DOWN
+        return Rest(condition, past.cause or "", past.retry_at)
     if seen.state is State.VOID:
         return _of_void(section, seen)
-    refusal = _refusal(section, seen)
-    if refusal is not None:
-        return refusal
-    # One that is called foreign may have a lock file whose process is another one by now, as
-    # after a restart of the machine: starting tells, and refuses where it cannot be told.
-    return Start(is_again=past.falls > 0)
+    # FOREIGN is started too: after a reboot another process may have the lock file's process id.
+    # `Cluster.start` settles the case, and refuses if it cannot.
+    return _refusal(section, seen) or Start(is_again=past.falls > 0)
 
 
 def is_stopped_at_exit(section: Section, *, is_ours: bool) -> bool:
-    """Whether the daemon's end is the server's."""
+    """Whether the server stops with the daemon."""
     return section.is_stopped_at_exit if is_ours else section.takes_over
 
 
 def may_restart(section: Section, *, is_ours: bool) -> bool:
-    """Whether the server may be restarted for its settings."""
+    """Whether a restart for settings is allowed."""
     return section.allow_restart and (is_ours or section.takes_over)
 
 
 def _of_running(seen: Seen) -> Decision:
     is_adopted = not seen.is_ours
     if seen.state is State.READY:
-        return Watch(is_adopted) if seen.answers else Await(Word.SILENT, is_adopted)
-    word = Word.STARTING if seen.state is State.STARTING else Word.STOPPING
-    return Await(word, is_adopted)
+        return Watch(is_adopted) if seen.answers else Await(Condition.SILENT, is_adopted)
+    is_starting = seen.state is State.STARTING
+    return Await(Condition.STARTING if is_starting else Condition.STOPPING, is_adopted)
 
 
 def _of_void(section: Section, seen: Seen) -> Decision:
-    path = section.data_directory
-    if seen.place is Place.BUSY:
-        return Await(Word.INITIALIZING)
-    if seen.place is Place.UNFINISHED:
+    path, place = section.data_directory, seen.place
+    if place is Place.BUSY:
+        return Await(Condition.INITIALIZING)
+    if place is Place.UNFINISHED:
         return Initialize(clears=True)
-    if seen.place is Place.FILLED:
-        return _refused(
-            f"{path} is no data directory, and not empty: name another one, or empty it"
+    if place is Place.FILLED:
+        cause = "is not a data directory and not empty: configure another path, or empty this one"
+    elif seen.made is Made.DONE:
+        # An empty path may be the mount point of a volume that is missing.
+        # Decision: Records are named after the data directory
+        cause = (
+            f"is {place.value}, but held a cluster before: mount its volume; if the volume is "
+            "lost, configure another data directory"
         )
-    if seen.made is Made.DONE:
-        return _refused(
-            f"{path} is {seen.place.value}, but there was a cluster: mount its volume; if it is "
-            "gone for good, name another data directory"
-        )
-    if not section.init:
-        return _refused(f"{path} is {seen.place.value}: set init = true to have a cluster made")
-    return Initialize()
+    elif not section.init:
+        cause = f"is {place.value}: set init = true to create a cluster"
+    else:
+        return Initialize()
+    return Rest(Condition.REFUSED, f"{path} {cause}")
 
 
 def _refusal(section: Section, seen: Seen) -> Rest | None:
+    path = section.data_directory
     if section.version not in (None, seen.major) and seen.major is not None:
-        return _refused(
-            f"{section.data_directory} is of PostgreSQL {seen.major}, and the configuration says "
-            f"{section.version}: set that right, or bring the data on with pg_upgrade"
+        cause = (
+            f"{path} is of PostgreSQL {seen.major}, but the configuration says {section.version}: "
+            "correct version, or upgrade the data directory with pg_upgrade"
         )
+        return Rest(Condition.REFUSED, cause)
     if not seen.is_ours and not section.takes_over:
-        return Rest(
-            Word.DOWN,
-            f"the server in {section.data_directory}, which copyd had not started, does not run: "
-            'start it, or let copyd do that with on_exit = "stop"',
-            is_adopted=True,
+        cause = (
+            f"the server in {path} does not run, and copyd did not start it: start it, or let "
+            'copyd start it with on_exit = "stop"'
         )
+        return Rest(Condition.DOWN, cause, is_adopted=True)
     return None
-
-
-def _refused(cause: str) -> Rest:
-    return Rest(Word.REFUSED, cause)

@@ -1,7 +1,7 @@
-"""One cluster, kept up by a thread of its own: look, decide, act, and look again.
+"""The keeper of a cluster: its thread observes, decides, acts, and observes again.
 
-Requests go into a keeper's inbox. Nothing that goes wrong with a cluster ends its keeper's thread,
-or reaches another keeper's.
+Requests go through the keeper's inbox. A failure of a cluster neither ends its keeper's thread nor
+disturbs another keeper.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ import queue
 import random
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from copyd.cluster import ClusterError, ClusterTimeoutError, State
-from copyd.daemon.keeper.configuration import Configured, conninfo
+from copyd.cluster import ClusterTimeoutError, State
 from copyd.daemon.keeper.decision import (
     Await,
+    Condition,
     Initialize,
-    Intervals,
     Past,
     Rest,
     Start,
     Watch,
-    Word,
     decide,
     is_stopped_at_exit,
     may_restart,
@@ -35,42 +34,28 @@ from copyd.daemon.keeper.reporter import Reporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from copyd.config import Cluster as Section
-    from copyd.daemon.keeper.decision import Decision
+    from copyd.daemon.keeper.configuration import Configured
+    from copyd.daemon.keeper.decision import Decision, Intervals
     from copyd.daemon.keeper.records import Folders
     from copyd.events import Event
     from copyd.status import ClusterStatus
 
 STOP_TIMEOUT = 60.0
-"""Seconds that a fast shutdown for a restart may take."""
+"""Seconds for a fast shutdown before a restart."""
 
-_AWAITED = {
-    Word.SILENT: "it runs, and does not answer",
-    Word.STOPPING: "it is being stopped",
+_CAUSES = {
+    Condition.SILENT: "the server runs, but does not answer",
+    Condition.STOPPING: "the server is shutting down",
 }
 
 
-@dataclass(frozen=True)
-class _Apply:
-    section: Section
-
-
-@dataclass(frozen=True)
-class _Release:
-    pass
-
-
-@dataclass(frozen=True)
-class _Stop:
-    deadline: float
-
-
 class Keeper:
-    """Keeps the cluster called ``name`` as ``section`` says.
+    """Keeps the cluster ``name`` as ``section`` says, once the keeper ``after`` has ended.
 
-    ``tell`` gets its events, in the keeper's thread, and must not block. ``clock`` is monotonic,
-    ``wall`` is Unix time, ``rng`` returns numbers between 0 and 1.
+    ``tell`` receives the cluster's events, in the keeper's thread, and must not block.
     """
 
     def __init__(
@@ -80,55 +65,48 @@ class Keeper:
         *,
         folders: Folders,
         tell: Callable[[Event], None],
-        after: Keeper | None = None,
-        intervals: Intervals | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        wall: Callable[[], float] = time.time,
-        rng: Callable[[], float] = random.random,
+        after: Keeper | None,
+        intervals: Intervals,
     ) -> None:
         self.name = name
         self._section = section
         self._folders = folders
         self._after = after
-        self._intervals = intervals or Intervals()
-        self._clock, self._wall, self._rng = clock, wall, rng
-        self._inbox: queue.SimpleQueue[_Apply | _Release | _Stop] = queue.SimpleQueue()
+        self._intervals = intervals
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        # Decision: A keeper for each cluster, and a thread for each keeper
         self._thread = threading.Thread(target=self._keep, name=f"copyd-keeper-{name}", daemon=True)
         self._managed: ManagedCluster | None = None
         self._past = Past()
         self._reporter = Reporter(name, tell)
         self._leases = Leases()
-        self._probe = Probe(self._intervals.probe)
+        self._probe = Probe(intervals.probe)
         self._is_over = False
         self._configured: Configured | None = None
         self._configured_at = 0.0
         self._written: Configured | None = None
         self._restarted_for: tuple[str, ...] | None = None
 
-    # What others ask, from any thread
+    # -- requests, from any thread ----------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to keep the cluster; returns at once."""
         self._thread.start()
 
     def apply(self, section: Section) -> None:
-        """Keep it as another configuration of the same data directory and account says."""
-        self._inbox.put(_Apply(section))
+        """Apply another section with the same data directory and account; returns at once."""
+        self._inbox.put(partial(self._apply, section))
 
     def release(self) -> None:
-        """Leave the cluster as it is, for good; returns at once."""
-        self._inbox.put(_Release())
+        """End, and leave the server as it is; returns at once."""
+        self._inbox.put(self._release)
 
-    def stop(self, within: float) -> bool:
-        """End: the server is stopped (fast shutdown) or left, as the configuration says.
-
-        Waits so many seconds at most; False where the end was not seen by then.
-        """
-        self._inbox.put(_Stop(self._clock() + within))
-        return self.join(within)
+    def stop(self, within: float) -> None:
+        """End after a fast shutdown, or leave the server: see ``on_exit``. Waits `within` seconds."""
+        self._inbox.put(partial(self._end, time.monotonic() + within))
+        self.join(within)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until the keeper has ended, and say whether it has."""
+        """Wait for the end of the keeper; return whether it has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
@@ -136,61 +114,40 @@ class Keeper:
         return self._reporter.status
 
     @property
-    def section(self) -> Section:
-        """The configuration that holds, as far as the keeper has heard."""
-        return self._section
+    def data_directory(self) -> Path:
+        return self._section.data_directory
 
     def is_up(self) -> bool:
-        """Whether a run may begin: the server accepts connections and is not about to restart."""
-        return self._reporter.is_up.is_set() and not self._leases.wants_restart
-
-    def wait_up(self, timeout: float | None = None) -> bool:
-        """Wait until the server accepts connections; False where it did not in time."""
-        return self._reporter.is_up.wait(timeout)
-
-    def conninfo(self, dbname: str = "postgres") -> str:
-        """Return how to connect as the superuser; it names a password file, and no password.
-
-        Raises `ClusterError` while there is no server to connect to.
-        """
-        managed, status = self._managed, self._reporter.status
-        if managed is None or not self._reporter.is_up.is_set():
-            raise ClusterError(
-                f"cluster {self.name} is not up: {status.last_error or status.state}"
-            )
-        return conninfo(managed.cluster, managed.files, dbname)
+        return self._reporter.status.is_up and not self._leases.wants_restart
 
     def borrow(self) -> Callable[[], None] | None:
-        """Ask that the server is not restarted for its settings for a while.
+        """See `Keepers.borrow`."""
+        return self._leases.borrow(self.is_up)
 
-        Returns what to call, once, at the end of that; None, and nothing is borrowed, where the
-        cluster is not up or about to restart.
-        """
-        return self._leases.borrow(self._reporter.is_up)
-
-    # The thread
+    # -- the keeper's thread ----------------------------------------------------------------------
 
     def _keep(self) -> None:
         if self._after is not None:
+            # Two keepers of one data directory would fight over its server.
             self._after.join()
         while not self._is_over:
             pause = self._turn()
             try:
-                self._obey(self._inbox.get(timeout=pause))
+                self._inbox.get(timeout=pause)()
             except queue.Empty:
                 continue
             except Exception as error:  # noqa: BLE001 - as in _turn
                 self._fall(sentence(error))
 
     def _turn(self) -> float:
-        """Look and act once; returns the seconds until it is worth doing that again.
+        """Observe and act once; return the seconds until the next turn.
 
-        The boundary of a keeper: whatever goes wrong is its cluster's misfortune alone.
+        The boundary of a keeper: any error becomes the cluster's condition.
         """
         try:
             decision = self._decide()
         except Exception as error:  # noqa: BLE001 - see above
-            self._reporter.rest(Rest(Word.REFUSED, sentence(error)), self._clock())
+            self._reporter.rest(Rest(Condition.REFUSED, sentence(error)), time.monotonic())
             return self._intervals.look
         try:
             return self._act(decision)
@@ -198,26 +155,23 @@ class Keeper:
             self._fall(sentence(error))
             return self._intervals.soon
 
-    def _obey(self, request: _Apply | _Release | _Stop) -> None:
-        match request:
-            case _Apply(section):
-                self._section = section
-                self._past = replace(self._past, falls=0, retry_at=0.0)
-                self._configured = None
-                self._restarted_for = None
-                self._leases.want_restart(wants=False)
-            case _Release():
-                self._is_over = True
-                self._reporter.released()
-            case _Stop(deadline):
-                self._is_over = True
-                self._end(deadline)
+    def _apply(self, section: Section) -> None:
+        self._section = section
+        # The new section may have removed the cause of the failures: start without a pause.
+        self._past = replace(self._past, falls=0, retry_at=0.0)
+        self._configured = None
+        self._restarted_for = None
+        self._leases.want_restart(wants=False)
+
+    def _release(self) -> None:
+        self._is_over = True
+        self._reporter.released()
 
     def _decide(self) -> Decision:
-        managed, now = self._opened(), self._clock()
-        answers = self._probe.answers(managed.cluster, now)
+        managed = self._opened()
+        answers = self._probe.answers(managed.cluster, time.monotonic())
         seen = look(managed.cluster, managed.files.read(), answers=answers)
-        now = self._clock()
+        now = time.monotonic()  # the probe may have waited
         managed.note(seen)
         if seen.runs:
             is_up = seen.state is State.READY and seen.answers
@@ -229,41 +183,36 @@ class Keeper:
         return decide(self._section, seen, self._past, now=now, intervals=self._intervals)
 
     def _act(self, decision: Decision) -> float:
+        """Carry out a decision; return the seconds until the next turn."""
+        intervals, now = self._intervals, time.monotonic()
         match decision:
             case Watch(is_adopted):
                 self._watch(is_adopted=is_adopted)
-                return (
-                    self._intervals.look if not self._leases.wants_restart else self._intervals.soon
-                )
-            case Await(word, is_adopted):
-                self._reporter.publish(word, is_adopted=is_adopted, cause=_AWAITED.get(word))
-                return self._intervals.soon
-            case Rest():
-                self._reporter.rest(decision, self._clock())
-                left = (
-                    self._intervals.look
-                    if decision.until is None
-                    else decision.until - self._clock()
-                )
-                return max(0.0, min(left, self._intervals.look))
+                return intervals.soon if self._leases.wants_restart else intervals.look
+            case Await(condition, is_adopted):
+                cause = _CAUSES.get(condition)
+                self._reporter.publish(condition, is_adopted=is_adopted, cause=cause)
+                return intervals.soon
+            case Rest(until=until):
+                self._reporter.rest(decision, now)
+                left = intervals.look if until is None else until - now
+                return max(0.0, min(left, intervals.look))
             case Initialize(clears):
-                self._reporter.publish(Word.INITIALIZING)
-                self._opened().initialize(self._section, clears=clears, now=self._wall())
+                self._reporter.publish(Condition.INITIALIZING)
+                self._opened().initialize(self._section, clears=clears, now=time.time())
                 return 0.0
             case Start(is_again):
                 self._start(is_again=is_again)
-                return self._intervals.soon
+                return intervals.soon
 
     def _opened(self) -> ManagedCluster:
         if self._managed is None:
             self._managed = ManagedCluster.of(self.name, self._section, self._folders)
         return self._managed
 
-    # Acting
-
     def _start(self, *, is_again: bool) -> None:
-        self._reporter.publish(Word.STARTING, cause=self._past.cause)
-        self._written = self._opened().start(self._section, now=self._wall())
+        self._reporter.publish(Condition.STARTING, cause=self._past.cause)
+        self._written = self._opened().start(self._section, now=time.time())
         self._past = self._past.started()
         self._configured = None
         self._reporter.configured(self._written)
@@ -271,9 +220,9 @@ class Keeper:
             self._reporter.restarted()
 
     def _watch(self, *, is_adopted: bool) -> None:
-        configured = self._bring_on()
+        configured = self._configure()
         self._reporter.publish(
-            Word.UP,
+            Condition.UP,
             is_adopted=is_adopted,
             cause="; ".join(configured.problems) or None,
             pending_restart=configured.pending_restart,
@@ -285,13 +234,12 @@ class Keeper:
         elif self._leases.want_restart(wants=True):
             self._restart(pending)
 
-    def _bring_on(self) -> Configured:
-        """Return what became of the configuration; what had problems is tried now and then."""
-        done, now = self._configured, self._clock()
-        if done is not None:
-            is_due = bool(done.problems) and now - self._configured_at >= self._intervals.again
-            if not is_due:
-                return done
+    def _configure(self) -> Configured:
+        """Apply the configuration once, and again now and then while it has problems."""
+        done, now = self._configured, time.monotonic()
+        is_again = now - self._configured_at >= self._intervals.again
+        if done is not None and not (done.problems and is_again):
+            return done
         written, self._written = self._written, None
         self._configured = done = self._opened().configure(self._section, written)
         self._configured_at = now
@@ -299,10 +247,11 @@ class Keeper:
         return done
 
     def _restart(self, pending: tuple[str, ...]) -> None:
-        """Restart the server for settings; they are not a reason to do that a second time."""
+        # Remembered, because a setting that stays pending would restart the server for ever.
+        # Decision: A restart for settings waits for the runs
         self._restarted_for = pending
-        why = f"it restarts for its settings: {', '.join(pending)}"
-        self._reporter.publish(Word.STOPPING, cause=why, retry_in=0.0)
+        cause = f"the server restarts for its settings: {', '.join(pending)}"
+        self._reporter.publish(Condition.STOPPING, cause=cause, retry_in=0.0)
         cluster = self._opened().cluster
         cluster.shutdown()
         cluster.wait_until_stopped(STOP_TIMEOUT)
@@ -310,26 +259,27 @@ class Keeper:
         self._start(is_again=True)
 
     def _end(self, deadline: float) -> None:
+        self._is_over = True
         managed = self._opened()
         cluster, is_ours = managed.cluster, look(managed.cluster, managed.files.read()).is_ours
         if not cluster.running() or not is_stopped_at_exit(self._section, is_ours=is_ours):
             return
         self._reporter.stopping()
+        # Decision: Servers never end with the daemon by the kernel's hand
         cluster.shutdown()
         try:
-            cluster.wait_until_stopped(max(0.0, deadline - self._clock()))
+            cluster.wait_until_stopped(max(0.0, deadline - time.monotonic()))
         except ClusterTimeoutError:
             self._reporter.stopped(is_late=True)
         else:
             self._reporter.stopped(is_late=False)
 
     def _fall(self, cause: str) -> None:
-        """Note that the server went down, or could not be brought up, and say so."""
-        now, intervals = self._clock(), self._intervals
-        self._past = past = self._past.fallen(
-            cause, now=now, intervals=intervals, jitter=self._rng()
-        )
+        """Note and report a server down, or one that did not come up."""
+        now, intervals = time.monotonic(), self._intervals
+        jitter = random.random()  # noqa: S311 - not cryptography
+        self._past = past = self._past.fallen(cause, now=now, intervals=intervals, jitter=jitter)
         self._configured = None
-        word = Word.LOOPING if past.falls >= intervals.limit else Word.DOWN
+        condition = Condition.LOOPING if past.falls >= intervals.limit else Condition.DOWN
         retry_in = past.retry_at - now
-        self._reporter.publish(word, cause=cause, retry_in=retry_in, is_told=True)
+        self._reporter.publish(condition, cause=cause, retry_in=retry_in, is_told=True)

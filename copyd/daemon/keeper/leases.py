@@ -1,4 +1,4 @@
-"""Runs borrow a server, and its restart waits until all have given it back."""
+"""Runs borrow a server; its restart for settings waits until every run has returned it."""
 
 from __future__ import annotations
 
@@ -10,31 +10,27 @@ if TYPE_CHECKING:
 
 
 class Leases:
-    """Counts who uses one server. Every method may be called from any thread."""
+    """Counts the borrowers of a server; safe to use from any thread."""
 
     def __init__(self) -> None:
-        # Guards the two below: nobody must borrow a server that is about to restart.
+        # Guards both fields: no run may borrow between the decision to restart and the restart.
+        # Decision: A restart for settings waits for the runs
         self._lock = threading.Lock()
         self._borrowed = 0
-        self._wants_restart = False
+        self.wants_restart = False
 
-    @property
-    def wants_restart(self) -> bool:
-        """Whether nobody may borrow, because a restart is due."""
-        return self._wants_restart
-
-    def borrow(self, is_up: threading.Event) -> Callable[[], None] | None:
-        """Return what gives the server back, to be called once; None where it cannot be used."""
+    def borrow(self, is_up: Callable[[], bool]) -> Callable[[], None] | None:
+        """Lend the server; return the function for its return, to be called once. None unless `is_up`."""
         with self._lock:
-            if self._wants_restart or not is_up.is_set():
+            if not is_up():
                 return None
             self._borrowed += 1
             return self._give_back
 
     def want_restart(self, *, wants: bool) -> bool:
-        """Note whether a restart is due; return whether nobody stands in its way."""
+        """Refuse borrowers from now on, or admit them; return whether there are none."""
         with self._lock:
-            self._wants_restart = wants
+            self.wants_restart = wants
             return self._borrowed == 0
 
     def _give_back(self) -> None:

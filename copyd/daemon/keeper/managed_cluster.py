@@ -1,6 +1,6 @@
-"""A cluster in a keeper's hands: the steps that make it, start it and configure it.
+"""The steps of a keeper: create a cluster, start its server, configure the server.
 
-Each does one thing and returns, or raises; none of them decides.
+No step decides anything; each returns or raises.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from copyd.daemon.keeper.records import Files, Folders
 
 LARGEST_LOG = 16 * 1024 * 1024
-"""Bytes of a server's log beyond which the next start begins a new one."""
+"""Bytes of a server's log after which the next start rotates the log."""
 
 _LOG_END = "; the end of its log:"
 
 
 @dataclass(frozen=True)
 class ManagedCluster:
-    """The cluster called ``name``, its files, and the folder of its socket where it has one."""
+    """The cluster ``name``, its files and its socket's folder; None: `Cluster` chooses the folder."""
 
     name: str
     cluster: Cluster
@@ -49,7 +49,7 @@ class ManagedCluster:
 
     @classmethod
     def of(cls, name: str, section: Section, folders: Folders) -> ManagedCluster:
-        """Take charge of a cluster; nothing is done with it. Raises `ClusterError`."""
+        """Raises `ClusterError`; touches no file."""
         folder = folders.sockets(name)
         sockets = None if folder is None else SocketDirectory(folder, is_private=True)
         cluster = Cluster(
@@ -57,16 +57,16 @@ class ManagedCluster:
             section.data_directory,
             run_as=section.run_as,
             socket_directory=sockets,
-            # Whether it ends with the daemon is decided then: it may have been released.
+            # Decision: Servers never end with the daemon by the kernel's hand
             on_parent_exit="leave",
         )
         return cls(name, cluster, folders.files_of(section.data_directory), sockets)
 
     def note(self, seen: Seen) -> None:
-        """Record that there is a cluster, and whose server runs."""
-        record = self.files.read()
+        """Record the cluster's existence, and whether copyd started its server."""
         if seen.state is State.VOID:
             return
+        record = self.files.read()
         noted = replace(record, made=Made.DONE)
         postmaster = Postmaster.observe(self.cluster.data_directory)
         if seen.runs and postmaster is not None and postmaster.holder is Holder.SERVER:
@@ -75,11 +75,11 @@ class ManagedCluster:
             is_ours = is_child or record.is_ours(pid_file)
             noted = replace(noted, server=ServerNote(pid_file.pid, pid_file.started, is_ours))
         if noted != record:
-            with suppress(OSError):  # a full disk is no reason to call a server down
+            with suppress(OSError):  # a full disk does not make the server down
                 self.files.write(noted)
 
     def explain(self, *, was_up: bool) -> str:
-        """Say why a server that ran does not run any more."""
+        """Return the reason for the end of a server."""
         cluster, process = self.cluster, self.cluster.daemon_process
         if process is not None and not was_up:
             try:
@@ -93,10 +93,7 @@ class ManagedCluster:
         return f"the server in {cluster.data_directory} {how}"
 
     def initialize(self, section: Section, *, clears: bool, now: float) -> None:
-        """Make the data directory; ``clears``: after removing what an initdb left half-made.
-
-        What was begun is noted before, so that it can be told from what somebody else put there.
-        """
+        """Create the data directory; ``clears``: remove an interrupted initdb's files before."""
         cluster, files = self.cluster, self.files
         cluster.installation = choose_installation(section, None)
         if clears:
@@ -105,20 +102,19 @@ class ManagedCluster:
         password = files.password() or secrets.token_urlsafe(24)
         files.write_password(password)
         scratch = self._prepare_sockets()
+        # Recorded before initdb: after a SIGKILL its files are known to be copyd's.
         files.write(replace(files.read(), made=Made.BEGUN, begun_at=now))
         cluster.init(password=password, timeout=INIT_TIMEOUT, scratch=scratch)
         files.write(replace(files.read(), made=Made.DONE))
 
     def start(self, section: Section, *, now: float) -> Configured:
-        """Write the settings and start the server; returns before it is ready.
-
-        That it is the daemon's is noted before, in case that it is killed in between.
-        """
+        """Write the settings and start the server; returns before it is ready."""
         cluster, files = self.cluster, self.files
         cluster.installation = choose_installation(section, major_of(cluster.data_directory))
         self._keep_password(section)
         self._prepare_sockets()
         written = write_settings(cluster, section, files)
+        # Recorded before the start: after a SIGKILL the server is known to be copyd's.
         note = ServerNote(None, int(now), is_ours=True)
         files.write(replace(files.read(), server=note))
         with self._open_log() as log:
@@ -126,7 +122,7 @@ class ManagedCluster:
         return written
 
     def configure(self, section: Section, written: Configured | None) -> Configured:
-        """Bring a running server to its configuration: see `configuration.configure`."""
+        """See `configuration.configure`; every error becomes a problem."""
         try:
             if self.cluster.installation is NO_PROGRAMS and section.settings:
                 major = major_of(self.cluster.data_directory)
@@ -137,25 +133,24 @@ class ManagedCluster:
         return configure(self.cluster, section, self.files, written=written)
 
     def _keep_password(self, section: Section) -> None:
-        """Put the password that is given, if one is, where conninfo says that it is."""
+        """Copy the password from ``password_file`` to the passfile of the conninfo."""
         if section.password_file is not None:
             key = f"clusters.{self.name}.password_file"
             self.files.write_password(read_password(section.password_file, key=key))
 
     def _prepare_sockets(self) -> Path | None:
-        """Make the folder for the socket, empty of what a killed daemon's initdb left there."""
         if self.sockets is None:
             return None
         account, folder = self.cluster.account, self.sockets.path
         folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         if account.is_other and not account.can_enter(folder.parent):
             raise ClusterError(
-                f"{account.name}, the server's account, cannot pass through {folder.parent}: "
+                f"{account.name}, the server's account, cannot enter {folder.parent}: "
                 "open the folders above it (chmod o+x)"
             )
         self.sockets.prepare(account, self.cluster.data_directory)
         for left in folder.glob("copyd-*"):
-            left.unlink()
+            left.unlink()  # of the initdb of a daemon that was killed
         return folder
 
     def _open_log(self) -> IO[bytes]:
@@ -166,7 +161,7 @@ class ManagedCluster:
 
 
 def sentence(error: BaseException) -> str:
-    """Say what went wrong in one line; what a server logged stays in its log."""
+    """Return an error in one line, without lines of a server's log, which may quote secrets."""
     if isinstance(error, (CopydError, OSError)):
         return " ".join(str(error).partition(_LOG_END)[0].split())
     return f"copyd failed with {type(error).__name__}: {error}"

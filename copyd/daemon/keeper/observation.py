@@ -1,4 +1,4 @@
-"""A cluster as it is found: its data directory, its server and the installation for it."""
+"""Observation of a cluster: its data directory, its server and the installation for it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,18 @@ from copyd.daemon.keeper.decision import Place, Seen
 from copyd.daemon.keeper.records import Made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from copyd.cluster import Cluster
     from copyd.config import Cluster as Section
     from copyd.daemon.keeper.records import Record
 
-ANSWER_TIMEOUT = 5.0
-"""Seconds that a server gets to answer before it is called silent."""
-INIT_TIMEOUT = 120.0
-"""Seconds that initdb may take."""
+ANSWER_TIMEOUT = 5.0  # seconds after which a server without an answer is silent
+INIT_TIMEOUT = 120.0  # seconds for initdb
 NO_PROGRAMS = Installation({"version": "PostgreSQL"})
-"""Enough to look at a cluster, and to stop its server."""
+"""Enough to observe a cluster and to stop its server."""
 
 
 class Probe:
-    """Asks a server now and then whether it answers, every ``interval`` seconds."""
+    """Checks every ``interval`` seconds whether a server answers; a silent server each time."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -43,7 +39,7 @@ class Probe:
         self._answers = True
 
     def answers(self, cluster: Cluster, now: float) -> bool:
-        """Whether the server answers; True where none runs. A silent one is asked each time."""
+        """Whether the server answers; True if no server runs."""
         is_due = self._asked_at is None or now - self._asked_at >= self._interval
         if is_due or not self._answers:
             self._answers = cluster.ready_for_connections(ANSWER_TIMEOUT) is not False
@@ -52,15 +48,17 @@ class Probe:
 
 
 def look(cluster: Cluster, record: Record, *, answers: bool = True) -> Seen:
-    """Observe a cluster; ``answers`` is what is known about that. Raises OSError."""
+    """Return the state of a cluster now; ``answers`` as the `Probe` says. Raises OSError."""
     path = cluster.data_directory
     state = cluster.state()
     place = Place.FILLED
+    # initdb writes PG_VERSION early: an interrupted one leaves a directory that looks stopped.
     if state is State.VOID or (state is State.STOPPED and record.made is Made.BEGUN):
         place = _place(path, record)
         if place is not Place.FILLED:
             state = State.VOID
     postmaster = Postmaster.observe(path)
+    # A server that was just started has no lock file yet; the file is of an older server.
     is_unborn = state is State.STARTING and (
         postmaster is None or postmaster.holder is not Holder.SERVER
     )
@@ -76,24 +74,24 @@ def look(cluster: Cluster, record: Record, *, answers: bool = True) -> Seen:
 
 
 def major_of(data_directory: Path) -> int | None:
-    """Return the major version of a data directory; None where there is none."""
+    """Return the major version of a data directory; None if the path holds none."""
     with suppress(FileNotFoundError, NotADirectoryError, ValueError):
         return int((data_directory / "PG_VERSION").read_text())
     return None
 
 
 def choose_installation(section: Section, major: int | None) -> Installation:
-    """Return the installation for a data directory of that version, or one that is to be made.
+    """Return the installation for a data directory of version `major` (None: for initdb).
 
-    Raises `ClusterError` where there is none.
+    Raises `ClusterError` if no installed version fits.
     """
     wanted = section.version or major
     if section.pg_config is not None:
         named = Installation(pg_config_dictionary(section.pg_config))
         if major not in (None, named.version_info.major):
             raise ClusterError(
-                f"{section.data_directory} is of PostgreSQL {major}, and {section.pg_config} "
-                f"belongs to {named.version_info.major}: name the pg_config of {major}"
+                f"{section.data_directory} is of PostgreSQL {major}, but {section.pg_config} "
+                f"belongs to {named.version_info.major}: set pg_config to that of {major}"
             )
         return named
     found = Installation.find_all()
@@ -104,12 +102,12 @@ def choose_installation(section: Section, major: int | None) -> Installation:
     name = "PostgreSQL" if wanted is None else f"PostgreSQL {wanted}"
     raise ClusterError(
         f"{name}, for {section.data_directory}, is not installed (found: {here}): install it, or "
-        "name its pg_config"
+        "set pg_config"
     )
 
 
 def clear_unfinished(data_directory: Path) -> None:
-    """Remove what an initdb that did not come to its end left; the folder itself stays."""
+    """Remove the files of an interrupted initdb; the folder itself stays."""
     for entry in data_directory.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -135,7 +133,7 @@ def _place(path: Path, record: Record) -> Place:
 
 
 def _is_being_made(path: Path) -> bool:
-    """Whether an initdb that outlived its daemon is at work there."""
+    # A daemon that was killed leaves its initdb running; only the process list shows it.
     wanted = os.fsencode(path)
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -146,17 +144,10 @@ def _is_being_made(path: Path) -> bool:
 
 
 def _is_unfinished(path: Path, begun_at: float) -> bool:
-    """Whether all that is there is of the time when initdb was at work, and no server's.
-
-    A server leaves its ``postmaster.opts``; a backup that was restored meanwhile is younger (the
-    kernel sets the time of an inode's change, and nobody else can).
-    """
+    """Whether every file dates from copyd's initdb, and no server ever ran on them."""
+    # A backup restored later has younger inodes: only the kernel sets their time of change.
+    # Decision: Records are named after the data directory
     if (path / "postmaster.opts").exists():
         return False
     latest = begun_at + INIT_TIMEOUT
-    return all(begun_at - 1 <= each.lstat().st_ctime <= latest for each in _everything(path))
-
-
-def _everything(path: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(path):
-        yield from (Path(folder, name) for name in (*folders, *files))
+    return all(begun_at - 1 <= each.lstat().st_ctime <= latest for each in path.rglob("*"))

@@ -1,13 +1,12 @@
-"""Publishes how a cluster is, and tells the events that follow from it."""
+"""Publishes a cluster's status and reports the resulting events."""
 
 from __future__ import annotations
 
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from copyd.daemon.keeper.decision import Word
+from copyd.daemon.keeper.decision import Condition
 from copyd.events import (
     ClusterConfigured,
     ClusterDown,
@@ -27,23 +26,18 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Speaks for the cluster called ``name``.
-
-    ``status`` and ``is_up`` may be read from any thread; all else belongs to the keeper's. An
-    error of ``tell`` is dropped: an observer's failure is not the cluster's.
-    """
+    """Reports on the cluster ``name``, in the keeper's thread; ``status`` is for any thread."""
 
     def __init__(self, name: str, tell: Callable[[Event], None]) -> None:
         self.name = name
-        self.status = ClusterStatus(name, Word.NEW.value, is_up=False, is_adopted=False)
-        self.is_up = threading.Event()
+        self.status = ClusterStatus(name, Condition.NEW.value, is_up=False, is_adopted=False)
         self._tell = tell
-        self._is_last_word_awaited = False
+        self._is_ending = False
         self._configured = ClusterConfigured(name, (), (), ())
 
     def publish(
         self,
-        word: Word,
+        condition: Condition,
         *,
         is_adopted: bool = False,
         cause: str | None = None,
@@ -51,31 +45,26 @@ class Reporter:
         retry_in: float | None = None,
         is_told: bool = False,
     ) -> None:
-        """Replace the status; tell that the cluster is up or down where that, or `is_told`, is new."""
-        was_up, is_up = self.status.is_up, word is Word.UP
+        """Replace the status. Report a change between up and down, and down if `is_told`."""
+        was_up, is_up = self.status.is_up, condition is Condition.UP
         self.status = ClusterStatus(
             self.name,
-            word.value,
+            condition.value,
             is_up=is_up,
             is_adopted=is_adopted,
             restarts=self.status.restarts,
             pending_restart=pending_restart,
             last_error=cause,
         )
-        if is_up:
-            self.is_up.set()
-        else:
-            self.is_up.clear()
         if is_up and not was_up:
             self._say(ClusterUp(self.name, is_adopted))
-        elif is_told or (was_up and not is_up and not self._is_last_word_awaited):
-            self._say(ClusterDown(self.name, cause or word.value, retry_in))
+        elif is_told or (was_up and not is_up and not self._is_ending):
+            self._say(ClusterDown(self.name, cause or condition.value, retry_in))
 
     def rest(self, rest: Rest, now: float) -> None:
-        """Publish why nothing is done with the cluster."""
-        is_news = (rest.word.value, rest.cause) != (self.status.state, self.status.last_error)
+        is_news = (rest.condition.value, rest.cause) != (self.status.state, self.status.last_error)
         self.publish(
-            rest.word,
+            rest.condition,
             is_adopted=rest.is_adopted,
             cause=rest.cause,
             retry_in=None if rest.until is None else max(0.0, rest.until - now),
@@ -83,7 +72,7 @@ class Reporter:
         )
 
     def configured(self, done: Configured) -> None:
-        """Tell what is new of the configuration."""
+        """Report changes of the server, and problems other than before."""
         event = ClusterConfigured(self.name, done.changed, done.pending_restart, done.problems)
         is_news = done.changed or replace(event, changed=()) != self._configured
         self._configured = replace(event, changed=())
@@ -95,25 +84,22 @@ class Reporter:
         self._say(ClusterRestarted(self.name))
 
     def released(self) -> None:
-        """Publish that the cluster is left as it is, for good."""
-        self._is_last_word_awaited = True
-        self.publish(Word.RELEASED)
+        self._is_ending = True
+        self.publish(Condition.RELEASED)
         self._say(ClusterReleased(self.name))
 
     def stopping(self) -> None:
-        """Publish that the server is stopped with the daemon: it is not called down meanwhile."""
-        self._is_last_word_awaited = True
-        self.publish(Word.STOPPING, cause="it is stopped with the daemon")
+        self._is_ending = True  # `stopped` reports the end: a stop on purpose is no ClusterDown
+        self.publish(Condition.STOPPING, cause="the server stops with the daemon")
 
     def stopped(self, *, is_late: bool) -> None:
-        """Tell how the stop with the daemon went."""
         if is_late:
-            cause = "it was asked to stop with the daemon, and did not in time"
+            cause = "the server did not stop in time when the daemon stopped"
             self._say(ClusterDown(self.name, cause, None))
             return
-        self.publish(Word.DOWN, cause="it was stopped with the daemon")
+        self.publish(Condition.DOWN, cause="the server was stopped with the daemon")
         self._say(ClusterStopped(self.name))
 
     def _say(self, event: Event) -> None:
-        with suppress(Exception):
+        with suppress(Exception):  # an observer's failure is not the cluster's
             self._tell(event)

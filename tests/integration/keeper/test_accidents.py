@@ -129,7 +129,7 @@ def test_a_record_that_cannot_be_read_never_leads_to_a_new_cluster(home: Home) -
     files.write(Record())
     files.record.write_text("{")
     home.apply(a=home.section())
-    assert "there was a cluster" in home.told.wait_for(ClusterDown).cause
+    assert "held a cluster before" in home.told.wait_for(ClusterDown).cause
 
 
 def test_no_cluster_is_made_where_that_cannot_be_recorded(home: Home) -> None:
@@ -153,7 +153,7 @@ def test_another_observers_failure_is_no_keepers_business(home: Home) -> None:
 
     home.keepers = type(home.keepers)(home.folders, tell, intervals=home.intervals)
     home.apply(a=home.section())
-    assert home.keepers.wait_up("a", TIMEOUT)
+    home.wait_up()
 
 
 def test_a_password_file_that_cannot_be_read_makes_no_running_server_down(home: Home) -> None:
@@ -185,7 +185,7 @@ def test_what_keepers_say_and_show_holds_no_password(home: Home) -> None:
     home.bring_up(a=home.section(password_file=str(given)))
     home.cluster().kill()
     home.told.wait_for(ClusterUp, 2)
-    shown = [home.told.events, home.status(), home.keepers.conninfo("a"), vars(home.keepers)]
+    shown = [home.told.events, home.status(), home.conninfo(), vars(home.keepers)]
     assert "hunter2" not in repr(shown)
     files = home.folders.files_of(home.path / "a")
     assert "hunter2" not in files.record.read_text() + files.log.read_text()

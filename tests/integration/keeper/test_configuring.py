@@ -79,7 +79,7 @@ def test_a_restart_waits_for_whoever_has_borrowed_the_cluster(home: Home) -> Non
     home.apply(a=home.section(settings={"max_connections": 30}, allow_restart=True))
     told = home.told.wait_for(ClusterConfigured, 2)
     assert told.pending_restart == ("max_connections",)
-    with psycopg.connect(home.keepers.conninfo("a")) as run:
+    with psycopg.connect(home.conninfo()) as run:
         while (refused := home.keepers.borrow("a")) is not None:
             refused()  # until the keeper has seen that a restart is due
         assert not home.keepers.is_up("a")
@@ -119,7 +119,9 @@ def test_settings_that_the_server_refuses_change_nothing_and_their_values_are_no
     home.apply(a=home.section(settings={name: "hunter2"}))
     told = home.told.wait_for(ClusterConfigured, 2)
     (problem,) = told.problems
-    assert f'refused and not taken: invalid value for parameter "{name}"' in problem
+    assert (
+        f'settings refused, the old ones are kept: invalid value for parameter "{name}"' in problem
+    )
     assert "hunter2" not in problem
     assert settings_file(home).read_text() == before
     assert home.keepers.is_up("a")
@@ -134,7 +136,7 @@ def test_a_server_starts_with_its_former_settings_where_new_ones_are_refused(hom
 
 def test_a_setting_that_another_file_overrides_is_told(home: Home) -> None:
     home.bring_up(a=home.section())
-    with psycopg.connect(home.keepers.conninfo("a"), autocommit=True) as admin:
+    with psycopg.connect(home.conninfo(), autocommit=True) as admin:
         admin.execute("ALTER SYSTEM SET work_mem = '5MB'")
     home.apply(a=home.section(settings={"work_mem": "9MB"}))
     told = home.told.wait_for(ClusterConfigured, 2)
@@ -165,7 +167,7 @@ def test_an_hba_with_errors_is_not_taken_and_they_are_told_with_their_lines(home
     home.apply(a=home.section(hba=f"{SCRAM}\nlocal all all psychic"))
     told = home.told.wait_for(ClusterConfigured, 2)
     assert told.problems == (
-        'its hba is refused and not taken: line 2: invalid authentication method "psychic"',
+        'hba refused, the old file is kept: line 2: invalid authentication method "psychic"',
     )
     assert hba_file(home).read_text() == made
     assert home.ask("SELECT 1") == 1
@@ -175,7 +177,7 @@ def test_an_hba_that_locks_copyd_out_is_told(home: Home) -> None:
     home.bring_up(a=home.section())
     home.apply(a=home.section(hba="local all all reject"))
     told = home.told.wait_for(ClusterConfigured, 2)
-    assert "it cannot be asked about its configuration" in told.problems[0]
+    assert "cannot query its configuration" in told.problems[0]
 
 
 def test_a_file_that_is_a_link_to_another_one_is_not_written(home: Home) -> None:

@@ -35,7 +35,7 @@ def test_a_server_lends_no_more_than_it_may() -> None:
         [waiting("a", 1), waiting("b", 2)], [needs("s", ["x"])], workers=9, limits={"s": 4}
     )
     assert choice.starting == ("a",)
-    assert choice.reasons == {"b": "server s lends no more than 4 connections"}
+    assert choice.reasons == {"b": "server s has too few free connections (max_connections = 4)"}
 
 
 def test_who_needs_other_servers_overtakes() -> None:

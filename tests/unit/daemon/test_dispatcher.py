@@ -140,7 +140,7 @@ def test_a_run_waits_for_a_connection(tmp_path: Path) -> None:
     site.tick()
     site.trigger("u")
     site.tick()
-    assert site.status("u").reason == "server b lends no more than 1 connections"
+    assert site.status("u").reason == "server b has too few free connections (max_connections = 1)"
 
 
 def test_a_trigger_runs_a_paused_transfer_to_the_destinations_that_it_names(site: Site) -> None:
@@ -168,7 +168,7 @@ def test_a_trigger_of_what_is_not_there_is_refused(
 def test_a_second_trigger_is_refused_until_the_first_has_its_run(site: Site) -> None:
     site.tick()
     assert site.trigger() == {"transfer": "t", "is_running": True}
-    assert site.trigger() == {"error": "transfer t was triggered already and has not begun yet"}
+    assert site.trigger() == {"error": "transfer t was already triggered and has not started yet"}
     site.end(("b", "succeeded"), ("c", "succeeded"))
     site.tick()
     assert site.status().state == "running"
@@ -189,7 +189,7 @@ def test_a_pause_outlives_the_daemon(site: Site, tmp_path: Path) -> None:
 def test_a_pause_that_cannot_be_written_down_holds_and_warns(site: Site, tmp_path: Path) -> None:
     (tmp_path / "paused.json").mkdir()
     answer = site.dispatcher.pause(Pause("t", is_paused=True))
-    assert "this is forgotten when the daemon ends" in answer["warning"]
+    assert "a restart of the daemon will forget this" in answer["warning"]
     site.tick()
     assert site.status().state == "paused"
     assert "error" in site.dispatcher.pause(Pause("x", is_paused=True))
@@ -201,13 +201,15 @@ def test_a_run_that_falls_due_while_one_is_pending_is_missed(tmp_path: Path) -> 
     site.tick(300)
     (missed,) = site.seen
     assert isinstance(missed, events.RunMissed)
-    assert missed.reason.endswith("it waits for this: cluster k, which holds its source, is not up")
+    assert missed.reason.endswith(
+        "has not started yet: cluster k, which holds its source, is not up"
+    )
 
 
 @pytest.mark.parametrize(
     ("seconds", "is_running", "reason"),
     [
-        (300, True, "the run before it is still under way"),
+        (300, True, "the previous run is still running"),
         (400, False, "it was noticed 100 s too late"),
     ],
 )

@@ -39,7 +39,7 @@ def test_a_file_in_its_place_is_told(tmp_path: Path) -> None:
 def test_a_lock_is_held_once_and_free_afterwards(tmp_path: Path) -> None:
     with (
         locked(tmp_path),
-        pytest.raises(CopydError, match="a daemon runs already"),
+        pytest.raises(CopydError, match="another daemon uses the state directory"),
         locked(tmp_path),
     ):
         pass

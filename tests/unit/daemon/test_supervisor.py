@@ -206,7 +206,7 @@ def test_a_first_halt_lets_runs_end_and_then_stops_clusters(bench: SupervisorBen
     bench.turn()
     bench.require(Phase.OVER)
     assert bench.notifier.states() == ["READY", "STOPPING"]
-    assert bench.notifier.told[-1]["STATUS"] == "stopping: all is done"
+    assert bench.notifier.told[-1]["STATUS"] == "stopping: done"
 
 
 def test_runs_that_outlast_the_grace_are_cut_off_and_then_left(bench: SupervisorBench) -> None:
@@ -233,7 +233,10 @@ def test_clusters_that_did_not_stop_in_time_are_named(bench: SupervisorBench) ->
     bench.turn()
     down = bench.seen[-1]
     assert isinstance(down, events.ClusterDown)
-    assert (down.cluster, down.cause) == ("k", "it did not stop in time, and is left")
+    assert (down.cluster, down.cause) == (
+        "k",
+        "the server did not stop in time and was left running",
+    )
 
 
 @pytest.mark.parametrize("phase", [each for each in Phase if each is not Phase.OVER])

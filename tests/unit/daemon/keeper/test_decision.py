@@ -12,6 +12,7 @@ from copyd.cluster import State
 from copyd.config import Cluster as Section
 from copyd.daemon.keeper.decision import (
     Await,
+    Condition,
     Decision,
     Initialize,
     Intervals,
@@ -21,7 +22,6 @@ from copyd.daemon.keeper.decision import (
     Seen,
     Start,
     Watch,
-    Word,
     decide,
     is_stopped_at_exit,
     may_restart,
@@ -117,15 +117,15 @@ def test_who_rests_says_why_in_one_line(wanted: Section, seen: Seen, past: Past)
     [
         (Seen(State.READY, is_ours=True), Watch(is_adopted=False)),
         (Seen(State.READY, is_ours=False), Watch(is_adopted=True)),
-        (Seen(State.READY, is_ours=True, answers=False), Await(Word.SILENT)),
-        (Seen(State.STARTING, is_ours=True), Await(Word.STARTING)),
-        (Seen(State.STOPPING, is_ours=False), Await(Word.STOPPING, is_adopted=True)),
+        (Seen(State.READY, is_ours=True, answers=False), Await(Condition.SILENT)),
+        (Seen(State.STARTING, is_ours=True), Await(Condition.STARTING)),
+        (Seen(State.STOPPING, is_ours=False), Await(Condition.STOPPING, is_adopted=True)),
         (STOPPED, Start(is_again=False)),
         (Seen(State.CRASHED, is_ours=True, made=Made.DONE), Start(is_again=False)),
         (Seen(State.FOREIGN, is_ours=True, made=Made.DONE), Start(is_again=False)),
         (Seen(State.VOID, is_ours=True, place=Place.ABSENT), Initialize()),
         (Seen(State.VOID, is_ours=True, place=Place.EMPTY), Initialize()),
-        (Seen(State.VOID, is_ours=True, place=Place.BUSY), Await(Word.INITIALIZING)),
+        (Seen(State.VOID, is_ours=True, place=Place.BUSY), Await(Condition.INITIALIZING)),
         (Seen(State.VOID, is_ours=True, place=Place.UNFINISHED), Initialize(clears=True)),
     ],
 )
@@ -139,20 +139,20 @@ def test_what_is_seen_decides(seen: Seen, expected: Decision) -> None:
         (
             Seen(State.VOID, is_ours=True, place=Place.EMPTY, made=Made.DONE),
             {"init": True},
-            "/srv/a is empty, but there was a cluster: mount its volume",
+            "/srv/a is empty, but held a cluster before: mount its volume",
         ),
         (
             Seen(State.VOID, is_ours=True, place=Place.ABSENT, made=Made.DONE),
             {"init": True},
-            "/srv/a is absent, but there was a cluster",
+            "/srv/a is absent, but held a cluster before",
         ),
         (Seen(State.VOID, is_ours=True, place=Place.ABSENT), {}, "set init = true"),
-        (Seen(State.VOID, is_ours=True), {"init": True}, "is no data directory, and not empty"),
-        (STOPPED, {"version": 17}, "is of PostgreSQL 15, and the configuration says 17"),
+        (Seen(State.VOID, is_ours=True), {"init": True}, "is not a data directory and not empty"),
+        (STOPPED, {"version": 17}, "is of PostgreSQL 15, but the configuration says 17"),
         (
             Seen(State.STOPPED, is_ours=False, made=Made.DONE),
             {},
-            'which copyd had not started, does not run: start it, or let copyd do that with on_exit = "stop"',
+            'does not run, and copyd did not start it: start it, or let copyd start it with on_exit = "stop"',
         ),
     ],
 )
@@ -167,7 +167,7 @@ def test_what_is_not_done_is_told_with_the_reason(
 
 def test_the_next_start_waits_for_its_time() -> None:
     past = Past(falls=2, retry_at=1001.0, cause="it fell")
-    assert next_for(STOPPED, past=past) == Rest(Word.DOWN, "it fell", 1001.0)
+    assert next_for(STOPPED, past=past) == Rest(Condition.DOWN, "it fell", 1001.0)
     assert decide(MAKING, STOPPED, past, now=1001.0, intervals=INTERVALS) == Start(is_again=True)
 
 
@@ -194,7 +194,7 @@ def test_a_server_that_keeps_falling_loops_and_is_tried_again_by_itself() -> Non
         past = fall(past.started(), now)
         now = past.retry_at
     resting = decide(MAKING, STOPPED, past, now=now - 1, intervals=INTERVALS)
-    assert resting == Rest(Word.LOOPING, "it fell", now)
+    assert resting == Rest(Condition.LOOPING, "it fell", now)
     assert decide(MAKING, STOPPED, past, now=now, intervals=INTERVALS) == Start(is_again=True)
     assert fall(past.started(), now).retry_at == now + INTERVALS.pause  # one try, and a pause again
 
