@@ -1,4 +1,4 @@
-"""A limit for glibc's memory of threads already ended."""
+"""A limit for the memory that glibc keeps after threads have ended."""
 
 from __future__ import annotations
 

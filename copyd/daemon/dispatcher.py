@@ -56,7 +56,7 @@ class Dispatcher:
         )
 
     def restore_pauses(self) -> None:
-        """Pause the transfers paused under an earlier daemon; raises CopydError."""
+        """Pause the transfers that an earlier daemon had paused; raises CopydError."""
         paused = self._environment.pauses.read()
         for task in self._tasks.values():
             task.is_paused = task.name in paused

@@ -1,7 +1,7 @@
 """The daemon's loop: an inbox, and a single thread for all changes.
 
 Runs, clusters and files have threads of their own, which post to the inbox. The loop blocks on
-nothing else, so its heartbeat means a working daemon. The Dispatcher decides which transfers
+nothing else, so its heartbeat proves that the daemon works. The Dispatcher decides which transfers
 run; the Reloader replaces the configuration.
 """
 

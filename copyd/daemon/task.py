@@ -111,7 +111,7 @@ class PendingRun:
 class Task:
     """A transfer. ``due``: its next due time; ``pending``: the due run, not started yet.
 
-    ``obstacle``: why the pending run may not start; ``queue``: the capacity for which it waits.
+    ``obstacle``: why the pending run may not start; ``queue``: the capacity that it waits for.
     """
 
     name: str

@@ -275,7 +275,7 @@ class Keeper:
             self._reporter.stopped(is_late=False)
 
     def _fall(self, cause: str) -> None:
-        """Note and report a server down, or one that did not come up."""
+        """Note and report that the server went down, or did not come up."""
         now, intervals = time.monotonic(), self._intervals
         jitter = random.random()  # noqa: S311 - not cryptography
         self._past = past = self._past.fallen(cause, now=now, intervals=intervals, jitter=jitter)

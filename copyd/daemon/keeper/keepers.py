@@ -86,7 +86,7 @@ class Keepers:
     def stop_all(self, within: float) -> tuple[str, ...]:
         """Stop or leave each server as ``on_exit`` says, in reverse order of the configuration.
 
-        Returns the clusters still not ended after so many seconds.
+        Returns the clusters that did not end within so many seconds.
         """
         with self._lock:
             self._is_stopping = True
@@ -116,7 +116,7 @@ class Keepers:
 
 
 def _identity(section: Section) -> tuple[str, str | None]:
-    """Return the part of a section with which a keeper is stuck."""
+    """Return the part of a section that needs another keeper when it changes."""
     return _place(section.data_directory), section.run_as
 
 

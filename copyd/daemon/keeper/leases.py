@@ -20,7 +20,7 @@ class Leases:
         self.wants_restart = False
 
     def borrow(self, is_up: Callable[[], bool]) -> Callable[[], None] | None:
-        """Lend the server; return the function for its return, to be called once. None unless `is_up`."""
+        """Lend the server; return a function that takes it back, to be called once. None unless `is_up`."""
         with self._lock:
             if not is_up():
                 return None

@@ -79,7 +79,7 @@ class ManagedCluster:
                 self.files.write(noted)
 
     def explain(self, *, was_up: bool) -> str:
-        """Return the reason for the end of a server."""
+        """Return why a server that ran is gone."""
         cluster, process = self.cluster, self.cluster.daemon_process
         if process is not None and not was_up:
             try:
