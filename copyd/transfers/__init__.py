@@ -1,4 +1,4 @@
-"""From connect to verdict: one run of a transfer from one source to many destinations."""
+"""Transfers from one source to many destinations: run, check, plan, verify."""
 
 from copyd.transfers.faults import NOBODYS, counted, facts
 from copyd.transfers.running import Outcome, Report, Verdict, run

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from copyd.connection import Connection
 
 NEVER = 1_000_000_000
-"""How often a statement must be sent before psycopg prepares it by itself."""
+"""A ``prepare_threshold`` that is never reached."""
 DEFAULTS = {
     "fallback_application_name": "copyd",
     "connect_timeout": "10",
@@ -31,10 +31,7 @@ DEFAULTS = {
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A named conninfo (keywords or URI, as libpq takes it).
-
-    ``problem``: why connecting is pointless, known from the configuration alone.
-    """
+    """A named conninfo, keywords or URI. ``problem``: why connecting is pointless, if it is."""
 
     name: str
     conninfo: str = field(repr=False)
@@ -42,30 +39,23 @@ class Server:
 
     @classmethod
     def parse(cls, conninfo: str) -> Server:
-        """Take `conninfo`; the name says database, host and port.
-
-        Raises CopydError, without repeating any of it, where libpq cannot read it.
-        """
-        given = parse(conninfo)
-        return cls(_name(given), conninfo)
+        """Name `conninfo` by database, host and port; raises CopydError, without quoting any of it."""
+        return cls(_name(parse(conninfo)), conninfo)
 
     def connect(self, *, like: Connection | None = None) -> Connection:
-        """Open a connection that begins transactions by itself, READ COMMITTED, and speaks UTF-8.
+        """Open a connection with transactions in READ COMMITTED, and UTF-8.
 
-        Both whatever the role or the database is set to: a snapshot must not be older than what
-        is locked, and names can be in any language.
+        `like`: connect to the same host as this connection, if there are several.
 
-        `like`: a connection to it, in case it is one of several hosts.
-
-        Raises CopydError where the server cannot be reached or refuses, with psycopg's error as
-        its cause, and where it has a `problem`, without one: coming back would not help.
+        Raises CopydError caused by psycopg's error, or without a cause if there is a ``problem``:
+        then trying again is pointless.
         """
         if self.problem is not None:
             raise CopydError(f"cannot connect to {self.name}: {self.problem}")
         given = conninfo_to_dict(self.conninfo)
         missing = {key: value for key, value in DEFAULTS.items() if key not in given}
         if "PGCONNECT_TIMEOUT" in os.environ or "service" in given or "PGSERVICE" in os.environ:
-            missing.pop("connect_timeout", None)  # libpq's own sources may say it
+            missing.pop("connect_timeout", None)  # libpq's own sources may set it
         try:
             connection = psycopg.connect(
                 make_conninfo(self.conninfo, **missing, **_host_of(like), client_encoding="UTF8")
@@ -76,14 +66,15 @@ class Server:
             if password:
                 reason = reason.replace(str(password), "***")
             raise CopydError(f"cannot connect to {self.name}: {reason}") from error
+        # Whatever the role's or the database's default: a snapshot must not precede the locks.
         connection.isolation_level = IsolationLevel.READ_COMMITTED
-        # By itself psycopg prepares what is often sent, which poolers may not bring back.
+        # Poolers may not return a statement that psycopg has prepared.
         connection.prepare_threshold = NEVER
         return connection
 
 
 def _host_of(connection: Connection | None) -> dict[str, str]:
-    """The very host that was chosen from several."""
+    """Parameters for the host that libpq chose from several."""
     if connection is None:
         return {}
     info = connection.info

@@ -1,4 +1,4 @@
-"""Ending a run from outside: any thread that holds the run's `Stop` may set it."""
+"""Stopping a run from outside: any thread that has the run's `Stop` may set it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class RunStopped(CopydError):
-    """The run was ended from outside; destinations that had not committed keep their old data."""
+    """The run was stopped from outside; destinations that had not committed keep their old data."""
 
 
 class Stop:
-    """A one-way stop flag. Setting it runs the registered callbacks, which wake whoever is blocked.
+    """A one-way stop flag. Setting it runs the registered callbacks, which wake blocked threads.
 
-    `ask` never waits; no callback may wait either.
+    `ask` does not block, and no callback may.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,8 @@ class Stop:
         self._callbacks: list[Callable[[], None]] = []
         self._reason = "it was stopped"
 
-    @property
-    def is_asked(self) -> bool:
-        return self._event.is_set()
-
     def ask(self, reason: str) -> None:
-        """End the run as soon as that is clean; `reason` is a clause such as "the daemon stops"."""
+        """End the run early; `reason` is a clause such as "the daemon stops". The first one counts."""
         with self._lock:
             if self._event.is_set():
                 return
@@ -45,27 +41,27 @@ class Stop:
 
     @property
     def cause(self) -> RunStopped | None:
-        """The error that ends the run; None while nobody has asked."""
+        """The error that ends the run; None before `ask`."""
         return RunStopped(self._reason) if self._event.is_set() else None
 
     def require_none(self) -> None:
-        """Raise RunStopped once somebody has asked."""
+        """Raise RunStopped after `ask`."""
         if self._event.is_set():
             raise RunStopped(self._reason)
 
     def wait(self, seconds: float) -> None:
-        """Sleep for so many seconds; raises RunStopped as soon as somebody asks."""
+        """Sleep for so many seconds; raises RunStopped at `ask`."""
         self._event.wait(seconds)
         self.require_none()
 
     @contextmanager
     def calling(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Register `callback` while the block lasts; called at once where somebody has asked already."""
+        """Register `callback` while the block lasts; after `ask`, it is called at once."""
         with self._lock:
             self._callbacks.append(callback)
-            is_asked = self._event.is_set()
+            is_late = self._event.is_set()
         try:
-            if is_asked:
+            if is_late:
                 callback()
             yield
         finally:

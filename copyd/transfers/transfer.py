@@ -1,7 +1,4 @@
-"""A transfer: what to copy, from which server to which, and how. Frozen; it does nothing.
-
-All durations are seconds.
-"""
+"""A transfer as configured: tables or query, servers, options. Durations are seconds."""
 
 from __future__ import annotations
 
@@ -19,17 +16,13 @@ if TYPE_CHECKING:
     from copyd.transfers.server import Server
 
 Mode = Literal["insert", "replace", "append", "merge"]
-"""``insert`` adds all rows and keeps no ledger: it is what ``copyd copy`` does."""
+"""``insert``, the mode of ``copyd copy``, adds all rows and keeps no ledger."""
 Format = Literal["auto", "text", "binary", "csv"]
 
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """What is said of one table; None: nothing.
-
-    ``where`` is a condition in SQL, ``cursor`` the column that narrows an incremental scan, ``key``
-    what tells two rows apart.
-    """
+    """Options of one table. ``where``: an SQL condition. ``cursor``: the watermark column."""
 
     columns: tuple[str, ...] | None = None
     where: str | None = None
@@ -42,7 +35,7 @@ PLAIN = TableOptions()
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """Tables by name or pattern, as written in SQL; ``options`` by a table's name (TableName)."""
+    """Tables by name or pattern, as written in SQL; ``options`` by table name (TableName)."""
 
     names: tuple[str, ...]
     options: Mapping[str, TableOptions] = field(default_factory=dict)
@@ -61,7 +54,7 @@ class Loading:
     """How rows get into the tables of one destination.
 
     ``before`` and ``after`` are SQL in the transaction of the data, ``after_commit`` outside it.
-    ``tables`` maps a source table to its name there, where it is another one.
+    ``tables`` maps source tables to names at the destination, if they differ.
     """
 
     mode: Mode = "replace"
@@ -77,18 +70,18 @@ class Loading:
 
     @property
     def truncates(self) -> bool:
-        """Whether tables are emptied by TRUNCATE."""
+        """Whether the run empties tables by TRUNCATE."""
         return self.mode == "replace" and self.replace_with == "truncate"
 
     @property
     def deletes(self) -> bool:
-        """Whether tables are emptied by DELETE."""
+        """Whether the run empties tables by DELETE."""
         return self.mode == "replace" and self.replace_with == "delete"
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A destination: where, and how its tables are loaded."""
+    """A destination, and how to load its tables."""
 
     server: Server
     loading: Loading = Loading()
@@ -96,7 +89,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reintroduce:
-    """How often, and after how long, a dropped destination comes back within a run."""
+    """How often, and after which backoff, a dropped destination is tried again within a run."""
 
     attempts: int = 5
     backoff: float = 1.0
@@ -112,11 +105,10 @@ OnError = Literal["stop", "resume_next"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejectPolicy:
-    """How rows that a destination refuses are put aside.
+    """Limits of rejects, and where their files are.
 
-    A batch closes on ``batch_rows`` or on ``batch_size`` bytes. Beyond ``max_rejects``, or beyond
-    ``max_reject_ratio`` of the rows read, a destination fails. ``directory`` is where the files of
-    rejects are, and ``keep`` for how many seconds.
+    A batch closes at ``batch_rows`` or ``batch_size`` bytes. A destination fails beyond
+    ``max_rejects``, or ``max_reject_ratio`` of the rows read. ``keep``: seconds to keep the files.
     """
 
     directory: Path
@@ -131,12 +123,11 @@ class RejectPolicy:
 class Transfer:
     """One fan-out; the keys of a ``[transfers.NAME]`` section have the same names.
 
-    ``overlap``: "all", or how far behind the mark of the cursor to look.
-    ``max_wait``: how long, per pass, one destination may hold the others back; None: until it
-    stalls, and then it is dropped at once.
-    ``answer_timeout``: what a server may think over: the source before it sends more, a
-    destination its verdict. ``ledger``: the schema of the ledger; None keeps none. ``on_error``:
-    a refused row fails its destination ("stop"), or is put aside as ``rejects`` says.
+    ``overlap`` is the lookback: "all", or how far before the last watermark a scan begins.
+    ``max_wait``: how long, per pass, one destination may hold back the others; None: until a stall,
+    which then drops it at once. ``answer_timeout``: for the source to send more, for a destination to
+    answer. ``ledger``: its schema, None without one. ``on_error``: "stop" (a refused row fails its
+    destination) or "resume_next" (it is rejected, within the limits of ``rejects``).
     """
 
     name: str
@@ -165,5 +156,5 @@ class Transfer:
 
     @property
     def keeps_rejects(self) -> bool:
-        """Whether refused rows are written to files; they need a ledger that says what was committed."""
+        """Whether rejects are written to files; without a ledger nobody knows if they hold."""
         return self.on_error != "stop" and self.rejects is not None and self.ledger is not None

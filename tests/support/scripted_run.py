@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from math import isfinite
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from copyd import events
@@ -16,7 +17,7 @@ from copyd.transfers import Reintroduce, Replica, Server, Stop, Tables, Transfer
 from copyd.transfers.destination import Attempt
 from copyd.transfers.running.context import Run
 from copyd.transfers.running.destination import Destination
-from copyd.transfers.running.messages import Completed, Findings, PassEnded
+from copyd.transfers.running.messages import Completed, PassEnded
 from copyd.transfers.running.passes import Pass
 from copyd.transfers.running.runner import Runner
 from copyd.transfers.running.steps import Steps
@@ -130,12 +131,34 @@ class ScriptedPass(Pass):
 
     def complete(self) -> None:
         for each in self.fed:
-            self.post(Completed(each, Findings()))
+            self.post(Completed(each))
         self.post(PassEnded(None))
 
     def close(self) -> None:
         self.channel.close()
         self.town.log.append("pass closed")
+
+
+class ScriptedInbox(SimpleQueue["Message | None"]):
+    """An inbox in which time passes while nothing is there."""
+
+    def __init__(self, town: Scripted) -> None:
+        self.town = town
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Message | None:
+        town = self.town
+        if self.empty():
+            assert timeout is not None
+            assert timeout < threading.TIMEOUT_MAX, "the runner waits for ever"
+            due = min((moment for moment in town.at if moment <= town.now + timeout), default=None)
+            if due is None:
+                town.now += timeout
+            else:
+                town.now = max(town.now, due)
+                town.at.pop(due)()
+        if self.empty():
+            raise Empty
+        return super().get(block)
 
 
 class ScriptedSource(Source):
@@ -195,13 +218,13 @@ class Scripted:
             rng=lambda: 1.0,
             stop=self.stop,
         )
-        self._queue: deque[Message | None] = deque()
+        self.inbox = ScriptedInbox(self)
         self.destinations = [Destination(replica) for replica in replicas]
         self.runner = Runner(
             self.run,
             self.destinations,
             attempts=self._attempt,
-            steps=Steps(self.run.clock, inbox=self, start=self._start),
+            steps=Steps(self.run.clock, inbox=self.inbox, start=self._start),
             passes=lambda _run, _source, fed, scans, _post: ScriptedPass(self, fed, scans),
         )
 
@@ -220,21 +243,10 @@ class Scripted:
     def cause(self, name: str) -> str | None:
         return next(each.outcome().cause for each in self.destinations if each.name == name)
 
-    # -- the inbox, and threads that are none ---------------------------------------------------
+    # -- threads that are none ------------------------------------------------------------------
 
     def put(self, message: Message | None) -> None:
-        self._queue.append(message)
-
-    def get(self, seconds: float) -> Message | None:
-        if not self._queue:
-            due = min((moment for moment in self.at if moment <= self.now + seconds), default=None)
-            if due is not None:
-                self.now = max(self.now, due)
-                self.at.pop(due)()
-            else:
-                assert isfinite(seconds), "the runner waits for ever"
-                self.now += seconds
-        return self._queue.popleft() if self._queue else None
+        self.inbox.put(message)
 
     def _start(self, name: str, work: Callable[[], None]) -> None:
         del name
@@ -265,7 +277,7 @@ def completed(number: int) -> Callable[[ScriptedPass], Message]:
 
 
 def _completed(number: int, pass_: ScriptedPass) -> Message:
-    return Completed(pass_.fed[number], Findings())
+    return Completed(pass_.fed[number])
 
 
 def ended(error: BaseException | None = None) -> Callable[[ScriptedPass], Message]:

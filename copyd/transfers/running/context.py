@@ -1,4 +1,4 @@
-"""The circumstances of a run: the same for all its snapshots, passes and tries."""
+"""What is the same for all snapshots, passes and tries of a run."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ class DeadlinePassed(TimeoutError):
 class Run:
     """One run of ``transfer``.
 
-    ``deadline`` is on ``clock``; ``rng`` returns a number from 0 to 1; ``numbers`` are those of
-    the run's passes.
+    ``deadline`` is on ``clock``; ``rng`` returns a number from 0 to 1; ``numbers`` count the passes.
     """
 
     transfer: Transfer

@@ -1,4 +1,4 @@
-"""What a run knows of one destination, and how it ended. The runner's thread alone changes it."""
+"""A destination in a run, and its outcome. Only the runner's thread changes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(Enum):
-    """How a destination, or a run, ended. ``unknown``: the outcome of COMMIT could not be found out."""
+    """How a destination, or a run, ended. ``unknown``: nobody knows whether COMMIT took place."""
 
     SUCCEEDED = "succeeded"
     PARTIAL = "partial"
@@ -31,11 +31,11 @@ class Verdict(Enum):
 class Outcome:
     """How one destination ended.
 
-    ``counts``: what it committed. ``seconds`` run from the start of its last pass to
-    its verdict, ``analyze_seconds`` come after it. ``cause``: why it did not succeed, without any
-    value of a row; ``words`` are the server's own, for a person alone. ``notes``: what went wrong without harm to the
-    data. ``data_timestamp``: how old the snapshot is that it has committed. ``kind``: what sort of fault
-    the cause is (transfers/faults.py). ``link`` and ``format`` are None where no data was sent.
+    ``counts`` and ``data_timestamp`` (the snapshot's) are those of the committed transaction.
+    ``seconds``: from the start of the last pass to the verdict; ``analyze_seconds``: afterwards.
+    ``cause``: why it did not succeed, without any value of a row; ``kind``: the metrics' label for it
+    (transfers/faults.py); ``words``: the server's message, for the terminal only. ``notes``:
+    failures without harm to the data. ``link`` and ``format`` are None if no data was sent.
     """
 
     destination: str
@@ -57,7 +57,7 @@ class Outcome:
 
 @dataclass(eq=False)
 class Destination:
-    """One destination: what outlives its tries, such as its last ``backend``, and the verdict."""
+    """A destination across its tries. ``backend``: its last server process."""
 
     replica: Replica
     attempt: Attempt | None = None
@@ -83,34 +83,26 @@ class Destination:
 
     @property
     def trying(self) -> Attempt:
-        """Its current try.
-
-        Raises RuntimeError where there is none.
-        """
+        """The current try; raises RuntimeError if there is none."""
         if self.attempt is None:
             raise RuntimeError(f"destination {self.name} is not being tried")
         return self.attempt
 
     def move(self, state: State) -> None:
-        """Go on to `state`.
-
-        Raises RuntimeError for a move that is not in the table.
-        """
+        """Change the state; raises RuntimeError for a move that is not in the table."""
         if state not in MOVES[self.state]:
             raise RuntimeError(f"{self.name} cannot go from {self.state.name} to {state.name}")
         self.state = state
 
-    def judge(self, verdict: Verdict, cause: BaseException | None, *, moment: float) -> None:
-        """Note the verdict, its cause, and the moment by the run's clock."""
-        self.verdict, self.cause, self.judged = verdict, cause, moment
-
     def outcome(self) -> Outcome:
-        """Return the verdict with its counts, and its cause as one sentence."""
+        """Return how it ended, or has ended so far."""
         is_committed = self.verdict is Verdict.SUCCEEDED
         cause = facts(self.cause) if self.cause is not None else None
         if self.verdict is Verdict.UNKNOWN:
             why = f" ({cause})" if cause is not None else ""
-            cause = f"the answer to COMMIT was lost, look whether the rows are there{why}"
+            cause = (
+                f"the answer to COMMIT was lost; check whether the rows are at the destination{why}"
+            )
         return Outcome(
             destination=self.name,
             verdict=self.verdict or Verdict.FAILED,

@@ -1,11 +1,8 @@
-"""The steps of a destination, and which follows from which.
-
-Its state says what it waits for (running/states.py). How a try ends is decided in
-running/verdicts.py.
-"""
+"""The steps of a destination, and which follows which. running/verdicts.py decides how a try ends."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -28,128 +25,105 @@ if TYPE_CHECKING:
     from copyd.transfers.source import Source
     from copyd.transfers.transfer import Replica
 
-_AFTER = {
-    State.PREPARING: State.CLEARING,
-    State.CLEARING: State.READY,
-    State.EMPTYING: State.FED,
-}
 
-
+@dataclass(frozen=True)
 class Lifecycle:
-    """Moves destinations forward from step to step; `attempts` makes a new try of a replica."""
+    """Moves destinations from step to step; ``attempts`` makes a new try of a replica."""
 
-    def __init__(
-        self,
-        run: Run,
-        steps: Steps,
-        verdicts: Verdicts,
-        attempts: Callable[[Replica], Attempt],
-    ) -> None:
-        self._run = run
-        self._transfer = run.transfer
-        self._steps = steps
-        self._verdicts = verdicts
-        self._attempts = attempts
+    run: Run
+    steps: Steps
+    verdicts: Verdicts
+    attempts: Callable[[Replica], Attempt]
 
     def prepare(self, destination: Destination, source: Source) -> None:
         """Begin a new try."""
         predecessor = destination.backend
-        attempt = destination.attempt = self._attempts(destination.replica)
+        attempt = destination.attempt = self.attempts(destination.replica)
         destination.move(State.PREPARING)
-        self._steps.take(
-            destination,
-            lambda: attempt.prepare(source, predecessor),
-            within=self._transfer.prepare_timeout,
-        )
+        self._take(destination, lambda: attempt.prepare(source, predecessor))
 
     def empty(self, destination: Destination) -> None:
         """Begin a pass for `destination`."""
         destination.passes += 1
-        destination.began = self._run.clock()
+        destination.began = self.run.clock()
         destination.move(State.EMPTYING)
-        within = self._transfer.prepare_timeout
-        self._steps.take(destination, destination.trying.empty, within=within)
+        self._take(destination, destination.trying.empty)
 
     def finish(self, completed: Completed) -> None:
-        """Have a destination commit that has all its data."""
-        destination, findings = completed.destination, completed.findings
-        attempt = destination.trying
-        attempt.watermarks = dict(findings.marks)
+        """Commit a destination that has all its data."""
+        destination, attempt = completed.destination, completed.destination.trying
+        attempt.watermarks = dict(completed.watermarks)
         for table in attempt.tables:
-            table.bound = findings.bounds.get(destination, {}).get(table.reading.name)
+            table.bound = completed.bounds.get(table.reading.name)
         destination.move(State.FINISHING)
-        self._steps.take(destination, attempt.finish, within=self._transfer.answer_timeout)
+        self._take(destination, attempt.finish)
 
     def step_ended(self, ended: StepEnded) -> None:
-        """Go on after a step, unless it is of a try that was given up."""
+        """Continue after a step, unless its try was given up."""
         destination = ended.destination
         if ended.attempt is destination.attempt and destination.state in BUSY:
-            self._go_on(destination, ended.error)
+            self._continue(destination, ended.error)
 
     def overdue(self, destination: Destination) -> None:
-        """Cut a step off that takes too long; go on as if it had failed."""
+        """Cut the connection of a step that is overdue, and continue as if the step had failed."""
         destination.trying.session.cut()
-        self._go_on(destination, self._steps.late(destination))
+        self._continue(destination, self.steps.late(destination))
 
-    def _go_on(self, destination: Destination, error: Exception | None) -> None:
-        """Go on after a step, by the state; a defect of ours ends the run."""
-        if error is not None and not isinstance(error, (psycopg.Error, CopydError, OSError)):
-            raise error
+    def _take(self, destination: Destination, step: Callable[[], None]) -> None:
+        transfer = self.run.transfer
         match destination.state:
-            case State.FINISHING:
-                self._finished(destination, error)
+            case State.PREPARING | State.EMPTYING:
+                within = transfer.prepare_timeout
             case State.RESOLVING:
-                self._resolved(destination, error)
-            case State.TIDYING:
-                self._verdicts.tidied(destination, error)
+                within = inf  # the run's deadline is the only limit to finding out
             case _:
-                self._come_closer(destination, error)
+                within = transfer.answer_timeout
+        self.steps.take(destination, step, within=within)
 
-    def _come_closer(self, destination: Destination, error: Exception | None) -> None:
-        """Go on after a step that precedes the data."""
+    def _continue(self, destination: Destination, error: Exception | None) -> None:
+        if error is not None and not isinstance(error, (psycopg.Error, CopydError, OSError)):
+            raise error  # a defect of ours ends the run
+        attempt = destination.trying
         if destination.state is State.PREPARING:
-            destination.backend = destination.trying.session.backend or destination.backend
-        if error is not None:
-            self._verdicts.fault(destination, error)
-            return
-        destination.move(_AFTER[destination.state])
-        if destination.state is State.CLEARING:
-            within = self._transfer.answer_timeout
-            self._steps.take(destination, destination.trying.clear, within=within)
-        elif destination.state is State.READY and destination.faults:
-            self._run.observe(events.DestinationReintroduced(destination.name))
+            destination.backend = attempt.session.backend or destination.backend
+        match destination.state:
+            case State.FINISHING | State.RESOLVING:
+                self._committed(destination, error)
+            case State.TIDYING:
+                self.verdicts.tidied(destination, error)
+            case _ if error is not None:
+                self.verdicts.fault(destination, error)
+            case State.PREPARING:
+                destination.move(State.CLEARING)
+                self._take(destination, attempt.clear)
+            case State.CLEARING:
+                destination.move(State.READY)
+                if destination.faults:
+                    self.run.observe(events.DestinationReintroduced(destination.name))
+            case _:
+                destination.move(State.FED)
 
-    def _finished(self, destination: Destination, error: Exception | None) -> None:
-        commit = destination.trying.commit
-        if error is None or commit.is_done:
-            self._succeed(destination)
-        elif not commit.is_sent:
-            self._verdicts.fault(destination, error)
-        elif self._transfer.ledger is None:
-            self._verdicts.end(destination, Verdict.UNKNOWN, error)
-        else:
+    def _committed(self, destination: Destination, error: Exception | None) -> None:
+        """Continue after COMMIT, or after the ledger was asked about a COMMIT in doubt."""
+        attempt = destination.trying
+        if attempt.commit.is_done:
+            self.verdicts.confirm(destination)
+            self._take(destination, attempt.tidy)
+        elif not attempt.commit.is_sent:
+            lost = error or destination.cause or CopydError("the transaction was lost")
+            self.verdicts.fault(destination, lost)
+        elif destination.state is State.FINISHING and self.run.transfer.ledger is not None:
             self._resolve(destination, error)
+        else:
+            self.verdicts.end(destination, Verdict.UNKNOWN, error)
 
-    def _resolve(self, destination: Destination, error: Exception) -> None:
-        """Have another try ask the ledger whether the COMMIT of this one took place."""
+    def _resolve(self, destination: Destination, error: Exception | None) -> None:
+        """Ask the ledger, in another try, whether the COMMIT of this try took place."""
+        # Decision: The ledger decides, and is not trusted blindly
         lost = destination.trying
-        resolving = destination.attempt = self._attempts(destination.replica)
+        resolving = destination.attempt = self.attempts(destination.replica)
         resolving.inherit(lost)
         lost.session.close()
         destination.cause = error
         destination.move(State.RESOLVING)
-        self._steps.take(destination, resolving.resolve, within=inf)
-
-    def _resolved(self, destination: Destination, error: Exception | None) -> None:
-        if error is not None:
-            self._verdicts.end(destination, Verdict.UNKNOWN, error)
-        elif destination.trying.commit.is_done:
-            self._succeed(destination)
-        else:
-            lost = destination.cause or CopydError("the transaction was lost")
-            self._verdicts.fault(destination, lost)
-
-    def _succeed(self, destination: Destination) -> None:
-        self._verdicts.confirm(destination)
-        within = self._transfer.answer_timeout
-        self._steps.take(destination, destination.trying.tidy, within=within)
+        self._take(destination, resolving.resolve)

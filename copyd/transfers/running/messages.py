@@ -1,14 +1,12 @@
-"""Messages to the runner: what the threads of a run, its steps and its passes, have to say.
-
-A pass and the runner share one `Channel`: messages go up, and down comes that they were heard, or
-that the pass is no longer wanted.
-"""
+"""Messages to the runner from the threads of a run, and the channel between a pass and the runner."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from copyd.events import DataRelayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step of a try is over; ``error`` is what it raised."""
+    """A step of ``attempt`` has ended; ``error`` is the exception, if it raised."""
 
     destination: Destination
     attempt: Attempt
@@ -29,25 +27,19 @@ class StepEnded:
 
 
 @dataclass(frozen=True, slots=True)
-class Progressed:
-    """Each of these destinations was given so many more messages, ``size`` more bytes."""
-
-    destinations: frozenset[str]
-    messages: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Reconciled:
-    """A destination stalled and was taken back; it has held the others back so many seconds."""
+    """A stalled destination was reconciled; it has held back the others for so many seconds."""
 
     destination: Destination
     held_back: float
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A destination has all rows of one scan; ``size``: bytes of payload that it was given."""
+class ScanEnded:
+    """A destination has all rows of a scan or, with an ``error``, was dropped from the pass.
+
+    ``size``: bytes of payload sent. The pass uses the connection until Completed or PassEnded.
+    """
 
     destination: Destination
     scan: Scan
@@ -55,91 +47,74 @@ class Loaded:
     size: int
     link: Link | None
     format: ChosenFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A destination is out of the pass, which uses its connection until the pass has ended."""
-
-    destination: Destination
-    cause: BaseException
-    link: Link | None
-    format: ChosenFormat
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """Answers of the source at the start of a pass, each by the name of a reading.
-
-    ``marks``: the highest values of watermark columns. ``bounds``: for each destination, the values
-    from which on its earlier, bounded scans had read.
-    """
-
-    marks: Mapping[str, str | None] = field(default_factory=dict)
-    bounds: Mapping[Destination, Mapping[str, str | None]] = field(default_factory=dict)
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A destination has all rows of all scans; the pass does not use its connection any more."""
+    """A destination has all rows of all scans; the pass no longer uses its connection.
+
+    ``watermarks``: the highest in the source, by reading. ``bounds``: the watermarks, by
+    reading, at which the destination's earlier, bounded scans began.
+    """
 
     destination: Destination
-    findings: Findings
+    watermarks: Mapping[str, str | None] = field(default_factory=dict)
+    bounds: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class PassEnded:
-    """The pass is over, and its last message is this one; ``error`` is what it raised."""
+    """The last message of a pass; ``error`` is the exception, if the pass raised."""
 
     error: BaseException | None
 
 
-News = Progressed | Reconciled | Loaded | Dropped | Completed
-"""Messages of a pass that the runner answers with `Channel.heard`."""
+News = DataRelayed | Reconciled | ScanEnded | Completed
+"""Messages of a pass, acknowledged with `Channel.heard`; progress is the event itself."""
 Message = StepEnded | News | PassEnded
 
 
 class PassUnwanted(Exception):
-    """The runner has closed the channel: raised in the pass, to end it."""
+    """Raised in the pass after the runner has closed the channel."""
 
 
 class Channel:
-    """How a pass, in its thread, talks to the runner.
+    """Messages from a pass to the runner, each acknowledged before the next is posted.
 
-    The pass is never more than one message ahead of the runner, so that observers hold up a copy
-    that is too fast for them.
+    A slow observer therefore slows the copy down, instead of filling the inbox.
     """
 
     def __init__(self, post: Callable[[Message], None]) -> None:
         self._post = post
+        self._is_closed = False
         self._is_heard = threading.Event()
         self._is_heard.set()
-        self._is_closed = threading.Event()
 
     def tell(self, news: News, *, waits: bool = True) -> None:
-        """Post `news` once the message before it was heard; `waits` until it is heard itself.
+        """Post `news` after the previous message was heard; `waits`: return when it is heard too.
 
-        Raises PassUnwanted once the runner has closed the channel.
+        Raises PassUnwanted if the channel is closed.
         """
         self.require_open()
         self._is_heard.wait()
         self._is_heard.clear()
-        self.require_open()  # closed before it was cleared: nobody would set it again
+        # Again: if `close` came before `clear`, nothing would set the event any more.
+        self.require_open()
         self._post(news)
         if waits:
             self._is_heard.wait()
             self.require_open()
 
     def require_open(self) -> None:
-        """Raise PassUnwanted once the runner has closed the channel."""
-        if self._is_closed.is_set():
+        if self._is_closed:
             raise PassUnwanted
 
     def heard(self) -> None:
-        """Let the pass go on: its last message was acted upon; called by the runner."""
+        """Acknowledge the last message; called by the runner."""
         self._is_heard.set()
 
     def close(self) -> None:
-        """Have the pass end when it next checks or tells anything; called by the runner."""
-        self._is_closed.set()
+        """End the pass at its next check or message; called by the runner."""
+        self._is_closed = True  # before the event: a pass that wakes must see it
         self._is_heard.set()

@@ -1,11 +1,12 @@
-"""One scan of a pass: a CopyManager's cycles told to the runner, its faults judged.
+"""One scan of a pass: reports the cycles of a CopyManager, and decides about faults.
 
-A stall is reconciled in its own cycle while the destination has some of its ``max_wait`` left; any
+A stall is reconciled within its cycle while the destination has some of its ``max_wait`` left; any
 other fault drops the destination at once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
 from time import monotonic
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from copyd.copyman import BatchReceiver, CannotReconcile, CopyFail, CopyManager, ReceiverFault
 from copyd.errors import CopydError
+from copyd.events import DataRelayed
 from copyd.transfers.faults import facts, name_table
-from copyd.transfers.running.messages import Completed, Dropped, Loaded, Progressed, Reconciled
+from copyd.transfers.running.messages import Reconciled, ScanEnded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,24 +24,23 @@ if TYPE_CHECKING:
     from copyd.copyman import Receiver
     from copyd.transfers.destination import Attempt
     from copyd.transfers.running.destination import Destination
-    from copyd.transfers.running.messages import Channel, Findings
+    from copyd.transfers.running.messages import Channel, Completed
     from copyd.transfers.source import ChosenFormat, Scan, Source
 
-REPORT_EVERY, REPORT_SIZE = 0.1, 1024 * 1024
-"""Seconds, or bytes, between two messages about data relayed."""
+REPORT_EVERY, REPORT_SIZE = 0.1, 8 * 1024 * 1024
+"""Seconds, or bytes, between two messages about progress: each costs two context switches."""
 
 
 class SourceLost(CopydError):
-    """The source did not deliver; the cause is the error of its server or of the network."""
+    """The source failed; the cause is the error of its server or of the network."""
 
 
 @dataclass(kw_only=True)
 class Relay:
     """Relays the COPY of ``scan`` to many destinations.
 
-    ``attempts`` are the tries of a pass, and ``gone`` those destinations that are out of it or have
-    completed it. ``findings``: those of the pass where this is its last scan, so that who has all of
-    it may finish though others are late.
+    ``attempts``: the tries of the pass; ``gone``: its destinations that were dropped or completed.
+    ``completions``: what to post for a destination that has all rows; empty before the last scan.
     """
 
     copy: CopyManager
@@ -49,16 +50,16 @@ class Relay:
     members: Mapping[Receiver, Destination]
     attempts: Mapping[Destination, Attempt]
     channel: Channel
-    findings: Findings | None
+    completions: Mapping[Destination, Completed]
     gone: set[Destination]
-    _size: dict[Destination, int] = field(default_factory=dict)
-    _stalls: dict[Receiver, int] = field(default_factory=dict)
+    _sent: Counter[Destination] = field(default_factory=Counter)  # bytes
+    _stalls: Counter[Receiver] = field(default_factory=Counter)
     _loaded: set[Receiver] = field(default_factory=set)
 
     def run(self) -> None:
         """Copy to the end.
 
-        Raises SourceLost, or the error that ended the copy where no party of it is to blame.
+        Raises SourceLost, or the error that ended the copy if neither end caused it.
         """
         try:
             with self.copy as copy:
@@ -74,58 +75,55 @@ class Relay:
 
     def _until_fault(self) -> None:
         messages = size = 0
-        due = -inf  # the first chunk is news at once
+        due = -inf  # the first chunk is reported at once
         try:
             for more_messages, more_size in self.copy:
                 messages += more_messages
                 size += more_size
+                is_news = due == -inf or bool(self.copy.completed - self._loaded)
                 moment = monotonic()
-                if moment >= due or size >= REPORT_SIZE:
-                    self._advance(messages, size, waits=due == -inf)
+                if is_news or moment >= due or size >= REPORT_SIZE:
+                    self._report(messages, size, waits=is_news)
                     messages = size = 0
                     due = moment + REPORT_EVERY
-                if self.copy.completed - self._loaded:
-                    self._advance(messages, size)
-                    messages = size = 0
                     self._note_completed()
         finally:
-            self._advance(messages, size)
+            self._report(messages, size)
 
-    def _advance(self, messages: int, size: int, *, waits: bool = True) -> None:
-        if not messages and not size:
-            self.channel.require_open()
-            return
-        fed = [self.members[each] for each in self.copy.receivers | self.copy.completed]
-        for destination in fed:
-            self._size[destination] = self._size.get(destination, 0) + size
-        names = frozenset(destination.name for destination in fed)
-        self.channel.tell(Progressed(names, messages, size), waits=waits)
+    def _report(self, messages: int, size: int, *, waits: bool = True) -> None:
+        self.channel.require_open()
+        if messages or size:
+            fed = [self.members[each] for each in self.copy.receivers | self.copy.completed]
+            self._sent.update(dict.fromkeys(fed, size))
+            names = frozenset(destination.name for destination in fed)
+            self.channel.tell(DataRelayed(names, messages, size), waits=waits)
 
     def _note_completed(self) -> None:
         for receiver in self.copy.completed - self._loaded:
             self._loaded.add(receiver)
-            self._note(receiver)
+            sent = self.copy.producer.rows
+            # A batch receiver checks by itself that each row it read is loaded, rejected or held.
+            stored = receiver.read if isinstance(receiver, BatchReceiver) else receiver.rows
+            if sent == stored:
+                self._end(receiver, rows=stored or 0)
+                self._complete(self.members[receiver])
+            else:
+                name = self.scan.reading.name
+                said = (
+                    f"table {name}: {stored} of {sent} rows were stored, a trigger keeps rows out"
+                )
+                self._end(receiver, CopydError(f'{said}: use triggers = "skip" or change it'))
 
-    def _note(self, receiver: Receiver) -> None:
-        """Tell that a destination has all rows; drop it where its server stored fewer."""
-        destination = self.members[receiver]
-        # A batch receiver sees for itself that all it has read is loaded, rejected or held.
-        stored = receiver.read if isinstance(receiver, BatchReceiver) else receiver.rows
-        sent, size = self.copy.producer.rows, self._size.get(destination, 0)
-        link = self.attempts[destination].link
-        loaded = Loaded(destination, self.scan, stored or 0, size, link, self.format)
-        self.channel.tell(loaded)
-        if sent != stored:
-            name = self.scan.reading.name
-            said = f"table {name}: {stored} of {sent} rows were stored, a trigger keeps rows out"
-            self._drop(receiver, CopydError(f'{said}: use triggers = "skip" or change it'))
-        elif self.findings is not None and self.copy.receivers:
+    def _complete(self, destination: Destination) -> None:
+        """Let a destination commit while others are late."""
+        # Decision: Who looks for bad rows holds nobody back
+        if destination in self.completions and self.copy.receivers:
             self.source.require_held()
             self.gone.add(destination)
-            self.channel.tell(Completed(destination, self.findings))
+            self.channel.tell(self.completions[destination])
 
     def _judge(self, receiver: Receiver, cause: BaseException) -> None:
-        """Take a faulted receiver back, or drop its destination."""
+        """Reconcile a faulted receiver, or drop its destination."""
         if isinstance(cause, TimeoutError) and self._has_patience(receiver):
             try:
                 self.copy.reconcile(receiver)
@@ -135,34 +133,40 @@ class Relay:
                 held_back = self.copy.held_back(receiver)
                 self.channel.tell(Reconciled(self.members[receiver], held_back))
                 return
-        self._drop(receiver, cause)
+        self._end(receiver, cause)
 
     def _has_patience(self, receiver: Receiver) -> bool:
-        """Whether a receiver that stalled once more has some of its time left."""
+        """Whether a receiver that stalled once more has some of its ``max_wait`` left."""
         max_wait, stall_timeout = self.copy.max_wait, self.copy.stall_timeout
-        self._stalls[receiver] = self._stalls.get(receiver, 0) + 1
+        self._stalls[receiver] += 1
         if max_wait is None or stall_timeout is None:
             return False
         stalled = self._stalls[receiver] * stall_timeout
         return max(stalled, self.copy.held_back(receiver)) < max_wait
 
-    def _drop(self, receiver: Receiver, cause: BaseException) -> None:
+    def _end(
+        self, receiver: Receiver, error: BaseException | None = None, *, rows: int = 0
+    ) -> None:
+        """Report the end of the scan for a destination; an error drops it."""
         destination = self.members[receiver]
-        self.gone.add(destination)
-        named = name_table(cause, self.scan.reading.name)
-        self.channel.tell(Dropped(destination, named, self.attempts[destination].link, self.format))
+        if error is not None:
+            self.gone.add(destination)
+            error = name_table(error, self.scan.reading.name)
+        link, size = self.attempts[destination].link, self._sent[destination]
+        ended = ScanEnded(destination, self.scan, rows, size, link, self.format, error)
+        self.channel.tell(ended)
 
     def _blame(self, failure: CopyFail) -> None:
-        """A copy failed as a whole: by its source, or because nobody could start or was left.
+        """Drop the receivers that caused `failure`.
 
-        Raises SourceLost, or the error that ended the copy where no party of it is to blame.
+        Raises SourceLost, or the error that ended the copy if neither end caused it.
         """
         if failure.producer_fault is not None:
             raise SourceLost(facts(failure.producer_fault)) from failure.producer_fault
         faults = failure.receiver_faults or {}
         cause = failure.__cause__
         if cause is not None and cause not in faults.values():
-            raise cause  # the pass is not wanted any more, or a defect
+            raise cause  # PassUnwanted, or a defect
         for receiver, fault in faults.items():
             if self.members[receiver] not in self.gone:
-                self._drop(receiver, fault)
+                self._end(receiver, fault)

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended, and each of its destinations, in the transfer's order.
+    """How a run ended; ``outcomes`` are in the transfer's order.
 
-    ``pending``: for rejects of this run or an earlier one, why it is not known yet whether they were
-    committed.
+    ``pending``: for rejects of this or an earlier run, why it is unknown if they were committed.
     """
 
     transfer: str
@@ -55,13 +54,13 @@ def run(
     rng: Callable[[], float] = random.random,
     stop: Stop | None = None,
 ) -> Report:
-    """Carry out `transfer` once; events go to `observe`.
+    """Run `transfer` once; `observe` receives the events.
 
-    `is_full`: every row is loaded anew, whatever the ledgers say. `stop`: what ends it early; then
-    destinations that have not committed keep their old data and have failed.
+    `is_full`: load every row anew, whatever the ledgers say. `stop` ends the run early; destinations
+    that have not committed then keep their old data and have failed.
 
-    Raises CopydError where the source cannot be read at all, and where it is to end before it could
-    be: no destination was touched then.
+    Raises CopydError, before any destination is touched, if the source cannot be read or `stop` is
+    already set.
     """
     began = clock()
     identifier = uuid.uuid4().hex
@@ -89,7 +88,7 @@ def run(
 def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
     """Return the verdict of a run from those of its destinations.
 
-    Fewer than `minimum` successes are a failure of the run, unless some may yet turn out well.
+    Fewer than `minimum` successes: failed, or unknown if the unknown ones could make up for it.
     """
     succeeded = verdicts.count(Verdict.SUCCEEDED)
     if succeeded == len(verdicts):
@@ -101,19 +100,18 @@ def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
 
 
 def _wind_up(run: Run) -> tuple[str, ...]:
-    """Tell of rejects that are still pending; what is wrong with their folder is no failure now."""
+    """Report the rejects that are still pending."""
     try:
         pending = wind_up(run.transfer)
     except CopydError as error:
-        return (str(error),)
+        return (str(error),)  # the folder of rejects: no failure after the verdicts
     for each in pending:
-        told = events.RejectsPending(each.destination, each.run, each.reason or "")
-        run.observe(told)
+        run.observe(events.RejectsPending(each.destination, each.run, each.reason or ""))
     return tuple(f"run {each.run}: {each.reason}" for each in pending)
 
 
 def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
-    """Go on under new snapshots until every destination has a verdict."""
+    """Feed from one snapshot after another until every destination has a verdict."""
 
     def attempt(replica: Replica) -> Attempt:
         return Attempt(replica, run.transfer, run.identifier, is_full=run.is_full)
@@ -125,10 +123,11 @@ def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
             with hold(run.transfer) as source, _cut_at_the_end(run, source):
                 if not losses:
                     names = tuple(destination.name for destination in destinations)
-                    started = events.RunStarted(
-                        run.transfer.name, run.identifier, names, source.estimated_rows
+                    run.observe(
+                        events.RunStarted(
+                            run.transfer.name, run.identifier, names, source.estimated_rows
+                        )
                     )
-                    run.observe(started)
                 runner.feed(source)
         except CopydError as error:
             if not losses and not isinstance(error, SourceLost):
@@ -141,7 +140,8 @@ def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
 
 @contextmanager
 def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
-    """Cut the source off at the deadline, or when the run is stopped, whoever waits for it then."""
+    """Cut the source's connections at the deadline and when the run is stopped."""
+    # Decision: A run is stopped by cutting what it waits for
     timer = threading.Timer(min(run.seconds_left, threading.TIMEOUT_MAX), source.cut)
     timer.daemon = True
     timer.start()
@@ -153,7 +153,7 @@ def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
 
 
 def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | None:
-    """Wait before the source is asked again; where that is no use, return why."""
+    """Wait before the source is read again; return the cause instead if that is pointless."""
     said = str(error)
     if isinstance(error, SourceLost):
         said = f"source {run.transfer.source.name}: {facts(error)}"

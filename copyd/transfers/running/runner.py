@@ -1,26 +1,26 @@
 """Brings every destination of a run to its verdict under one snapshot of the source.
 
-Theory of operation. One thread, the caller's, is the runner: it alone changes what is known of
-destinations, and it alone calls the observers. Whatever may wait for a server has a thread of its
-own and posts messages to the runner's inbox:
+The caller's thread is the runner. The runner alone changes what is known of destinations, and alone
+calls observers. Work that may block on a server has a thread of its own, which posts messages to the
+runner's inbox:
 
 - a step of a try (prepare, clear, empty, finish, resolve, tidy) is a daemon thread that uses one
-  session and posts StepEnded (running/steps.py). It has a deadline; once that has passed, its
-  connection is cut and nobody waits for the thread;
-- a pass (running/passes.py) scans the source for several destinations and posts Progressed,
-  Reconciled, Loaded, Dropped, Completed and at last PassEnded. There is one at a time. While it
-  lasts, other destinations are prepared, and those that have completed commit.
+  session and posts StepEnded (running/steps.py). A step has a deadline; after that the runner cuts
+  its connection and does not wait for the thread.
+- a pass (running/passes.py) scans the source for several destinations and posts DataRelayed,
+  Reconciled, ScanEnded, Completed and finally PassEnded. There is only one at a time. Meanwhile other
+  destinations are prepared, and destinations that have completed commit.
 
-So the runner is a loop: take a message, act on it, see whether the run is stopped or late, see
-which steps are overdue. The states of a destination are a table (running/states.py); which
-step follows is decided in running/lifecycle.py, how a try ends in running/verdicts.py, and here who
-is fed together, and when.
-A pass is always joined before any of its connections is closed.
+So the runner is a loop: receive a message, act on it, check for a stop and the deadline, handle the
+steps that are overdue. The states of a destination are a table (running/states.py);
+running/lifecycle.py decides which step follows, running/verdicts.py how a try ends, and this module
+which destinations are fed together, and when.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, contextmanager
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -34,11 +34,9 @@ from copyd.transfers.running.destination import Verdict
 from copyd.transfers.running.lifecycle import Lifecycle
 from copyd.transfers.running.messages import (
     Completed,
-    Dropped,
-    Loaded,
     PassEnded,
-    Progressed,
     Reconciled,
+    ScanEnded,
     StepEnded,
 )
 from copyd.transfers.running.passes import Pass
@@ -50,7 +48,7 @@ from copyd.transfers.source import is_long
 from copyd.transfers.stop import RunStopped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from copyd.transfers.destination import Attempt
     from copyd.transfers.running.context import Run
@@ -59,14 +57,14 @@ if TYPE_CHECKING:
     from copyd.transfers.source import Scan, Snapshot, Source
     from copyd.transfers.transfer import Replica
 
-Groups = dict["tuple[Scan, ...]", "list[Destination]"]
-
 
 class Runner:
-    """The passes of a run, and all that goes on beside them.
+    """The passes of a run and everything beside them.
 
     `attempts` makes a new try of a replica; `steps` and `passes` start threads.
     """
+
+    # Decision: A thread for a step and for a pass, a table for the states
 
     def __init__(
         self,
@@ -78,83 +76,89 @@ class Runner:
         passes: Callable[..., Pass] = Pass,
     ) -> None:
         self._run = run
-        self._transfer = run.transfer
         self._destinations = destinations
         self._steps = steps or Steps(run.clock)
         self._verdicts = Verdicts(run, self._steps)
         self._lifecycle = Lifecycle(run, self._steps, self._verdicts, attempts)
         self._passes = passes
         self._source: Source
-        self._snapshot: Snapshot | None = None  # the last that was told of
+        self._snapshot: Snapshot | None = None  # the last that observers know of
         self._pass: Pass | None = None
 
     def feed(self, source: Source) -> None:
         """Bring every destination to a verdict.
 
-        Raises SourceLost where those that have not all their data need a new snapshot: feed them
-        again then, from it.
+        Raises SourceLost if destinations without all their data need another snapshot: call again.
         """
         self._source = source
         for destination in self._in({State.RESTING}):
             self._steps.wait(destination, -inf)
-        is_resumed = False
-        try:
-            with self._run.stop.calling(self._interrupt):
-                while self._open():
-                    # One group at a time: the next pass may be under another snapshot.
-                    for scans, group in self._gather():
-                        self._feed(group, scans)
-        except (DeadlinePassed, RunStopped) as error:
-            self._end_all(error)
-        except SourceLost:
-            is_resumed = True
-            raise
-        finally:
-            for destination in self._open():
-                if not (is_resumed and destination.state in LEAVING):
-                    self._verdicts.abandon(destination)
-            self._verdicts.pass_ended()
+        with self._ending_all():
+            while self._open():
+                # One group at a time: the next pass may be under another snapshot.
+                if (group := self._gather()) is not None:
+                    self._feed(*group)
 
     def give_up(self, cause: CopydError) -> None:
         """Bring all to a verdict without a source; those that have their data may finish."""
-        for destination in self._open():
-            if destination.state not in LEAVING:
-                self._verdicts.end(destination, Verdict.FAILED, cause)
+        with self._ending_all():
+            while self._open():
+                for destination in self._open():
+                    if destination.state not in LEAVING:
+                        self._verdicts.end(destination, Verdict.FAILED, cause)
+                if self._open():
+                    self._receive(inf)
+
+    @contextmanager
+    def _ending_all(self) -> Iterator[None]:
+        """Whatever ends the block, no destination and no connection is left open.
+
+        Only SourceLost leaves alone the destinations that no longer need the source.
+        """
+        kept: Collection[State] = ()
+        cause: DeadlinePassed | RunStopped | None = None
         try:
             with self._run.stop.calling(self._interrupt):
-                while self._in(LEAVING):
-                    self._receive(inf)
-            for destination in self._open():
-                self._verdicts.end(destination, Verdict.FAILED, cause)
+                yield
         except (DeadlinePassed, RunStopped) as error:
-            self._end_all(error)
+            cause = error
+        except SourceLost:
+            kept = LEAVING
+            raise
+        finally:
+            with ExitStack() as stack:  # each, even if an observer raises meanwhile
+                stack.callback(self._verdicts.pass_ended)
+                for destination in reversed(self._open()):
+                    if destination.state not in kept:
+                        stack.callback(self._verdicts.end_now, destination, cause)
 
-    # -- who is where -----------------------------------------------------------------------------
+    # -- destinations by state --------------------------------------------------------------------
 
     def _open(self) -> list[Destination]:
         return [each for each in self._destinations if each.state is not State.ENDED]
 
-    def _in(self, states: Iterable[State]) -> list[Destination]:
-        wanted = frozenset(states)
-        return [each for each in self._destinations if each.state in wanted]
+    def _in(self, states: Collection[State]) -> list[Destination]:
+        return [each for each in self._destinations if each.state in states]
 
-    def _gather(self) -> list[tuple[tuple[Scan, ...], list[Destination]]]:
-        """Wait until some are ready and nobody else is about to be.
+    def _gather(self) -> tuple[Sequence[Destination], Sequence[Scan]] | None:
+        """Wait until destinations are ready and no other is about to be.
 
-        Returns those that come first and need the same; nobody, where none is left to wait for.
+        Returns the group to feed first and its scans; None if there is nothing left to feed.
         """
         patience = inf
         while self._open():
             ready = self._in({State.READY})
             if ready and patience == inf:
-                patience = self._run.clock() + self._transfer.prepare_timeout
+                patience = self._run.clock() + self._run.transfer.prepare_timeout
             if ready and (not self._in(COMING) or self._run.clock() >= patience):
-                groups = self._by_needs(ready)
-                return sorted(groups.items(), key=lambda group: is_long(group[0]))[:1]
+                groups = self._by_scans(ready)
+                scans = min(groups, key=is_long, default=())
+                return (groups[scans], scans) if groups else None
             self._receive(patience)
-        return []
+        return None
 
-    def _by_needs(self, ready: Sequence[Destination]) -> Groups:
+    def _by_scans(self, ready: Sequence[Destination]) -> dict[tuple[Scan, ...], list[Destination]]:
+        # Decision: Destinations share a pass when their scans are equal
         try:
             snapshot = self._source.snapshot
         except (psycopg.Error, CopydError) as error:
@@ -162,7 +166,7 @@ class Runner:
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             self._run.observe(events.SnapshotTaken(time.time(), snapshot.data_timestamp))
-        groups: Groups = {}
+        groups: dict[tuple[Scan, ...], list[Destination]] = {}
         for destination in ready:
             try:
                 scans = destination.trying.scans(snapshot)
@@ -171,13 +175,12 @@ class Runner:
             else:
                 destination.data_timestamp = snapshot.data_timestamp
                 groups.setdefault(scans, []).append(destination)
-        self._tell_of_writers(groups, snapshot.oldest_writer)
+        self._report_writers(groups, snapshot.oldest_writer)
         return groups
 
-    def _tell_of_writers(self, scans: Iterable[Sequence[Scan]], oldest: float | None) -> None:
-        """Say that rows wait for a transaction of the source that does not end."""
-        waits = any(scan.bounds.until is not None for each in scans for scan in each)
-        if waits and oldest is not None and oldest > self._transfer.deadline:
+    def _report_writers(self, groups: Iterable[Sequence[Scan]], oldest: float | None) -> None:
+        waits = any(scan.bounds.until is not None for scans in groups for scan in scans)
+        if waits and oldest is not None and oldest > self._run.transfer.deadline:
             self._run.observe(events.HorizonHeldBack(oldest))
 
     # -- one pass ---------------------------------------------------------------------------------
@@ -190,7 +193,7 @@ class Runner:
         self._await_empty(group)
         fed = [destination for destination in group if destination.state is State.FED]
         if fed:
-            self._carry_out(self._passes(self._run, self._source, fed, scans, self._steps.post))
+            self._attend(self._passes(self._run, self._source, fed, scans, self._steps.post))
 
     def _await_empty(self, group: Sequence[Destination]) -> None:
         """Wait for all TRUNCATEs. Once one destination is ready, the rest are on ``max_wait``."""
@@ -200,16 +203,17 @@ class Runner:
             if not is_waited_for and any(each.state is State.FED for each in group):
                 is_waited_for = True
                 for destination in emptying:
-                    self._steps.hurry(destination, self._transfer.max_wait)
+                    self._steps.hurry(destination, self._run.transfer.max_wait)
 
-    def _carry_out(self, pass_: Pass) -> None:
-        """Attend to a pass until it has ended; raises what it raised."""
+    def _attend(self, pass_: Pass) -> None:
+        """Act on messages until the pass has ended; raises what the pass raised."""
         self._pass = pass_
-        pass_.start()
         try:
+            pass_.start()
             while not isinstance(message := self._receive(inf), PassEnded):
                 pass
         finally:
+            # First the thread, then its connections: a closed descriptor may soon be another's.
             pass_.close()
             self._pass = None
             self._verdicts.pass_ended()
@@ -219,12 +223,19 @@ class Runner:
     # -- messages ---------------------------------------------------------------------------------
 
     def _receive(self, until: float) -> Message | None:
-        """Wait until there is a message, something is due, or `until`; act on it and return it.
+        """Act on the next message and on what is due, and return the message; None at `until`.
 
         Raises DeadlinePassed and RunStopped.
         """
         message = self._steps.receive(min(until, self._run.deadline))
-        self._act(message)
+        match message:
+            case None | PassEnded():
+                pass
+            case StepEnded():
+                self._lifecycle.step_ended(message)
+            case _ if self._pass is not None:
+                self._hear(message)
+                self._pass.channel.heard()
         self._run.require_going_on()
         for destination in self._steps.overdue():
             if destination.state is State.RESTING:
@@ -233,40 +244,25 @@ class Runner:
                 self._lifecycle.overdue(destination)
         return message
 
-    def _act(self, message: Message | None) -> None:
-        match message:
-            case None | PassEnded():
-                pass  # None: something is due, or the run is stopped
-            case StepEnded():
-                self._lifecycle.step_ended(message)
-            case _ if self._pass is not None:
-                self._hear(message)
-                self._pass.channel.heard()
-
     def _hear(self, news: News) -> None:
         match news:
-            case Progressed():
-                relayed = events.DataRelayed(news.destinations, news.messages, news.size)
-                self._run.observe(relayed)
-            case Reconciled(destination):
+            case events.DataRelayed():
+                self._run.observe(news)
+            case Reconciled(destination, held_back):
                 destination.reconciliations += 1
-                held_back = news.held_back
                 self._run.observe(events.DestinationReconciled(destination.name, held_back))
-            case Loaded(destination):
+            case ScanEnded(destination):
                 destination.link, destination.format = news.link, news.format
-                destination.trying.loaded(news.scan, rows=news.rows, size=news.size)
-            case Dropped(destination):
-                destination.link, destination.format = news.link, news.format
-                self._verdicts.fault(destination, news.cause)
+                if news.error is not None:
+                    self._verdicts.fault(destination, news.error)
+                else:
+                    destination.trying.loaded(news.scan, rows=news.rows, size=news.size)
             case Completed():
                 self._lifecycle.finish(news)
 
     def _interrupt(self) -> None:
-        """Wake the run's threads, whatever they wait for; called by any thread."""
+        """Wake every thread of the run; called by any thread, and never blocks."""
+        # Decision: A run is stopped by cutting what it waits for
         self._steps.post(None)
         for destination in self._in({State.FED}):
             destination.trying.session.cut()
-
-    def _end_all(self, cause: DeadlinePassed | RunStopped) -> None:
-        for destination in self._open():
-            self._verdicts.end_now(destination, cause)

@@ -1,4 +1,4 @@
-"""The states of a destination in a run, as a table. docs/architecture.md draws it from here."""
+"""The states of a destination in a run, as a table; docs/architecture.md draws it from here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """Where a destination stands in a run."""
+    """What a destination does in a run, or waits for."""
 
     RESTING = "waiting before the next try"
     PREPARING = "connecting, locking, checking"
@@ -33,13 +33,13 @@ MOVES = {
     State.TIDYING: frozenset({State.ENDED}),
     State.ENDED: frozenset[State](),
 }
-"""From where to where; anything else is a defect."""
+"""The moves that are allowed; any other is a defect."""
 
 COMING = frozenset({State.PREPARING, State.CLEARING})
-"""A pass waits a little for destinations in these."""
+"""The next pass waits for these, up to ``prepare_timeout``."""
 LEAVING = frozenset({State.FINISHING, State.RESOLVING, State.TIDYING})
-"""Destinations in these have all their data and need no source any more."""
+"""These have all their data and no longer need the source."""
 BUSY = COMING | LEAVING | {State.EMPTYING}
-"""A thread works for a destination in one of these."""
+"""A step is under way."""
 TIMED = BUSY | {State.RESTING}
-"""A destination in one of these is due at a certain moment: its step is late, or its backoff over."""
+"""These have a time at which they are due: their step is late, or their backoff is over."""

@@ -99,7 +99,6 @@ class Source:
         identifier = self.snapshot.identifier
         if identifier is not None:
             with closing(self._open_reader(identifier)) as connection:
-                self._reading = connection
                 yield connection
         elif self._own_reader is not None:
             try:
@@ -128,7 +127,8 @@ class Source:
             self._own_reader = self._snapshot = None
 
     def _open_reader(self, identifier: str | None = None) -> Connection:
-        connection = self.transfer.source.connect(like=self.connection)
+        # Known to `cut` before the first statement, which a silent server would not answer.
+        connection = self._reading = self.transfer.source.connect(like=self.connection)
         try:
             connection.isolation_level = IsolationLevel.REPEATABLE_READ
             connection.read_only = True

@@ -12,7 +12,7 @@ def test_it_stays_asked_for_and_keeps_its_first_reason() -> None:
     stop.require_none()
     stop.ask("the daemon stops")
     stop.ask("something else")
-    assert stop.is_asked
+    assert stop.cause is not None
     with pytest.raises(RunStopped, match=r"^the daemon stops$"):
         stop.require_none()
 

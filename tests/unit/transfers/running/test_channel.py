@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from copyd.transfers.running.messages import Channel, PassUnwanted, Progressed
+from copyd.events import DataRelayed
+from copyd.transfers.running.messages import Channel, PassUnwanted
 
 if TYPE_CHECKING:
     from copyd.transfers.running.messages import Message
 
-NEWS = Progressed(frozenset({"eu"}), 1, 10)
+NEWS = DataRelayed(frozenset({"eu"}), 1, 10)
 
 
 class Runner:

@@ -11,14 +11,7 @@ from copyd.copyman import Link
 from copyd.errors import CopydError
 from copyd.transfers import RunStopped
 from copyd.transfers.faults import SourceFailed
-from copyd.transfers.running.messages import (
-    Dropped,
-    Loaded,
-    PassEnded,
-    Progressed,
-    Reconciled,
-    StepEnded,
-)
+from copyd.transfers.running.messages import PassEnded, Reconciled, ScanEnded, StepEnded
 from copyd.transfers.running.relay import SourceLost
 from copyd.transfers.running.states import State
 from copyd.transfers.source import ChosenFormat
@@ -39,6 +32,7 @@ from tests.support.scripted_run import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from copyd.transfers.running.destination import Destination
     from copyd.transfers.running.messages import Message
 
 TEXT, PLAIN = ChosenFormat("text", "because"), Link("plain", "why")
@@ -46,8 +40,12 @@ BOTH_GOOD = {"eu": "succeeded", "us": "succeeded"}
 EU_ALONE = {"eu": "succeeded", "us": "failed"}
 
 
+def drop(destination: Destination, cause: BaseException) -> Message:
+    return ScanEnded(destination, SCAN, 0, 0, PLAIN, TEXT, cause)
+
+
 def dropped(number: int, cause: BaseException) -> Callable[[ScriptedPass], Message]:
-    return lambda pass_: Dropped(pass_.fed[number], cause, PLAIN, TEXT)
+    return lambda pass_: drop(pass_.fed[number], cause)
 
 
 def test_destinations_are_prepared_fed_committed_and_tidied_in_order() -> None:
@@ -68,10 +66,10 @@ def test_news_of_a_pass_is_observed_in_its_order_and_noted() -> None:
     town = Scripted(names=["eu"])
     town.passes.append(
         posting(
-            lambda _: Progressed(frozenset({"eu"}), 3, 30),
+            lambda _: events.DataRelayed(frozenset({"eu"}), 3, 30),
             lambda pass_: Reconciled(pass_.fed[0], 0.5),
-            lambda _: Progressed(frozenset({"eu"}), 4, 40),
-            lambda pass_: Loaded(pass_.fed[0], SCAN, 7, 70, PLAIN, TEXT),
+            lambda _: events.DataRelayed(frozenset({"eu"}), 4, 40),
+            lambda pass_: ScanEnded(pass_.fed[0], SCAN, 7, 70, PLAIN, TEXT),
             completed(0),
             ended(),
         )
@@ -164,7 +162,7 @@ def test_a_destination_that_has_all_commits_while_another_is_late() -> None:
     town.passes.append(posting(completed(0)))
 
     def end_late() -> None:
-        town.put(Dropped(town.destinations[1], CopydError("no"), PLAIN, TEXT))
+        town.put(drop(town.destinations[1], CopydError("no")))
         town.put(PassEnded(None))
 
     town.at[30.0] = end_late
@@ -203,7 +201,7 @@ def test_a_fault_after_a_stop_is_no_fault_of_the_destination() -> None:
     town = Scripted()
 
     def cut(pass_: ScriptedPass) -> None:
-        pass_.post(Dropped(pass_.fed[0], Lost("cut"), PLAIN, TEXT))
+        pass_.post(drop(pass_.fed[0], Lost("cut")))
         town.stop.ask("enough")
 
     town.passes.append(cut)
@@ -214,7 +212,7 @@ def test_a_fault_after_a_stop_is_no_fault_of_the_destination() -> None:
 
 def test_an_observer_that_raises_ends_the_pass_and_the_run() -> None:
     town = Scripted()
-    town.passes.append(posting(lambda _: Progressed(frozenset({"eu"}), 1, 1)))
+    town.passes.append(posting(lambda _: events.DataRelayed(frozenset({"eu"}), 1, 1)))
 
     def observe(event: events.Event) -> None:
         if isinstance(event, events.DataRelayed):
@@ -329,3 +327,81 @@ def test_a_stop_without_a_source_ends_what_is_left() -> None:
     town.runner.give_up(SourceFailed("source gone"))
     assert town.verdicts == {"eu": "failed"}
     assert isinstance(town.destinations[0].cause, RunStopped)
+
+
+def raises(kind: type[events.Event]) -> Callable[[events.Event], None]:
+    def observe(event: events.Event) -> None:
+        if isinstance(event, kind):
+            raise ZeroDivisionError
+
+    return observe
+
+
+def test_an_observer_that_always_raises_leaves_no_connection_open() -> None:
+    town = Scripted()
+    for name in ("eu", "us"):
+        town.on(name, "finish", lose_answer)
+        town.on(name, "resolve", Hang())
+    town.at[3.0] = lambda: town.stop.ask("enough")
+    town.observe = raises(events.DestinationEnded)
+    with pytest.raises(ZeroDivisionError):
+        town.feed()
+    assert [each.state for each in town.destinations] == [State.ENDED] * 2
+    assert all(attempt.is_closed for attempt in town.attempts)
+
+
+def test_an_observer_that_raises_without_a_source_leaves_no_connection_open() -> None:
+    town = Scripted()
+    for name in ("eu", "us"):
+        town.on(name, "finish", Hang())
+    town.passes.append(posting(completed(0), completed(1), ended(SourceLost("gone"))))
+    with pytest.raises(SourceLost):
+        town.feed()
+    town.at[3.0] = lambda: town.stop.ask("enough")
+    town.observe = raises(events.DestinationEnded)
+    with pytest.raises(ZeroDivisionError):
+        town.runner.give_up(SourceFailed("source gone"))
+    assert all(attempt.is_closed for attempt in town.attempts)
+
+
+def test_a_verdict_is_not_given_twice_though_an_observer_raises() -> None:
+    town = Scripted(names=["eu"])
+    town.observe = raises(events.DestinationEnded)
+    with pytest.raises(ZeroDivisionError):
+        town.feed()
+    assert town.verdicts == {"eu": "succeeded"}
+    assert [type(event) for event in town.seen].count(events.DestinationEnded) == 1
+
+
+def test_without_a_source_no_destination_is_prepared_again() -> None:
+    town = Scripted()
+    for name in ("eu", "us"):
+        town.on(name, "finish", Hang())
+    town.passes.append(posting(completed(0), completed(1), ended(SourceLost("gone"))))
+    with pytest.raises(SourceLost):
+        town.feed()
+    town.put(StepEnded(town.destinations[0], town.attempts[0], Lost("gone")))
+    town.at[50.0] = lambda: town.stop.ask("enough")
+    town.runner.give_up(SourceFailed("source gone"))
+    assert town.verdicts == {"eu": "failed", "us": "failed"}
+    assert len(town.attempts) == 2
+
+
+@pytest.mark.parametrize("moment", ["start", "pass"])
+def test_a_pass_is_closed_before_any_connection_when_the_runner_is_interrupted(
+    moment: str,
+) -> None:
+    town = Scripted()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if moment == "start":
+        town.passes.append(interrupt)
+    else:
+        town.passes.append(posting())
+        town.at[1.0] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        town.feed()
+    assert town.log[-3] == "pass closed"
+    assert sorted(town.log[-2:]) == ["eu closed", "us closed"]
