@@ -523,7 +523,7 @@ def test_a_socket_path_that_is_too_long_is_refused(daemon: Daemon) -> None:
     daemon.options["daemon"] = {"runtime_directory": str(deep)}
     daemon.launch()
     assert daemon.wait() == 1
-    assert "choose a shorter runtime_directory" in daemon.said[-1]
+    assert "configure a shorter runtime_directory" in daemon.said[-1]
 
 
 def test_systemd_is_told_all_along(daemon: Daemon) -> None:
