@@ -1,4 +1,4 @@
-"""Telemetry and pages: metrics, logs, history, status; observers of events, imported by the CLI only."""
+"""Metrics, logs, history and status pages: observers of events; only the CLI imports them."""
 
 from copyd.observe import logs
 from copyd.observe.document import document, history_document

@@ -1,4 +1,4 @@
-"""The status as one JSON object: names as in copyd.status, points in time in Unix seconds."""
+"""The status and the history as JSON: keys as in copyd.status, times in Unix seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from copyd.observe.progress import Progress
-    from copyd.observe.records import Recorded
+    from copyd.observe.records import RunRecord
     from copyd.status import ObserverStatus, Status
 
 Document = dict[str, Any]
@@ -22,45 +22,38 @@ def document(
     *,
     now: float,
 ) -> Document:
-    """Return all of `status`, each transfer in flight with its "progress", null for the others.
+    """Return `status` with the "progress" of each running transfer, null for the others.
 
-    `now` is on the monotonic clock: "beat_age" is how long ago the daemon's loop went round.
+    "beat_age" is the time since the daemon's loop last iterated; `now` is the monotonic clock's.
     """
-    told = asdict(status)
-    told["observers"] = [asdict(each) for each in observers]
-    told["beat_age"] = round(max(now - told.pop("beat"), 0.0), 3)
-    for transfer in told["transfers"]:
+    content = asdict(status) | {"observers": [asdict(each) for each in observers]}
+    content["beat_age"] = round(max(now - content.pop("beat"), 0.0), 3)
+    for transfer in content["transfers"]:
         found = progress.get(transfer["name"])
         transfer["progress"] = None if found is None else _progress(found)
-    return told
+    return content
 
 
-def history_document(runs: Iterable[Recorded]) -> Document:
-    """Return runs of the history; the counts of a destination stand beside its other keys."""
-    told = [asdict(run) for run in runs]
-    for run in told:
-        run["destinations"] = [_flat(each) for each in run["destinations"]]
-    return {"runs": told}
-
-
-def _flat(destination: Document) -> Document:
-    counts = destination.pop("counts")
-    return {**destination, **counts, "loaded": counts["read"] - counts["rejected"]}
+def history_document(runs: Iterable[RunRecord]) -> Document:
+    """Return runs of the history; the counts of a destination are keys of their own."""
+    content = [asdict(run) for run in runs]
+    for run in content:
+        for destination in run["destinations"]:
+            counts = destination.pop("counts")
+            destination |= {**counts, "loaded": counts["read"] - counts["rejected"]}
+    return {"runs": content}
 
 
 def _progress(found: Progress) -> Document:
-    return {
-        "run": found.run,
-        "estimated_rows": found.estimated_rows,
-        "destinations": [
-            {
-                "name": each.name,
-                "state": each.state,
-                "pass": each.pass_number,
-                "rows": each.rows,
-                "bytes": each.size,
-                "bytes_per_second": round(each.speed),
-            }
-            for each in found.destinations
-        ],
-    }
+    destinations = [
+        {
+            "name": each.name,
+            "state": each.state,
+            "pass": each.pass_number,
+            "rows": each.rows,
+            "bytes": each.size,
+            "bytes_per_second": round(each.speed),
+        }
+        for each in found.destinations
+    ]
+    return {"run": found.run, "estimated_rows": found.estimated_rows, "destinations": destinations}

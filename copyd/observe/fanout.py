@@ -1,4 +1,4 @@
-"""One observer made of several, none of which can hurt the run or another."""
+"""One observer made of several; an exception in one affects neither the run nor the others."""
 
 from __future__ import annotations
 
@@ -16,20 +16,16 @@ if TYPE_CHECKING:
     from copyd.events import Event, Observer
 
 Failed = Callable[[str, Exception], None]
-"""Is told the name of an observer that raised, and the error."""
-
-
-def _ignore(name: str, error: Exception) -> None:
-    del name, error
+"""Called with the name of an observer that raised, and its exception."""
 
 
 class Fanout:
-    """Passes each event to every observer; one that raises gets no more events.
+    """Passes each event to every observer, but none to an observer that has raised.
 
-    Its name and its error are in ``failures`` then, and ``failed`` is told.
+    ``failures`` has the exceptions by observer; ``failed`` is called with each.
     """
 
-    def __init__(self, observers: Mapping[str, Observer], failed: Failed = _ignore) -> None:
+    def __init__(self, observers: Mapping[str, Observer], failed: Failed | None = None) -> None:
         self._observers = dict(observers)
         self._failed = failed
         self.failures: dict[str, Exception] = {}
@@ -38,21 +34,20 @@ class Fanout:
         for name, observer in list(self._observers.items()):
             try:
                 observer(event)
+            # Decision: An observer that raised is tried again at its next run
             except Exception as error:  # noqa: BLE001 - the observers' boundary: a run goes on without them
                 del self._observers[name]
                 self.failures[name] = error
-                self._failed(name, error)
+                if self._failed is not None:
+                    self._failed(name, error)
 
 
 class Failures:
-    """Counts the failures of observers, and logs the first of each.
-
-    The lock guards the counts, between the runs' threads and whoever asks.
-    """
+    """Counts the failures of each observer and logs the first; the lock guards the counts."""
 
     def __init__(self, names: Iterable[str], log: Observer) -> None:
         self._observers = {name: ObserverStatus(name) for name in names}
-        self._log = Fanout({"log": log})  # it may be the one that fails
+        self._log = Fanout({"log": log})  # the log may fail too
         self._lock = threading.Lock()
 
     def __call__(self, name: str, error: Exception) -> None:
@@ -65,6 +60,5 @@ class Failures:
             self._log(ObserverFailed(name, cause))
 
     def status(self) -> tuple[ObserverStatus, ...]:
-        """Return all observers, with the number of their failures."""
         with self._lock:
             return tuple(self._observers.values())

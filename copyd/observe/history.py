@@ -1,8 +1,8 @@
-"""The history of runs, in SQLite: written by a thread of its own, which no run ever waits for.
+"""The history of runs, in SQLite, written by a thread of its own; runs never wait for it.
 
-People read it, and the daemon remembers from it the last state of each destination; the ledgers are
-the truth. So a full disk, a broken one, or garbage in the file costs records and nothing else: runs
-do not notice, the log is told once, and a number counts the lost records.
+Operators read it, and the daemon starts with its last state of each destination; the ledgers are
+authoritative. So a full or broken disk, or a damaged file, only loses records: the log reports it
+once, and a metric counts the failures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from copyd import events
 from copyd.errors import CopydError
 from copyd.observe.history_file import HistoryFile
-from copyd.observe.records import Known, Record, Recorded, RunRecorder
+from copyd.observe.records import Known, RunRecord, RunRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from copyd.events import Event, Observer
 
 WAITING = 1000
-"""Records that may wait for a slow disk; more are lost."""
+"""Limit of queued records; a slow disk loses the others."""
 
 CLOSING = 5.0
-"""Seconds that closing waits for records that are not written yet."""
+"""Seconds for `close` to write the queued records."""
 
 PRUNE_EVERY = 3600.0
 
@@ -37,8 +37,8 @@ PRUNE_EVERY = 3600.0
 class History:
     """Records runs at `path` and keeps them for `keep` seconds.
 
-    ``observe`` is told, from the thread that writes, when records begin to be lost and when they
-    are kept again. Nothing but ``runs`` raises.
+    ``observe`` gets HistoryFailed at the first lost record, HistoryResumed at the next written
+    record. Only ``runs`` raises.
     """
 
     def __init__(
@@ -53,23 +53,23 @@ class History:
         self._keep = keep
         self._observe = observe
         self._clock = clock
-        self._queue: queue.Queue[Record | threading.Event | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[RunRecord | threading.Event | None] = queue.Queue(WAITING)
         self._failures = 0
         self._lost = 0
         self._is_failing = False
         self._pruned_at: float | None = None
-        self._lock = threading.Lock()  # guards the numbers and _is_failing, between threads
+        self._lock = threading.Lock()  # guards the numbers and _is_failing
         self._thread = threading.Thread(target=self._work, name="history", daemon=True)
         self._thread.start()
 
     @property
     def failures(self) -> int:
-        """How often the file could not be read or written, or a record found no room to wait."""
+        """Failures to read or write the file, and records dropped from a full queue."""
         with self._lock:
             return self._failures
 
     def keep_for(self, seconds: float) -> None:
-        """Keep runs for so long from now on."""
+        """Change how long runs are kept."""
         self._keep = seconds
 
     def watch(self, transfer: str) -> Observer:
@@ -81,10 +81,10 @@ class History:
         if isinstance(event, events.RunRefused):
             self.watch(event.transfer)(event)
 
-    def runs(self, transfer: str | None = None, *, limit: int = 100) -> list[Recorded]:
+    def runs(self, transfer: str | None = None, *, limit: int = 100) -> list[RunRecord]:
         """Return the newest runs, of one transfer or of all, the newest first.
 
-        Raises CopydError where the file cannot be read.
+        Raises CopydError if the file cannot be read.
         """
         try:
             return self._file.runs(transfer, limit)
@@ -92,7 +92,7 @@ class History:
             raise CopydError(f"the history {self._file.path} cannot be read: {error}") from error
 
     def last_known(self) -> dict[tuple[str, str], Known]:
-        """Return the last known states, by transfer and destination; none where the file is lost."""
+        """Return the last known states by transfer and destination; none if reading fails."""
         try:
             return self._file.last_known()
         except (sqlite3.Error, OSError, CopydError) as error:
@@ -100,7 +100,7 @@ class History:
             return {}
 
     def flush(self, timeout: float = CLOSING) -> bool:
-        """Wait until all records so far are written, or lost; False if that takes too long."""
+        """Wait until all records so far are written or lost; False after `timeout` seconds."""
         reached = threading.Event()
         try:
             self._queue.put(reached, timeout=timeout)
@@ -109,22 +109,20 @@ class History:
         return reached.wait(timeout)
 
     def close(self, timeout: float = CLOSING) -> None:
-        """Write the waiting records and end; a disk that hangs is left behind after `timeout` seconds."""
+        """Write the queued records and stop the thread; give up on a hung disk after `timeout`."""
         try:
             self._queue.put(None, timeout=timeout)
         except queue.Full:
             return
         self._thread.join(timeout)
 
-    def _put(self, record: Record) -> None:
+    def _put(self, record: RunRecord) -> None:
         try:
             self._queue.put_nowait(record)
         except queue.Full:
-            cause = CopydError(f"its disk is too slow: {WAITING} records wait")
-            self._fail(cause, records=1)
+            self._fail(CopydError(f"the disk is too slow: {WAITING} records wait"), records=1)
 
     def _work(self) -> None:
-        """Write until told to end; the thread's whole life."""
         self._attempt(self._prune, records=0)
         while (given := self._queue.get()) is not None:
             if isinstance(given, threading.Event):
@@ -136,7 +134,7 @@ class History:
         self._file.close()
 
     def _attempt(self, write: Callable[[], None], *, records: int) -> bool:
-        """Write; a file that is garbage is moved away, and a new one begun."""
+        """Write, after a damaged file into a new one; False if that failed."""
         try:
             try:
                 write()
@@ -144,7 +142,9 @@ class History:
                 if not self._file.is_garbage(error):
                     raise
                 damaged = self._file.move_away()
-                self._fail(CopydError(f"it was garbage ({error}) and is {damaged} now"), records=0)
+                self._fail(
+                    CopydError(f"it was damaged ({error}) and renamed to {damaged}"), records=0
+                )
                 write()
         except (sqlite3.Error, OSError, CopydError) as error:
             self._file.close()
@@ -169,7 +169,7 @@ class History:
             was_failing, self._is_failing = self._is_failing, True
         if not was_failing:
             self._observe(
-                events.HistoryFailed(f"the history {self._file.path} is not kept: {error}")
+                events.HistoryFailed(f"the history {self._file.path} cannot be written: {error}")
             )
 
     def _resume(self) -> None:

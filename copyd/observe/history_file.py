@@ -1,6 +1,6 @@
-"""The file of the history: SQLite, in WAL mode, opened when it is needed.
+"""The history's SQLite file. One thread writes; each reader opens a connection of its own.
 
-One thread writes; each reader opens the file anew. Nothing here catches an error.
+Errors of SQLite and the file system are not handled here.
 """
 
 from __future__ import annotations
@@ -8,19 +8,20 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
 from copyd.events import Counts
-from copyd.observe.records import Begun, DestinationRecord, Ended, Known, Record, Recorded
+from copyd.observe.records import DestinationRecord, Known, RunRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 VERSION = 1
 PATIENCE = 2.0
-"""Seconds to wait for a lock that a person with a shell, or a backup, holds."""
+"""Seconds to wait for a lock, which a backup or a person with a shell may hold."""
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -60,40 +61,43 @@ SELECT name, verdict, rows, read, rejected, size, cause, data_timestamp, ended
 
 
 class HistoryFile:
-    """The history at `path`; one thread writes it."""
+    """The history at `path`, in WAL mode; created by the first write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer: sqlite3.Connection | None = None
 
-    def put(self, record: Record) -> None:
-        """Write one record, in a transaction."""
+    def put(self, record: RunRecord) -> None:
+        """Write the record of a run that began or ended, in one transaction."""
         writer = self._open_writer()
         with writer:
-            if isinstance(record, Begun):
-                writer.execute(_BEGIN, (record.run, record.transfer, record.started))
-            else:
-                _put_ended(writer, record)
+            # Before the end too: the record of the start may be lost.
+            inserted = writer.execute(_BEGIN, (record.run, record.transfer, record.started))
+            if record.ended is not None:
+                _put_end(writer, record, inserted.lastrowid)
 
     def prune(self, before: float) -> None:
-        """Delete runs that began before then; the last known state of each destination stays."""
+        """Delete runs that began before `before`, but not the last known states."""
         writer = self._open_writer()
         with writer:
             writer.execute("DELETE FROM runs WHERE started < ?", (before,))
 
     def close(self) -> None:
-        """Close the file; the next write opens it again."""
+        """Close the writer's connection; the next write opens another."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
-    def runs(self, transfer: str | None, limit: int) -> list[Recorded]:
+    def runs(self, transfer: str | None, limit: int) -> list[RunRecord]:
         """Return the newest runs, the newest first."""
         with self._reader() as reader:
             if reader is None:
                 return []
             found = reader.execute(_RUNS, {"transfer": transfer, "limit": limit}).fetchall()
-            return [_recorded(reader, id_, run) for id_, *run in found]
+            return [
+                replace(RunRecord(*run), destinations=_destinations(reader, id_))
+                for id_, *run in found
+            ]
 
     def last_known(self) -> dict[tuple[str, str], Known]:
         """Return the last known state, by transfer and destination."""
@@ -106,14 +110,14 @@ class HistoryFile:
             }
 
     def is_garbage(self, error: sqlite3.DatabaseError) -> bool:
-        """Whether an error says that the file is no database, or a damaged one.
+        """Whether the file is damaged, or not a database.
 
-        A disk that is full or broken, and a lock, are OperationalError; a damaged file is not.
+        A full or broken disk and a lock raise the subclass OperationalError.
         """
         return type(error) is sqlite3.DatabaseError
 
     def move_away(self) -> Path:
-        """Rename a damaged file, so that a new one can be begun; an earlier damaged one is overwritten."""
+        """Rename a damaged file, over an earlier damaged one; the next write creates a new file."""
         self.close()
         damaged = self.path.with_name(f"{self.path.name}.damaged")
         self.path.replace(damaged)
@@ -123,7 +127,7 @@ class HistoryFile:
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection | None]:
-        """Give a connection to read with, None where there is nothing yet."""
+        """Open a connection for reading; None if there is no history yet."""
         if not self.path.exists():
             yield None
             return
@@ -133,7 +137,7 @@ class HistoryFile:
 
     def _open_writer(self) -> sqlite3.Connection:
         if self._writer is None:
-            # Made beforehand, so that nobody else can read it, whatever the umask.
+            # Created before SQLite does: mode 0600 at once, whatever the umask is.
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             writer = self._open()
             try:
@@ -160,22 +164,22 @@ def _require_schema(writer: sqlite3.Connection, path: Path) -> None:
         raise CopydError(f"{path} was made by another version of copyd: move it away")
 
 
-def _recorded(reader: sqlite3.Connection, id_: int, run: Sequence[Any]) -> Recorded:
-    transfer, name, started, ended, verdict, cause = run
-    destinations = tuple(
-        DestinationRecord(each[0], each[1], Counts(*each[2:6]), *each[6:])
-        for each in reader.execute(_DESTINATIONS, (id_,))
+def _destinations(reader: sqlite3.Connection, id_: int) -> tuple[DestinationRecord, ...]:
+    return tuple(
+        DestinationRecord(name, verdict, Counts(*more[:4]), *more[4:])
+        for name, verdict, *more in reader.execute(_DESTINATIONS, (id_,))
     )
-    return Recorded(transfer, name, started, ended, verdict, cause, destinations)
 
 
-def _put_ended(writer: sqlite3.Connection, ended: Ended) -> None:
-    id_ = _id_of(writer, ended)
+def _put_end(writer: sqlite3.Connection, run: RunRecord, inserted: int | None) -> None:
+    id_ = inserted  # of a run that could not begin: it has no identifier to find its row by
+    if run.run is not None:
+        (id_,) = writer.execute("SELECT id FROM runs WHERE run = ?", (run.run,)).fetchone()
     writer.execute(
         "UPDATE runs SET ended = ?, verdict = ?, cause = ? WHERE id = ?",
-        (ended.ended, ended.verdict, ended.cause, id_),
+        (run.ended, run.verdict, run.cause, id_),
     )
-    for each in ended.destinations:
+    for each in run.destinations:
         counts = each.counts
         writer.execute(
             "INSERT OR REPLACE INTO destinations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -184,7 +188,7 @@ def _put_ended(writer: sqlite3.Connection, ended: Ended) -> None:
         )  # fmt: skip
         is_good = each.verdict == "succeeded"
         known = {
-            "transfer": ended.transfer,
+            "transfer": run.transfer,
             "destination": each.name,
             "success": each.ended if is_good else None,
             "data": each.data_timestamp if is_good else None,
@@ -192,14 +196,3 @@ def _put_ended(writer: sqlite3.Connection, ended: Ended) -> None:
             "failed": int(not is_good),
         }
         writer.execute(_REMEMBER, known)
-
-
-def _id_of(writer: sqlite3.Connection, ended: Ended) -> int:
-    """The row of its beginning; one is made where the run never began, or that record was lost."""
-    begun = (ended.run, ended.transfer, ended.started)
-    if ended.run is not None:
-        writer.execute(_BEGIN, begun)
-        (id_,) = writer.execute("SELECT id FROM runs WHERE run = ?", (ended.run,)).fetchone()
-    else:
-        id_ = writer.execute(_BEGIN, begun).lastrowid
-    return int(id_)

@@ -1,8 +1,8 @@
-"""Metrics, health and status over HTTP: read-only, bounded in everything, a thread a connection.
+"""A read-only HTTP server for metrics, health and status; a thread and one request a connection.
 
-One request is answered on a connection, then it is closed. A client that sends or reads slowly is
-cut off after a few seconds; where all places are taken, the one that was there longest gives way,
-so that clients that hang cannot keep others out. Nothing here waits for the daemon's loop.
+Slow clients are disconnected after a few seconds. At MAX_CONNECTIONS the oldest connection is
+closed for the new one, so that hung clients do not lock others out. Nothing waits for the daemon's
+loop.
 """
 
 from __future__ import annotations
@@ -32,27 +32,25 @@ if TYPE_CHECKING:
     from copyd.status import Status
 
 BEAT_LIMIT = 15.0
-"""Seconds after which a loop that has not gone round is not alive."""
+"""Seconds; /livez fails if the daemon's loop has not iterated for longer."""
 
 MAX_CONNECTIONS = 32
-READING = 5.0
-"""Seconds that a client has for its request, from the first byte to the last."""
-WRITING = 10.0
-"""Seconds that a client has to take the answer."""
+READING = 5.0  # seconds for a client's request, from the first byte to the last
+WRITING = 10.0  # seconds for a client to receive the answer
 LINGER = 1.0
 
 _TEXT = "text/plain; charset=utf-8"
 _INDEX = """copyd
 /metrics  for Prometheus
-/status   everything, as JSON
-/livez    whether the daemon's loop goes round (/healthz is the same)
-/readyz   whether transfers are carried out
+/status   the whole status, as JSON
+/livez    200 if the daemon's loop iterates (/healthz is the same)
+/readyz   200 if the daemon runs transfers
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a client gets."""
+    """A response; ``kind`` is its Content-Type."""
 
     status: int
     body: bytes
@@ -60,7 +58,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def message(self, *, is_head: bool) -> bytes:
-        """Return the bytes to be sent; HEAD gets the same headers and no body."""
+        """Return the response's bytes; without the body for HEAD."""
         lines = [
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}",
             f"Content-Type: {self.kind}",
@@ -75,7 +73,7 @@ class Answer:
 
 
 class Pages:
-    """What is answered to a request, whoever asks."""
+    """Answers requests; knows no sockets."""
 
     def __init__(
         self,
@@ -93,7 +91,6 @@ class Pages:
         self._beat_limit = beat_limit
 
     def answer(self, request: Request) -> Answer:
-        """Return the page that was asked for."""
         match request.path:
             case "/metrics":
                 encode, kind = choose_encoder(request.accept)
@@ -108,27 +105,27 @@ class Pages:
             case "/":
                 return _text(200, _INDEX)
             case _:
-                return _text(404, f"there is no such page; there are:\n\n{_INDEX}")
+                return _text(404, f"page not found; the pages are:\n\n{_INDEX}")
 
     def _livez(self) -> Answer:
         age = self._monotonic() - self._status().beat
         if age > self._beat_limit:
-            return _text(503, f"the daemon's loop has not gone round for {age:.0f} s")
+            return _text(503, f"the daemon's loop has not iterated for {age:.0f} s")
         return _text(200, "alive")
 
     def _readyz(self) -> Answer:
         alive = self._livez()
+        if alive.status != 200:
+            return alive
         state = self._status().state
-        if alive.status == 200 and state != "ready":
-            return _text(503, f"the daemon is {state}")
-        return alive if alive.status != 200 else _text(200, "ready")
+        return _text(200, "ready") if state == "ready" else _text(503, f"the daemon is {state}")
 
 
 class Server:
-    """Answers at `listen`, an address and a port, from ``start`` to ``close``.
+    """Listens on `listen` ("ADDRESS:PORT") from ``start`` to ``close``.
 
-    ``names``: what this machine may be called in a request besides its addresses. The lock guards
-    the connections that are open, between their threads and the one that accepts.
+    ``names``: further names of this machine for the Host header. The lock guards the open
+    connections.
     """
 
     def __init__(
@@ -139,14 +136,11 @@ class Server:
         status: Callable[[], Status],
         document: Callable[[], Document],
         names: tuple[str, ...] = (),
-        beat_limit: float = BEAT_LIMIT,
         reading: float = READING,
     ) -> None:
         self._listen = listen
         self._host, self._port = _split(listen)
-        self._pages = Pages(
-            registry=registry, status=status, document=document, beat_limit=beat_limit
-        )
+        self._pages = Pages(registry=registry, status=status, document=document)
         self._names = frozenset(
             name.lower() for name in (*names, self._host, socket.gethostname()) if name
         )
@@ -155,22 +149,19 @@ class Server:
         self._acceptor: threading.Thread | None = None
         self._closing = threading.Event()
         self._open: OrderedDict[socket.socket, None] = OrderedDict()
-        self._threads: list[threading.Thread] = []  # of connections; the accepting thread's
+        self._threads: list[threading.Thread] = []  # only the accepting thread changes it
         self._lock = threading.Lock()
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where it listens, once it does; the port is the real one where 0 was asked for."""
+        """The address and port; for port 0 the real port, once the server has started."""
         if self._listener is None:
             return self._host, self._port
         host, port = self._listener.getsockname()[:2]
         return str(host), int(port)
 
     def start(self) -> None:
-        """Begin to answer.
-
-        Raises CopydError where nobody can listen there.
-        """
+        """Listen; raises CopydError if the address cannot be used."""
         try:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
             self._listener = socket.create_server((self._host, self._port), family=family)
@@ -184,12 +175,12 @@ class Server:
         self._acceptor.start()
 
     def close(self) -> None:
-        """End, and end every connection."""
+        """Stop, and close every connection."""
         self._closing.set()
         if self._listener is None or self._acceptor is None:
             return
         with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            self._listener.shutdown(socket.SHUT_RDWR)  # unblocks accept()
         self._acceptor.join()
         self._listener.close()
         with self._lock:
@@ -203,8 +194,7 @@ class Server:
             try:
                 connection, _ = listener.accept()
             except OSError:
-                # Closing, a client that has gone again, or no descriptor is left: not at once again.
-                self._closing.wait(0.1)
+                self._closing.wait(0.1)  # if descriptors have run out, do not spin
                 continue
             self._admit(connection)
 
@@ -219,13 +209,12 @@ class Server:
         try:
             thread.start()
             self._threads.append(thread)
-        except RuntimeError:  # no more threads can be had
+        except RuntimeError:  # the system's limit of threads
             self._forget(connection)
 
     def _serve(self, connection: socket.socket) -> None:
-        """Answer one client; whatever becomes of it is its own affair."""
         try:
-            with suppress(OSError):
+            with suppress(OSError):  # the client has disconnected, or was cut off
                 request, answer = self._hear(connection)
                 is_head = request is not None and request.is_head
                 connection.settimeout(WRITING)
@@ -240,19 +229,20 @@ class Server:
             request = parse(_read_head(connection, self._reading))
             local = connection.getsockname()[0]
             if not is_ours(request.host, names=self._names, local_address=local):
-                raise Refusal(421, "this is not a name of this server: ask it by its address")
+                raise Refusal(421, "unknown Host: use the address of this server")
             return request, self._pages.answer(request)
         except Refusal as refusal:
             return request, _text(refusal.status, refusal.sentence, **refusal.headers)
         except OSError:
             raise
-        except Exception:  # noqa: BLE001 - the clients' boundary: a page that fails is no reason to end
-            return request, _text(500, "this page failed; the daemon goes on")
+        except Exception:  # noqa: BLE001 - the clients' boundary: the daemon survives a broken page
+            return request, _text(500, "this page failed; the daemon is not affected")
 
     def _forget(self, connection: socket.socket) -> None:
         with self._lock:
             self._open.pop(connection, None)
-            connection.close()  # under the lock: nobody cuts a descriptor that is another's by now
+            # Under the lock: `_admit` and `close` must not cut a reused descriptor.
+            connection.close()
 
 
 def _split(listen: str) -> tuple[str, int]:
@@ -265,18 +255,16 @@ def _split(listen: str) -> tuple[str, int]:
 
 
 def _read_head(connection: socket.socket, seconds: float) -> bytes:
-    """Read up to the empty line; all of it has `seconds`, not each piece.
+    """Read up to the empty line, within `seconds` in total.
 
-    Raises Refusal where it takes longer or is too large, OSError where the client has gone.
+    Raises Refusal if the head is late or too large, OSError if the client disconnects.
     """
     deadline = time.monotonic() + seconds
     head = b""
-    while (end := head.find(b"\r\n\r\n")) < 0:
-        if len(head) > MAX_HEAD:
-            raise Refusal(431, f"a request has at most {MAX_HEAD} bytes")
+    while (end := head.find(b"\r\n\r\n")) < 0 and len(head) <= MAX_HEAD:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise Refusal(408, f"a request arrives within {seconds:g} s")
+            raise Refusal(408, f"the request took longer than {seconds:g} s")
         connection.settimeout(left)
         try:
             piece = connection.recv(4096)
@@ -285,13 +273,13 @@ def _read_head(connection: socket.socket, seconds: float) -> bytes:
         if not piece:
             raise ConnectionAbortedError
         head += piece
-    if end > MAX_HEAD:
+    if not 0 <= end <= MAX_HEAD:
         raise Refusal(431, f"a request has at most {MAX_HEAD} bytes")
     return head[:end]
 
 
 def _linger(connection: socket.socket) -> None:
-    """Let the client read the answer: to close over what it has sent would take it away."""
+    # A close with unread input sends RST, and the client would lose the answer.
     connection.shutdown(socket.SHUT_WR)
     deadline = time.monotonic() + LINGER
     while (left := deadline - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""How far the runs under way are; fed by their own threads, read by any."""
+"""The progress of the current runs: written by the runs' threads, read by any thread."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """An observer of runs; ``progress`` says how far each is.
-
-    The lock guards the runs, between their threads and whoever asks.
-    """
+    """Observes runs; the lock guards their states."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -32,21 +29,18 @@ class Live:
 
         def observe(event: Event) -> None:
             with self._lock:
-                self._take(transfer, event)
+                match event:
+                    case events.RunStarted():
+                        self._runs[transfer] = RunState(event)
+                    case events.RunEnded() | events.RunRefused():
+                        self._runs.pop(transfer, None)
+                    case _ if transfer in self._runs:
+                        self._runs[transfer].take(event, self._clock())
 
         return observe
 
     def progress(self) -> dict[str, Progress]:
-        """Return, by its transfer's name, how far each run under way is."""
+        """Return the progress of each current run, by transfer."""
         now = self._clock()
         with self._lock:
             return {name: run.progress(name, now) for name, run in self._runs.items()}
-
-    def _take(self, transfer: str, event: Event) -> None:
-        match event:
-            case events.RunStarted():
-                self._runs[transfer] = RunState(event)
-            case events.RunEnded() | events.RunRefused():
-                self._runs.pop(transfer, None)
-            case _ if transfer in self._runs:
-                self._runs[transfer].take(event, self._clock())

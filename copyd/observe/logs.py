@@ -1,8 +1,8 @@
-"""Events as lines: one event a line, JSON or for people, with journald's priorities where it reads.
+"""The log: one line per event, as JSON or for people, with journald's priorities under systemd.
 
-The name of a line is the event's: DestinationDropped is "destination.dropped". What an event says
-holds no row value and no secret; as a second lock on that door, what looks like a password in a
-connection string is blotted out, and control characters cannot begin a line of their own.
+DestinationDropped is logged as "destination.dropped". Events contain no row values and no secrets;
+as a second barrier, passwords in connection strings are masked. Control characters are escaped, so
+that they cannot forge a line.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _LEVELS: dict[type, str] = {
     events.HistoryFailed: "error",
     events.ObserverFailed: "error",
 }
-"""What is not here is "info", or what its verdict says."""
+"""The other events are "info", or have the level of their verdict."""
 
 _VERDICT_LEVELS = {"succeeded": "info", "partial": "warning"}
 _COUNTS = ("rows", "size", "read", "loaded", "rejected")
@@ -54,7 +54,7 @@ _SECRETS = (
     re.compile(r"(?i)(postgres(?:ql)?://[^\s:/@]*:)([^\s/]+)(?=@)"),
 )  # fmt: skip
 
-# The level stands in the standard library's registry: whoever asks, asks the one that holds now.
+# The level in effect; in logging's registry, where a reload can change it for all threads.
 _LEVEL = logging.getLogger("copyd.observe.logs")
 
 Fields = dict[str, Any]
@@ -67,10 +67,10 @@ def configure(
     stream: TextIO,
     environ: Mapping[str, str],
 ) -> None:
-    """Say how lines look from now on, and which are written; may be called again at any time.
+    """Set the format and level of all later lines; may be called again at any time.
 
-    ``format``: "auto" is "console" on a terminal and "json" elsewhere. With JOURNAL_STREAM in
-    `environ`, and that stream being this one, each line begins with its priority for journald.
+    ``format``: "auto" is "console" on a terminal, else "json". If JOURNAL_STREAM in `environ` names
+    `stream`, each line begins with its priority for journald.
     """
     is_terminal = stream.isatty()
     is_plain = format == "console" or (format == "auto" and is_terminal)
@@ -91,14 +91,14 @@ def configure(
 
 
 class Log:
-    """An observer that writes a line for each event; a stream that fails loses lines, no more."""
+    """An observer that writes a line for each event; a broken stream only loses lines."""
 
     def __call__(self, event: Event) -> None:
-        """Write a line about the daemon itself."""
+        """Write a line about the daemon."""
         _write(event, {})
 
     def watch(self, transfer: str) -> Observer:
-        """Return the observer of one run: each of its lines says which run it is."""
+        """Return the observer of one run, which adds the transfer and the run to each line."""
         context: Fields = {"transfer": transfer}
 
         def observe(event: Event) -> None:
@@ -110,22 +110,20 @@ class Log:
 
 
 def name_of(event: Event) -> str:
-    """Return the name of an event's line: "destination.dropped" for DestinationDropped."""
+    """Return the name of an event in the log: "destination.dropped" for DestinationDropped."""
     first, *rest = re.findall("[A-Z][a-z]*", type(event).__name__)
     return f"{first}.{'_'.join(rest)}".lower()
 
 
 def level_of(event: Event) -> str:
-    """Return how much an event matters."""
-    match event:
-        case events.DestinationEnded() | events.RunEnded():
-            return _VERDICT_LEVELS.get(event.verdict, "error")
-        case _:
-            return _LEVELS.get(type(event), "info")
+    """Return the event's log level, one of LEVELS."""
+    if isinstance(event, events.DestinationEnded | events.RunEnded):
+        return _VERDICT_LEVELS.get(event.verdict, "error")
+    return _LEVELS.get(type(event), "info")
 
 
 def concealed(text: str) -> str:
-    """Return `text` without what looks like a password in a connection string."""
+    """Return `text` with passwords in connection strings masked."""
     for secret in _SECRETS:
         text = secret.sub(r"\1***", text)
     return text
@@ -135,26 +133,22 @@ def _write(event: Event, context: Fields) -> None:
     level = level_of(event)
     if not _LEVEL.isEnabledFor(getattr(logging, level.upper())):
         return
-    told: Fields = {}
-    for each in fields(event):
-        told |= _plain(each.name, getattr(event, each.name))
-    # A full disk, a reader that is gone, a stream that is closed: nobody is left to be told.
+    line = dict(context)
+    for field in fields(event):
+        match value := getattr(event, field.name):
+            case frozenset():
+                line[field.name] = sorted(value)
+            case events.Counts():
+                line |= {key: getattr(value, key) for key in _COUNTS}
+            case _:
+                line[field.name] = value
+    # The log is the last place to report to: a full disk or a closed pipe loses the line.
     with suppress(OSError, ValueError):
-        getattr(structlog.get_logger(), level)(name_of(event), **{**context, **told})
+        getattr(structlog.get_logger(), level)(name_of(event), **line)
 
 
-def _plain(name: str, value: object) -> Fields:
-    match value:
-        case frozenset():
-            return {name: sorted(value)}
-        case events.Counts():
-            return {key: getattr(value, key) for key in _COUNTS}
-        case _:
-            return {name: value}
-
-
-def _conceal(_logger: object, _method: str, told: Any) -> Any:
-    return {key: _concealed_in(value) for key, value in told.items()}
+def _conceal(_logger: object, _method: str, line: Any) -> Any:
+    return {key: _concealed_in(value) for key, value in line.items()}
 
 
 def _concealed_in(value: object) -> object:
@@ -167,14 +161,14 @@ def _concealed_in(value: object) -> object:
             return value
 
 
-def _json(_logger: object, _method: str, told: Any) -> str:
-    # Control characters are escaped by JSON; so are those above ASCII that end a line somewhere.
-    return json.dumps(_in_order(told), default=str)
+def _json(_logger: object, _method: str, line: Any) -> str:
+    # In ASCII: some readers end a line at U+0085 or U+2028.
+    return json.dumps(_in_order(line), default=str)
 
 
 def _console(*, has_colours: bool) -> Callable[[object, str, Any], str]:
-    def render(_logger: object, _method: str, told: Any) -> str:
-        time, level, name, *rest = _in_order(told).items()
+    def render(_logger: object, _method: str, line: Any) -> str:
+        time, level, name, *rest = _in_order(line).items()
         shown = f"{level[1]:<7}"
         if has_colours:
             shown = f"\x1b[{_COLOURS[level[1]]}m{shown}\x1b[0m"
@@ -187,36 +181,25 @@ def _console(*, has_colours: bool) -> Callable[[object, str, Any], str]:
 def _quoted(value: object) -> str:
     if isinstance(value, str) and re.fullmatch(r"[\w.:/+-]+", value, re.ASCII):
         return value
-    return json.dumps(value, default=str, ensure_ascii=not _is_printable(value))
+    return json.dumps(value, default=str, ensure_ascii=not str(value).isprintable())
 
 
-def _is_printable(value: object) -> bool:
-    return str(value).isprintable()
-
-
-def _in_order(told: Fields) -> Fields:
-    """The moment, the level and the name first, then which run it is, then the rest."""
+def _in_order(line: Fields) -> Fields:
     first = ("timestamp", "level", "event", "transfer", "run", "destination", "cluster")
-    return {
-        **{key: told[key] for key in first if key in told},
-        **{key: value for key, value in told.items() if key not in first},
-    }
+    return {key: line[key] for key in first if key in line} | line
 
 
 def _with_priority(render: Callable[[object, str, Any], str]) -> Callable[[object, str, Any], str]:
-    def rendered(logger: object, method: str, told: Any) -> str:
-        return f"<{_PRIORITIES[told['level']]}>{render(logger, method, told)}"
+    def rendered(logger: object, method: str, line: Any) -> str:
+        return f"<{_PRIORITIES[line['level']]}>{render(logger, method, line)}"
 
     return rendered
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether journald reads `stream`, by its device and inode: systemd.exec(5), JOURNAL_STREAM."""
-    said = environ.get("JOURNAL_STREAM")
-    if not said:
-        return False
+    """Whether journald reads `stream`: systemd.exec(5), JOURNAL_STREAM (device and inode)."""
     try:
         found = os.fstat(stream.fileno())
     except (OSError, ValueError):
         return False
-    return said == f"{found.st_dev}:{found.st_ino}"
+    return environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

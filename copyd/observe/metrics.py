@@ -1,10 +1,4 @@
-"""What Prometheus scrapes: counters fed by events, and the daemon's state as it is just then.
-
-Counters belong to what the status names: a series stands at zero from the load of the
-configuration, and is gone when a reload has removed its transfer. States and points in time are
-never kept here, they are read from the status at each scrape; a point in time that nobody knows
-has no series, so that a failure never reads as fresh data.
-"""
+"""Metrics for Prometheus: counters of events, and gauges read from the status at each scrape."""
 
 from __future__ import annotations
 
@@ -30,109 +24,39 @@ if TYPE_CHECKING:
     from copyd.status import ObserverStatus, Status
 
 DURATIONS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0)
-"""Bounds of the histogram of runs, in seconds: from a look that finds nothing to a night's load."""
+"""Bounds of the histogram, in seconds: from a run without changes to a load of a whole night."""
 
 FAULT_CLASSES = ("connection", "stall", "other")
-"""Classes of faults with a series from the beginning; the others begin when one is met."""
+"""Classes of faults with a series from the start; the others get one at their first fault."""
 
 OBSERVERS = ("live", "metrics", "log", "history")
-"""The names of the daemon's observers."""
 
 _TRANSFER = ("transfer",)
 _DESTINATION = ("transfer", "destination")
+_FAULT = ("transfer", "destination", "class")
+_RUN = ("transfer", "verdict")
 
-
-class _Counters:
-    """All that is counted."""
-
-    def __init__(self) -> None:
-        self.payload = Counter(
-            "copyd_transferred_bytes_total",
-            "COPY payload given to a destination, growing during a run, committed or not.",
-            _DESTINATION,
-        )
-        self.rows = Counter(
-            "copyd_transferred_rows_total",
-            "Rows given to a destination, growing during a run, committed or not.",
-            _DESTINATION,
-        )
-        self.committed = Counter(
-            "copyd_committed_rows_total",
-            "Rows that a destination has written or removed, counted after COMMIT.",
-            _DESTINATION,
-        )
-        self.rejected = Counter(
-            "copyd_rejected_rows_total", "Rows that a destination refused.", _DESTINATION
-        )
-        self.missed_rows = Counter(
-            "copyd_missed_rows_total",
-            "Rows that a bounded lookback had missed and a full scan has found.",
-            _DESTINATION,
-        )
-        self.drops = Counter(
-            "copyd_drops_total", "Times that a destination was taken out of a pass.", _DESTINATION
-        )
-        self.reconciliations = Counter(
-            "copyd_reconciliations_total",
-            "Times that a destination stalled and was waited for.",
-            _DESTINATION,
-        )
-        self.reintroductions = Counter(
-            "copyd_reintroductions_total",
-            "Times that a dropped destination came back in a later pass of its run.",
-            _DESTINATION,
-        )
-        self.source_drops = Counter(
-            "copyd_source_drops_total", "Times that the source failed in a pass.", _TRANSFER
-        )
-        self.missed = Counter(
-            "copyd_missed_runs_total", "Runs that were due and did not take place.", _TRANSFER
-        )
-        self.faults = Counter(
-            "copyd_faults_total",
-            "Faults of destinations, by their class.",
-            (*_DESTINATION, "class"),
-        )
-        self.runs = Counter("copyd_runs_total", "Runs by verdict.", (*_TRANSFER, "verdict"))
-        self.durations = Histogram(
-            "copyd_run_duration_seconds", "How long runs took, whatever their verdict.", DURATIONS
-        )
-
-    def forget(self, transfer: str) -> None:
-        for each in vars(self).values():
-            each.forget(transfer)
-
-    def families(self, status: Status) -> Iterator[Metric]:
-        """Everything for the transfers and destinations that `status` names."""
-        transfers: list[Labels] = [(each.name,) for each in status.transfers]
-        destinations: list[Labels] = [
-            (transfer.name, destination.name)
-            for transfer in status.transfers
-            for destination in transfer.destinations
-        ]
-        for each in (self.payload, self.rows, self.committed, self.rejected, self.missed_rows):
-            yield each.family(destinations)
-        for each in (self.drops, self.reconciliations, self.reintroductions):
-            yield each.family(destinations)
-        for each in (self.source_drops, self.missed):
-            yield each.family(transfers)
-        yield self.faults.family(self._faults_of(destinations))
-        yield self.runs.family((*each, verdict) for each in transfers for verdict in VERDICTS)
-        yield self.durations.family(each.name for each in status.transfers)
-
-    def _faults_of(self, destinations: list[Labels]) -> list[Labels]:
-        """Every destination's usual classes, and those that were met at it."""
-        known = set(destinations)
-        met = {each for each in self.faults.counted() if each[:2] in known}
-        usual = {(*each, word) for each in known for word in FAULT_CLASSES}
-        return sorted(met | usual)
+_COUNTERS: tuple[tuple[str, Labels, str], ...] = (
+    ("copyd_transferred_bytes_total", _DESTINATION, "COPY payload sent, committed or not."),
+    ("copyd_transferred_rows_total", _DESTINATION, "Rows sent, committed or not."),
+    ("copyd_committed_rows_total", _DESTINATION, "Rows written or removed, after COMMIT."),
+    ("copyd_rejected_rows_total", _DESTINATION, "Rows that the destination rejected."),
+    ("copyd_missed_rows_total", _DESTINATION, "Rows missed by the lookback, found by a full scan."),
+    ("copyd_drops_total", _DESTINATION, "Faults that dropped the destination from a pass."),
+    ("copyd_reconciliations_total", _DESTINATION, "Stalls that held up the other destinations."),
+    ("copyd_reintroductions_total", _DESTINATION, "Returns to a later pass of the same run."),
+    ("copyd_source_drops_total", _TRANSFER, "Failures of the source in a pass."),
+    ("copyd_missed_runs_total", _TRANSFER, "Runs that were due and did not start."),
+    ("copyd_faults_total", _FAULT, "Faults of destinations by class."),
+    ("copyd_runs_total", _RUN, "Runs by verdict; a run that could not begin is failed."),
+)
 
 
 class Metrics:
-    """An observer, and a registry that is read at each scrape.
+    """An observer, and a registry for scrapes.
 
-    ``status`` gives what the daemon last published; ``history_failures`` how many runs could not
-    be recorded, ``observers`` how often each raised. The lock guards the snapshots in use and the transfers that were named last.
+    ``status`` returns the daemon's last status, ``history_failures`` the number of lost records,
+    ``observers`` the failures of each observer. The lock guards ``_snapshots`` and ``_named``.
     """
 
     def __init__(
@@ -151,7 +75,10 @@ class Metrics:
         self._observers = observers
         self._clock = clock
         self._monotonic = monotonic
-        self._counters = _Counters()
+        self._counters = {
+            name: Counter(name, meaning, labels) for name, labels, meaning in _COUNTERS
+        }
+        self._durations = Histogram("copyd_run_duration_seconds", "Duration of runs.", DURATIONS)
         self._snapshots: dict[str, float] = {}
         self._named: set[str] = set()
         self._lock = threading.Lock()
@@ -160,14 +87,12 @@ class Metrics:
         ProcessCollector(registry=self.registry)
 
     def __call__(self, event: Event) -> None:
-        """Count what the daemon says of itself."""
+        """Count an event of the daemon."""
         match event:
             case events.RunRefused():
                 self._end(event.transfer, "failed", event.seconds)
             case events.RunMissed():
-                self._counters.missed.add(event.transfer)
-            case _:
-                pass  # what is a state stands in the status
+                self._count("copyd_missed_runs_total", event.transfer)
 
     def watch(self, transfer: str) -> Observer:
         """Return the observer of one run."""
@@ -180,11 +105,13 @@ class Metrics:
                 case events.RunEnded():
                     self._end(transfer, event.verdict, event.seconds)
                 case events.SourceDropped():
-                    self._counters.source_drops.add(transfer)
+                    self._count("copyd_source_drops_total", transfer)
                 case events.DataRelayed():
                     for name in event.destinations:
-                        self._counters.payload.add(transfer, name, by=event.size)
-                        self._counters.rows.add(transfer, name, by=event.messages)
+                        self._count("copyd_transferred_bytes_total", transfer, name, by=event.size)
+                        self._count(
+                            "copyd_transferred_rows_total", transfer, name, by=event.messages
+                        )
                 case events.RunRefused() | events.RunMissed():
                     self(event)
                 case _:
@@ -193,47 +120,76 @@ class Metrics:
         return observe
 
     def collect(self) -> Iterator[Metric]:
-        """Yield everything, as it is now; called by the registry."""
+        """Yield all families; the registry calls this at each scrape."""
         status = self._status()
-        self._forget_the_removed({each.name for each in status.transfers})
-        yield from self._counters.families(status)
+        self._forget_removed({each.name for each in status.transfers})
+        # Decision: Counters of our own behind one collector
+        series = self._series(status)
+        for name, labels, _ in _COUNTERS:
+            yield self._counters[name].family(series[labels])
+        yield self._durations.family(each.name for each in status.transfers)
         yield from state_families(status)
         yield self._snapshot_ages(status)
         yield from self._about_the_daemon(status)
 
+    def _series(self, status: Status) -> dict[Labels, list[Labels]]:
+        """Return the label values that each set of labels has for the transfers of `status`."""
+        transfers: list[Labels] = [(each.name,) for each in status.transfers]
+        destinations: list[Labels] = [
+            (transfer.name, each.name)
+            for transfer in status.transfers
+            for each in transfer.destinations
+        ]
+        counted = self._counters["copyd_faults_total"].counted()
+        faults = {(*each, kind) for each in destinations for kind in FAULT_CLASSES}
+        faults |= {each for each in counted if each[:2] in destinations}
+        return {
+            _TRANSFER: transfers,
+            _DESTINATION: destinations,
+            _FAULT: sorted(faults),
+            _RUN: [(*each, verdict) for each in transfers for verdict in VERDICTS],
+        }
+
+    def _count(self, metric: str, *labels: str, by: float = 1) -> None:
+        self._counters[metric].add(*labels, by=by)
+
     def _end(self, transfer: str, verdict: str, seconds: float) -> None:
         with self._lock:
             self._snapshots.pop(transfer, None)
-        self._counters.runs.add(transfer, verdict)
-        self._counters.durations.add(transfer, seconds)
+        self._count("copyd_runs_total", transfer, verdict)
+        self._durations.add(transfer, seconds)
 
     def _count_destination(self, transfer: str, event: Event) -> None:
         match event:
-            case events.DestinationEnded():
-                self._counters.committed.add(transfer, event.destination, by=event.counts.rows)
-                self._counters.rejected.add(transfer, event.destination, by=event.counts.rejected)
+            case events.DestinationEnded(destination=name, counts=counts):
+                self._count("copyd_committed_rows_total", transfer, name, by=counts.rows)
+                self._count("copyd_rejected_rows_total", transfer, name, by=counts.rejected)
             case events.DestinationDropped():
-                self._counters.drops.add(transfer, event.destination)
-                self._counters.faults.add(transfer, event.destination, event.kind)
+                self._count("copyd_drops_total", transfer, event.destination)
+                self._count("copyd_faults_total", transfer, event.destination, event.kind)
             case events.DestinationReconciled():
-                self._counters.reconciliations.add(transfer, event.destination)
+                self._count("copyd_reconciliations_total", transfer, event.destination)
             case events.DestinationReintroduced():
-                self._counters.reintroductions.add(transfer, event.destination)
+                self._count("copyd_reintroductions_total", transfer, event.destination)
             case events.RowsMissed():
-                self._counters.missed_rows.add(transfer, event.destination, by=event.rows)
+                self._count("copyd_missed_rows_total", transfer, event.destination, by=event.rows)
 
-    def _forget_the_removed(self, named: set[str]) -> None:
+    def _forget_removed(self, named: set[str]) -> None:
+        # At the scrape, not at the reload's event: events of a run that still runs would bring
+        # the removed series back.
         with self._lock:
             removed, self._named = self._named - named, named
             for transfer in removed:
                 self._snapshots.pop(transfer, None)
         for transfer in removed:
-            self._counters.forget(transfer)
+            for counter in self._counters.values():
+                counter.forget(transfer)
+            self._durations.forget(transfer)
 
     def _snapshot_ages(self, status: Status) -> Metric:
         family = GaugeMetricFamily(
             "copyd_snapshot_age_seconds",
-            "How long ago the snapshot of the run in flight was taken; the source keeps dead rows since then.",
+            "Age of the current run's snapshot; VACUUM at the source keeps rows that died later.",
             labels=_TRANSFER,
         )
         running = {each.name for each in status.transfers if each.state == "running"}
@@ -246,25 +202,21 @@ class Metrics:
 
     def _about_the_daemon(self, status: Status) -> Iterator[Metric]:
         age = max(self._monotonic() - status.beat, 0.0)
-        yield GaugeMetricFamily(
-            "copyd_loop_age_seconds", "How long ago the daemon's loop last went round.", value=age
-        )
-        failures = Counter(
-            "copyd_history_failures_total", "Records of runs that the history could not keep.", ()
-        )
-        failures.add(by=self._history_failures())
-        yield failures.family([()])
-        dropped = CounterMetricFamily(
+        name, meaning = "copyd_loop_age_seconds", "Time since the daemon's loop last iterated."
+        yield GaugeMetricFamily(name, meaning, value=age)
+        name, meaning = "copyd_history_failures_total", "Records lost by the history of runs."
+        yield CounterMetricFamily(name, meaning, value=self._history_failures())
+        failures = CounterMetricFamily(
             "copyd_observer_failures_total",
-            "Times that an observer (log, metrics, history, live) raised and missed events.",
+            "Exceptions in an observer (log, metrics, history, live), which then misses events.",
             labels=("observer",),
         )
         failed = {each.name: each.failures for each in self._observers()}
-        for name in OBSERVERS:
-            dropped.add_metric((name,), failed.get(name, 0))
-        yield dropped
+        for observer in OBSERVERS:
+            failures.add_metric((observer,), failed.get(observer, 0))
+        yield failures
         info = GaugeMetricFamily(
-            "copyd_build_info", "What runs here; always 1.", labels=("version", "python")
+            "copyd_build_info", "Versions in labels; always 1.", labels=("version", "python")
         )
         info.add_metric((self._version, platform.python_version()), 1)
         yield info

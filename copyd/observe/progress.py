@@ -1,4 +1,4 @@
-"""How far one run is, worked out from its events; pure: what time it is comes in as an argument."""
+"""The progress of one run, computed from its events; pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from copyd.events import Event
 
 WINDOW = 5.0
-"""Seconds over which a speed is taken."""
+"""Seconds over which the speed is averaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class DestinationProgress:
-    """A destination in its current pass: rows, bytes of payload, bytes a second.
+    """A destination in its current pass; ``size`` in bytes of payload, ``speed`` in bytes a second.
 
     ``state``: "preparing", "copying", "dropped", or the verdict.
     """
@@ -32,7 +32,7 @@ class DestinationProgress:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A run under way. ``estimated_rows``: the source's own estimate, None where it has none."""
+    """A run. ``estimated_rows``: the source's own estimate, None if unknown."""
 
     transfer: str
     run: str
@@ -42,7 +42,10 @@ class Progress:
 
 @dataclass(slots=True)
 class Delivery:
-    """The rows and bytes that a destination was given in its current pass, which ``began`` then."""
+    """The rows and bytes sent to a destination in its current pass; ``began``: the pass's start.
+
+    ``marks``: times with the bytes sent by then; at most one a second, only those within WINDOW.
+    """
 
     state: str = "preparing"
     pass_number: int = 0
@@ -50,7 +53,6 @@ class Delivery:
     size: int = 0
     began: float = 0.0
     marks: deque[tuple[float, int]] = field(default_factory=deque)
-    """When it had how many bytes, at most one a second, none older than needed."""
 
     def advance(self, messages: int, size: int, now: float) -> None:
         self.rows += messages
@@ -61,19 +63,18 @@ class Delivery:
                 self.marks.popleft()
 
     def speed(self, now: float) -> float:
-        """Return bytes a second over the last seconds; that of a stalled one comes down to 0."""
+        """Return bytes a second over WINDOW; falls to 0 during a stall."""
         if self.state != "copying":
             return 0.0
         since, had = next((mark for mark in self.marks if mark[0] >= now - WINDOW), self.marks[-1])
         return (self.size - had) / max(now - since, 0.1)
 
     def average(self, now: float) -> float:
-        """Return bytes a second since the pass began."""
         return self.size / max(now - self.began, 1e-3)
 
 
 class RunState:
-    """A run from its RunStarted on, and a delivery for each of its destinations."""
+    """A run since its RunStarted, with a delivery for each destination."""
 
     def __init__(self, started: events.RunStarted) -> None:
         self.run = started.run
@@ -81,7 +82,6 @@ class RunState:
         self.deliveries = {name: Delivery() for name in started.destinations}
 
     def take(self, event: Event, now: float) -> None:
-        """Go on to the state after `event`."""
         match event:
             case events.PassStarted():
                 for name in event.destinations:
@@ -99,7 +99,7 @@ class RunState:
                 self.deliveries[event.destination].state = event.verdict
 
     def progress(self, transfer: str, now: float) -> Progress:
-        """Return how far the run is, as a value that does not change any more."""
+        """Return an immutable copy of the current state."""
         destinations = tuple(
             DestinationProgress(
                 name, each.state, each.pass_number, each.rows, each.size, each.speed(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from copyd import events
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The last known state of a destination. ``failures``: runs in a row without its success."""
+    """The last known state of a destination. ``failures``: runs in a row without success."""
 
     last_success: float | None
     data_timestamp: float | None
@@ -25,7 +25,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class DestinationRecord:
-    """How a run ended at one destination."""
+    """The result of a run at one destination."""
 
     name: str
     verdict: str
@@ -36,91 +36,63 @@ class DestinationRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A run began; where nothing follows, it was killed."""
+class RunRecord:
+    """A run. ``ended`` and ``verdict``: None while the run goes on, or if the daemon was killed.
 
-    transfer: str
-    run: str
-    started: float
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run is over. ``run`` is None where it could not begin; ``cause`` says why then."""
-
-    transfer: str
-    run: str | None
-    started: float
-    ended: float
-    verdict: str
-    cause: str | None
-    destinations: tuple[DestinationRecord, ...]
-
-
-Record = Begun | Ended
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """A run as it stands in the history; `ended` and `verdict` are None while it goes on.
-
-    So they are where the daemon was killed in the middle of it. Points in time are Unix time.
+    ``run``: the identifier, None if the run could not begin; ``cause`` is the reason. Times are
+    Unix time.
     """
 
     transfer: str
     run: str | None
     started: float
-    ended: float | None
-    verdict: str | None
-    cause: str | None
-    destinations: tuple[DestinationRecord, ...]
+    ended: float | None = None
+    verdict: str | None = None
+    cause: str | None = None
+    destinations: tuple[DestinationRecord, ...] = ()
 
 
 class RunRecorder:
-    """An observer of one run; gives its records to `put`."""
+    """An observer of one run: calls `put` with its record at the start and again at the end."""
 
     def __init__(
-        self, transfer: str, clock: Callable[[], float], put: Callable[[Record], None]
+        self, transfer: str, clock: Callable[[], float], put: Callable[[RunRecord], None]
     ) -> None:
-        self._transfer = transfer
         self._clock = clock
         self._put = put
-        self._run: str | None = None
-        self._started = clock()
+        self._record = RunRecord(transfer, None, clock())
         self._destinations: list[DestinationRecord] = []
 
     def __call__(self, event: Event) -> None:
         match event:
             case events.RunStarted():
-                self._run = event.run
-                self._put(Begun(self._transfer, event.run, self._started))
+                self._record = replace(self._record, run=event.run)
+                self._put(self._record)
             case events.DestinationEnded():
-                self._destinations.append(self._destination(event))
+                self._destinations.append(
+                    DestinationRecord(
+                        name=event.destination,
+                        verdict=event.verdict,
+                        counts=event.counts,
+                        cause=event.cause,
+                        data_timestamp=event.data_timestamp,
+                        ended=self._clock(),
+                    )
+                )
             case events.RunEnded():
                 self._end(event.verdict, None)
             case events.RunRefused():
-                self._started = self._clock() - event.seconds
+                self._record = replace(self._record, started=self._clock() - event.seconds)
                 self._end("failed", event.cause)
 
-    def _destination(self, event: events.DestinationEnded) -> DestinationRecord:
-        return DestinationRecord(
-            name=event.destination,
-            verdict=event.verdict,
-            counts=event.counts,
-            cause=event.cause,
-            data_timestamp=event.data_timestamp,
-            ended=self._clock(),
-        )
-
     def _end(self, verdict: str, cause: str | None) -> None:
+        destinations = tuple(self._destinations)
         self._put(
-            Ended(
-                self._transfer,
-                self._run,
-                self._started,
-                self._clock(),
-                verdict,
-                cause,
-                tuple(self._destinations),
+            replace(
+                self._record,
+                ended=self._clock(),
+                verdict=verdict,
+                cause=cause,
+                destinations=destinations,
             )
         )

@@ -1,4 +1,4 @@
-"""What a client asks over HTTP: bytes in, a request or a refusal out. No socket is touched."""
+"""Parses HTTP requests: bytes in, a request or a refusal out; knows no sockets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-MAX_HEAD = 8192
-"""Bytes of a request's first line and headers together."""
+MAX_HEAD = 8192  # bytes of the request line and the headers
 
 _LINE = re.compile(r"([A-Z]{1,20}) (\S{1,2000}) HTTP/1\.([01])")
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*")
 
 
 class Refusal(Exception):
-    """A request that is answered with a status and a sentence alone."""
+    """The response to a bad request: a status and a sentence."""
 
     def __init__(self, status: int, sentence: str, **headers: str) -> None:
         super().__init__(sentence)
@@ -25,7 +24,7 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET or a HEAD. ``host``: as the client names us, without the port; None in HTTP/1.0."""
+    """A GET or HEAD. ``host``: the Host header without the port; None only in HTTP/1.0."""
 
     is_head: bool
     path: str
@@ -34,10 +33,7 @@ class Request:
 
 
 def parse(head: bytes) -> Request:
-    """Read the lines before the empty one.
-
-    Raises Refusal where they are no request that we answer.
-    """
+    """Parse the lines before the empty line; raises Refusal for anything but GET and HEAD."""
     line, *rest = head.decode("latin-1").split("\r\n")
     found = _LINE.fullmatch(line)
     if found is None:
@@ -46,20 +42,20 @@ def parse(head: bytes) -> Request:
     headers = _headers(rest)
     host = _host(headers.get("host", []), is_optional=minor == "0")
     if method not in {"GET", "HEAD"}:
-        raise Refusal(405, "only GET and HEAD are answered, nothing can be changed here",
+        raise Refusal(405, "only GET and HEAD are supported: these pages are read-only",
                       Allow="GET, HEAD")  # fmt: skip
     if not target.startswith("/"):
-        raise Refusal(400, "the target of a request begins with a slash")
+        raise Refusal(400, "the request target must begin with a slash")
     return Request(
         method == "HEAD", target.partition("?")[0], host, ", ".join(headers.get("accept", []))
     )
 
 
 def is_ours(host: str | None, *, names: frozenset[str], local_address: str) -> bool:
-    """Whether a client that names us `host` means us.
+    """Whether the Host header `host` names this server; ``local_address``: the socket's.
 
-    A web page of somebody else's whose name was made to lead here does not: its browser sends
-    that name. ``local_address`` is the address that the client has reached.
+    This stops DNS rebinding: a foreign web page whose name resolves to this server sends its own
+    name.
     """
     if host is None:
         return True
@@ -74,7 +70,7 @@ def is_ours(host: str | None, *, names: frozenset[str], local_address: str) -> b
 
 
 def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address as the client wrote it: IPv4 that reached an IPv6 socket is IPv4."""
+    # IPv4 clients reach an IPv6 socket as ::ffff:a.b.c.d, but write a.b.c.d in Host.
     found = ipaddress.ip_address(address.partition("%")[0])
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
@@ -85,7 +81,7 @@ def _headers(lines: list[str]) -> dict[str, list[str]]:
     for line in lines:
         found = _HEADER.fullmatch(line)
         if found is None:
-            raise Refusal(400, "a header of this request cannot be read")
+            raise Refusal(400, "a header of this request is malformed")
         headers.setdefault(found[1].lower(), []).append(found[2])
     return headers
 
@@ -94,8 +90,8 @@ def _host(given: list[str], *, is_optional: bool) -> str | None:
     if not given and is_optional:
         return None
     if len(given) != 1:
-        raise Refusal(400, "a request names its host once")
+        raise Refusal(400, "a request must have one Host header")
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]/@\s]+)(?::[0-9]{1,5})?", given[0])
     if found is None:
-        raise Refusal(400, "the host of this request cannot be read")
+        raise Refusal(400, "the Host header of this request is malformed")
     return found[1]

@@ -1,12 +1,13 @@
-"""Numbers that only grow, by labels: what a scrape gets of them is asked for by name.
+"""Counters and histograms by labels; the caller names the series of each scrape.
 
-The first label is always the transfer's name. Nothing here knows events or reads a clock.
+The first label is the transfer's name. Many threads may add; a lock guards each object's numbers.
 """
 
 from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -18,37 +19,34 @@ Labels = tuple[str, ...]
 
 
 class Counter:
-    """Counts by labels; many threads may add.
-
-    The lock guards the numbers, between whoever adds and whoever scrapes.
-    """
+    """Counts by label values."""
 
     def __init__(self, name: str, meaning: str, labels: Labels) -> None:
-        self.name = name
+        self._name = name
         self._meaning = meaning
         self._labels = labels
         self._values: dict[Labels, float] = {}
         self._lock = threading.Lock()
 
     def add(self, *labels: str, by: float = 1) -> None:
-        """Count one more, or `by` more; less than nothing is nothing."""
+        """Add `by`; a negative number counts as 0."""
         with self._lock:
             self._values[labels] = self._values.get(labels, 0) + max(by, 0)
 
     def counted(self) -> set[Labels]:
-        """Return the labels for which anything was counted."""
+        """Return the label values that were counted."""
         with self._lock:
             return set(self._values)
 
     def forget(self, transfer: str) -> None:
-        """Begin at zero again, if the transfer ever comes back."""
+        """Drop the series of a transfer; they start at 0 if it returns."""
         with self._lock:
             for labels in [each for each in self._values if each[0] == transfer]:
                 del self._values[labels]
 
     def family(self, named: Iterable[Labels]) -> CounterMetricFamily:
-        """Return a series for each of `named`, zero before anything was counted, and no other."""
-        family = CounterMetricFamily(self.name, self._meaning, labels=self._labels)
+        """Return a series for each of `named` and no other; 0 if nothing was counted."""
+        family = CounterMetricFamily(self._name, self._meaning, labels=self._labels)
         with self._lock:
             for labels in named:
                 family.add_metric(labels, self._values.get(labels, 0))
@@ -56,50 +54,37 @@ class Counter:
 
 
 class Histogram:
-    """How often a number of seconds was at most so large, by transfer; many threads may add.
-
-    The lock guards the numbers, between whoever adds and whoever scrapes.
-    """
+    """Durations by transfer, in buckets with these upper bounds in seconds."""
 
     def __init__(self, name: str, meaning: str, bounds: tuple[float, ...]) -> None:
-        self.name = name
+        self._name = name
         self._meaning = meaning
         self._bounds = bounds
+        self._labels = (*map(str, bounds), "+Inf")
         self._counts: dict[str, list[int]] = {}
         self._sums: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def add(self, transfer: str, seconds: float) -> None:
-        """Count a run of so many seconds."""
         with self._lock:
-            counts = self._counts.setdefault(transfer, self._nothing())
+            counts = self._counts.setdefault(transfer, [0] * len(self._labels))
             counts[bisect_left(self._bounds, seconds)] += 1
             self._sums[transfer] = self._sums.get(transfer, 0) + seconds
 
     def forget(self, transfer: str) -> None:
-        """Begin at zero again, if the transfer ever comes back."""
+        """Drop the series of a transfer; they start at 0 if it returns."""
         with self._lock:
             self._counts.pop(transfer, None)
             self._sums.pop(transfer, None)
 
     def family(self, named: Iterable[str]) -> HistogramMetricFamily:
-        """Return a histogram for each of `named`, empty before anything was counted."""
-        family = HistogramMetricFamily(self.name, self._meaning, labels=("transfer",))
+        """Return a histogram for each of `named`; empty if nothing was counted."""
+        family = HistogramMetricFamily(self._name, self._meaning, labels=("transfer",))
+        nothing = [0] * len(self._labels)
         with self._lock:
             for transfer in named:
-                counts = self._counts.get(transfer, self._nothing())
-                buckets = self._buckets(counts)
+                # Prometheus' buckets are cumulative.
+                counts = accumulate(self._counts.get(transfer, nothing))
+                buckets = list(zip(self._labels, counts, strict=True))
                 family.add_metric((transfer,), buckets, self._sums.get(transfer, 0))
         return family
-
-    def _nothing(self) -> list[int]:
-        return [0] * (len(self._bounds) + 1)
-
-    def _buckets(self, counts: list[int]) -> list[tuple[str, float]]:
-        """The counts as Prometheus wants them: each includes those before it."""
-        so_far = 0
-        buckets: list[tuple[str, float]] = []
-        for bound, count in zip((*self._bounds, float("inf")), counts, strict=True):
-            so_far += count
-            buckets.append(("+Inf" if bound == float("inf") else str(bound), so_far))
-        return buckets

@@ -1,155 +1,111 @@
-"""The status as gauges; pure. A point in time that nobody knows has no series.
-
-A state is one series for each word that it may be, 1 for the one that it is and 0 for the others:
-an alert on one of them is `== 1`, and its series is there before anything has happened.
-"""
+"""The daemon's status as gauges; pure. An unknown time has no series."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import Metric
 
-    from copyd.status import ClusterStatus, DestinationStatus, Status, TransferStatus
+    from copyd.observe.series import Labels
+    from copyd.status import Status
 
 DAEMON_STATES = ("starting", "ready", "stopping")
 TRANSFER_STATES = ("idle", "queued", "waiting", "running", "paused")
 DESTINATION_STATES = ("unknown", "ok", "failing", "out")
 VERDICTS = ("succeeded", "partial", "failed", "unknown")
-"""The verdicts of a run; before the first one none of them is 1."""
 
-_Label = tuple[str, ...]
+Item = TypeVar("Item")
+
+
+class _Gauges(Generic[Item]):
+    """Makes gauges with a sample for each item; ``items`` are pairs of label values and an item."""
+
+    def __init__(self, labels: Labels, items: Sequence[tuple[Labels, Item]]) -> None:
+        self._labels = labels
+        self._items = items
+
+    def gauge(self, name: str, meaning: str, read: Callable[[Item], float | None]) -> Metric:
+        family = GaugeMetricFamily(name, meaning, labels=self._labels)
+        for labels, item in self._items:
+            value = read(item)
+            if value is not None:  # 0 would be a time in 1970
+                family.add_metric(labels, value)
+        return family
+
+    def states(
+        self, name: str, meaning: str, words: Labels, read: Callable[[Item], str | None]
+    ) -> Metric:
+        # Decision: A state is a series for each word
+        word_label = name.rpartition("_")[2]  # "state" or "verdict"
+        family = GaugeMetricFamily(name, meaning, labels=(*self._labels, word_label))
+        for labels, item in self._items:
+            state = read(item)
+            for word in words:
+                family.add_metric((*labels, word), word == state)
+        return family
 
 
 def state_families(status: Status) -> Iterator[Metric]:
-    """Yield everything that `status` says."""
-    yield from _daemon(status)
-    yield from _transfers(status.transfers)
-    yield from _destinations(
-        [
-            ((transfer.name, destination.name), destination)
-            for transfer in status.transfers
-            for destination in transfer.destinations
-        ]
-    )
-    yield from _clusters(status.clusters)
-
-
-def _daemon(status: Status) -> Iterator[Metric]:
-    states = GaugeMetricFamily(
-        "copyd_state", "What the daemon does: 1 for its state, 0 for the others.", labels=("state",)
-    )
-    _add_state(states, (), status.state, DAEMON_STATES)
-    yield states
-    yield GaugeMetricFamily("copyd_workers", "Runs that may be in flight.", value=status.workers)
-    yield GaugeMetricFamily(
+    """Yield a gauge or counter for each fact of `status`."""
+    daemon = _Gauges((), [((), status)])
+    yield daemon.states("copyd_state", "State of the daemon.", DAEMON_STATES, lambda it: it.state)
+    yield daemon.gauge("copyd_workers", "Limit of concurrent runs.", lambda it: it.workers)
+    yield daemon.gauge(
         "copyd_config_last_reload_successful",
-        "1 if the configuration was taken when it was last read, 0 if the one before it holds.",
-        value=int(status.reload.is_successful),
+        "1 if the last reload of the configuration succeeded, 0 if the old one is still in effect.",
+        lambda it: it.reload.is_successful,
     )
-    yield GaugeMetricFamily(
+    yield daemon.gauge(
         "copyd_config_last_reload_success_timestamp_seconds",
-        "When a configuration was last taken.",
-        value=status.reload.succeeded_at,
+        "Time of the last successful load of the configuration.",
+        lambda it: it.reload.succeeded_at,
     )
+    yield from _transfers(status)
+    yield from _destinations(status)
+    yield from _clusters(status)
 
 
-def _transfers(transfers: tuple[TransferStatus, ...]) -> Iterator[Metric]:
-    running = _gauge("copyd_runs_in_progress", "Runs in flight.", "transfer")
-    states = _gauge(
-        "copyd_transfer_state",
-        "What a transfer does: 1 for its state, 0 for the others.",
-        "transfer",
-        "state",
-    )
-    verdicts = _gauge(
-        "copyd_last_run_verdict",
-        "How the last run ended: 1 for its verdict, 0 for the others.",
-        "transfer",
-        "verdict",
-    )
-    next_run = _gauge(
-        "copyd_next_run_timestamp_seconds", "When the next run is due, if one is.", "transfer"
-    )
-    for each in transfers:
-        running.add_metric((each.name,), int(each.state == "running"))
-        _add_state(states, (each.name,), each.state, TRANSFER_STATES)
-        for verdict in VERDICTS:
-            verdicts.add_metric((each.name, verdict), int(verdict == each.last_verdict))
-        _add_known(next_run, (each.name,), each.next_run)
-    yield from (running, states, verdicts, next_run)
+def _transfers(status: Status) -> Iterator[Metric]:
+    each = _Gauges(("transfer",), [((it.name,), it) for it in status.transfers])
+    name, meaning = "copyd_runs_in_progress", "1 while the transfer is running, else 0."
+    yield each.gauge(name, meaning, lambda it: it.state == "running")
+    name, meaning = "copyd_transfer_state", "State of a transfer."
+    yield each.states(name, meaning, TRANSFER_STATES, lambda it: it.state)
+    name, meaning = "copyd_last_run_verdict", "Verdict of the last run; all 0 before the first run."
+    yield each.states(name, meaning, VERDICTS, lambda it: it.last_verdict)
+    name, meaning = "copyd_next_run_timestamp_seconds", "Time of the next scheduled run."
+    yield each.gauge(name, meaning, lambda it: it.next_run)
 
 
-def _destinations(all_: list[tuple[_Label, DestinationStatus]]) -> Iterator[Metric]:
-    labels = ("transfer", "destination")
-    states = _gauge(
-        "copyd_destination_state",
-        "How a destination is: 1 for its state, 0 for the others.",
-        *labels,
-        "state",
-    )
-    failures = _gauge(
-        "copyd_destination_failures",
-        "Runs in a row in which a destination did not succeed.",
-        *labels,
-    )
-    success = _gauge(
-        "copyd_last_success_timestamp_seconds", "When a destination last succeeded.", *labels
-    )
-    data = _gauge(
-        "copyd_data_timestamp_seconds",
-        "The source's clock at the snapshot that a destination holds.",
-        *labels,
-    )
-    attempt = _gauge(
-        "copyd_next_attempt_timestamp_seconds",
-        "Until when a destination that is out is left alone.",
-        *labels,
-    )
-    for names, each in all_:
-        _add_state(states, names, each.state, DESTINATION_STATES)
-        failures.add_metric(names, each.failures)
-        _add_known(success, names, each.last_success)
-        _add_known(data, names, each.data_timestamp)
-        _add_known(attempt, names, each.next_attempt)
-    yield from (states, failures, success, data, attempt)
+def _destinations(status: Status) -> Iterator[Metric]:
+    items = [((run.name, it.name), it) for run in status.transfers for it in run.destinations]
+    each = _Gauges(("transfer", "destination"), items)
+    name, meaning = "copyd_destination_state", "State of a destination."
+    yield each.states(name, meaning, DESTINATION_STATES, lambda it: it.state)
+    name, meaning = "copyd_destination_failures", "Failed runs since the last success."
+    yield each.gauge(name, meaning, lambda it: it.failures)
+    name, meaning = "copyd_last_success_timestamp_seconds", "Time of the last success."
+    yield each.gauge(name, meaning, lambda it: it.last_success)
+    name, meaning = "copyd_data_timestamp_seconds", "Source's clock at the snapshot of the data."
+    yield each.gauge(name, meaning, lambda it: it.data_timestamp)
+    name, meaning = "copyd_next_attempt_timestamp_seconds", "Runs skip the destination until then."
+    yield each.gauge(name, meaning, lambda it: it.next_attempt)
 
 
-def _clusters(clusters: tuple[ClusterStatus, ...]) -> Iterator[Metric]:
-    up = _gauge("copyd_cluster_up", "Whether a managed cluster accepts connections.", "cluster")
-    pending = _gauge(
-        "copyd_cluster_pending_restart",
-        "Whether a managed cluster has settings that only hold after a restart.",
-        "cluster",
-    )
+def _clusters(status: Status) -> Iterator[Metric]:
+    each = _Gauges(("cluster",), [((it.name,), it) for it in status.clusters])
+    name, meaning = "copyd_cluster_up", "1 if the managed cluster accepts connections, else 0."
+    yield each.gauge(name, meaning, lambda it: it.is_up)
+    name, meaning = "copyd_cluster_pending_restart", "1 if settings wait for a restart, else 0."
+    yield each.gauge(name, meaning, lambda it: bool(it.pending_restart))
     restarts = CounterMetricFamily(
-        "copyd_cluster_restarts_total",
-        "Times that the daemon started a managed cluster again.",
-        labels=("cluster",),
+        "copyd_cluster_restarts_total", "Restarts by the daemon.", labels=("cluster",)
     )
-    for each in clusters:
-        up.add_metric((each.name,), int(each.is_up))
-        pending.add_metric((each.name,), int(bool(each.pending_restart)))
-        restarts.add_metric((each.name,), each.restarts)
-    yield from (up, pending, restarts)
-
-
-def _gauge(name: str, meaning: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, meaning, labels=labels)
-
-
-def _add_known(family: GaugeMetricFamily, labels: _Label, moment: float | None) -> None:
-    if moment is not None:
-        family.add_metric(labels, moment)
-
-
-def _add_state(
-    family: GaugeMetricFamily, labels: _Label, state: str, words: tuple[str, ...]
-) -> None:
-    for word in dict.fromkeys((*words, state)):
-        family.add_metric((*labels, word), int(word == state))
+    for it in status.clusters:
+        restarts.add_metric((it.name,), it.restarts)
+    yield restarts

@@ -74,7 +74,7 @@ def test_it_answers_get_and_head_and_nothing_else() -> None:
         assert get(server, "/nowhere")[0] == 404
         code, said = get(server, method="POST")
         assert code == 405
-        assert "nothing can be changed here" in said
+        assert "these pages are read-only" in said
 
 
 @pytest.mark.parametrize("host", ["evil.example", "10.1.2.3", "localhost.evil.example:9632"])

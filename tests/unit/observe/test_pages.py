@@ -30,7 +30,7 @@ def test_it_is_alive_as_long_as_its_loop_goes_round(path: str, state: str) -> No
     assert ask(path, state=state, beat=86.0).status == 200
     dead = ask(path, state=state, beat=84.0)
     assert dead.status == 503
-    assert dead.body == b"the daemon's loop has not gone round for 16 s\n"
+    assert dead.body == b"the daemon's loop has not iterated for 16 s\n"
 
 
 def test_it_is_ready_only_when_it_says_so_and_is_alive() -> None:
