@@ -160,7 +160,7 @@ def _inspect(transfer: Transfer, reached: AbstractSet[str], within: float) -> li
             raise CopydError("it is this transfer's source, and could not be looked at")
         describe = partial(_describe, notes)
         settings = {"statement_timeout": milliseconds(within), "lock_timeout": "1s"}
-        with hold(transfer, describe=describe, **settings) as source:
+        with hold(transfer, describe=describe, settings=settings) as source:
             offer = Offer(source, source.snapshot)
             found = _ask_destinations(transfer, there, within, offer)
     except (CopydError, psycopg.Error) as error:

@@ -6,8 +6,9 @@ import random
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from copyd import events
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from copyd.events import Observer
-    from copyd.transfers.source import Source
     from copyd.transfers.transfer import Replica, Transfer
 
 
@@ -116,37 +116,43 @@ def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
     def attempt(replica: Replica) -> Attempt:
         return Attempt(replica, run.transfer, run.identifier, is_full=run.is_full)
 
-    runner = Runner(run, destinations, attempts=attempt)
     losses = 0
-    while any(destination.state is not State.ENDED for destination in destinations):
-        try:
-            with hold(run.transfer) as source, _cut_at_the_end(run, source):
-                if not losses:
-                    names = tuple(destination.name for destination in destinations)
-                    run.observe(
-                        events.RunStarted(
-                            run.transfer.name, run.identifier, names, source.estimated_rows
-                        )
-                    )
-                runner.feed(source)
-        except CopydError as error:
-            if not losses and not isinstance(error, SourceLost):
-                raise
-            losses += 1
-            cause = _source_dropped(run, error, losses)
-            if cause is not None:
-                runner.give_up(cause)
+    with closing(Runner(run, destinations, attempts=attempt)) as runner:
+        while any(destination.state is not State.ENDED for destination in destinations):
+            try:
+                _feed(run, runner, destinations, is_first=not losses)
+            except CopydError as error:
+                if not losses and not isinstance(error, SourceLost):
+                    run.stop.require_none()
+                    if run.clock() >= run.deadline:
+                        raise CopydError(_in_words(run, error)) from error
+                    raise
+                losses += 1
+                cause = _source_dropped(run, error, losses)
+                if cause is not None:
+                    runner.give_up(cause)
+
+
+def _feed(run: Run, runner: Runner, destinations: Sequence[Destination], *, is_first: bool) -> None:
+    """Feed from one snapshot."""
+    guard = partial(_cut_at_the_end, run)
+    with hold(run.transfer, guard=guard) as source, guard(source.cut):
+        if is_first:
+            names = tuple(destination.name for destination in destinations)
+            name, rows = run.transfer.name, source.estimated_rows
+            run.observe(events.RunStarted(name, run.identifier, names, rows))
+        runner.feed(source)
 
 
 @contextmanager
-def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
-    """Cut the source's connections at the deadline and when the run is stopped."""
+def _cut_at_the_end(run: Run, cut: Callable[[], None]) -> Iterator[None]:
+    """Call `cut` at the deadline and when the run is stopped."""
     # Decision: A run is stopped by cutting what it waits for
-    timer = threading.Timer(min(run.seconds_left, threading.TIMEOUT_MAX), source.cut)
+    timer = threading.Timer(min(run.seconds_left, threading.TIMEOUT_MAX), cut)
     timer.daemon = True
     timer.start()
     try:
-        with run.stop.calling(source.cut):
+        with run.stop.calling(cut):
             yield
     finally:
         timer.cancel()
@@ -154,12 +160,7 @@ def _cut_at_the_end(run: Run, source: Source) -> Iterator[None]:
 
 def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | None:
     """Wait before the source is read again; return the cause instead if that is pointless."""
-    said = str(error)
-    if isinstance(error, SourceLost):
-        said = f"source {run.transfer.source.name}: {facts(error)}"
-    if run.clock() >= run.deadline:
-        said = f"the deadline of {run.transfer.deadline:g} s has passed; {said}"
-    cause = SourceFailed(said)
+    cause = SourceFailed(_in_words(run, error))
     wait = run.transfer.reintroduce.wait(losses, run.rng())
     is_in_time = run.clock() + wait < run.deadline
     is_left = losses <= run.transfer.reintroduce.attempts
@@ -172,3 +173,12 @@ def _source_dropped(run: Run, error: CopydError, losses: int) -> CopydError | No
     except RunStopped as stopped:
         return stopped
     return None if will_return else cause
+
+
+def _in_words(run: Run, error: CopydError) -> str:
+    said = str(error)
+    if isinstance(error, SourceLost):
+        said = f"source {run.transfer.source.name}: {facts(error)}"
+    if run.clock() >= run.deadline:
+        said = f"the deadline of {run.transfer.deadline:g} s has passed; {said}"
+    return said

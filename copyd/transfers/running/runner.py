@@ -13,8 +13,8 @@ runner's inbox:
 
 So the runner is a loop: receive a message, act on it, check for a stop and the deadline, handle the
 steps that are overdue. The states of a destination are a table (running/states.py);
-running/lifecycle.py decides which step follows, running/verdicts.py how a try ends, and this module
-which destinations are fed together, and when.
+running/lifecycle.py decides which step follows and how a try ends, and this module which
+destinations are fed together, and when.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from copyd.transfers.running.passes import Pass
 from copyd.transfers.running.relay import SourceLost
 from copyd.transfers.running.states import COMING, LEAVING, State
 from copyd.transfers.running.steps import Steps
-from copyd.transfers.running.verdicts import Verdicts
 from copyd.transfers.source import is_long
 from copyd.transfers.stop import RunStopped
 
@@ -78,8 +77,7 @@ class Runner:
         self._run = run
         self._destinations = destinations
         self._steps = steps or Steps(run.clock)
-        self._verdicts = Verdicts(run, self._steps)
-        self._lifecycle = Lifecycle(run, self._steps, self._verdicts, attempts)
+        self._lifecycle = Lifecycle(run, self._steps, attempts)
         self._passes = passes
         self._source: Source
         self._snapshot: Snapshot | None = None  # the last that observers know of
@@ -105,9 +103,14 @@ class Runner:
             while self._open():
                 for destination in self._open():
                     if destination.state not in LEAVING:
-                        self._verdicts.end(destination, Verdict.FAILED, cause)
+                        self._lifecycle.end(destination, Verdict.FAILED, cause)
                 if self._open():
                     self._receive(inf)
+
+    def close(self) -> None:
+        """End what `feed` left to another snapshot."""
+        with self._ending_all():
+            pass
 
     @contextmanager
     def _ending_all(self) -> Iterator[None]:
@@ -127,10 +130,10 @@ class Runner:
             raise
         finally:
             with ExitStack() as stack:  # each, even if an observer raises meanwhile
-                stack.callback(self._verdicts.pass_ended)
+                stack.callback(self._lifecycle.pass_ended)
                 for destination in reversed(self._open()):
                     if destination.state not in kept:
-                        stack.callback(self._verdicts.end_now, destination, cause)
+                        stack.callback(self._lifecycle.end_now, destination, cause)
 
     # -- destinations by state --------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class Runner:
             try:
                 scans = destination.trying.scans(snapshot)
             except CopydError as error:
-                self._verdicts.fault(destination, error)
+                self._lifecycle.fault(destination, error)
             else:
                 destination.data_timestamp = snapshot.data_timestamp
                 groups.setdefault(scans, []).append(destination)
@@ -216,7 +219,7 @@ class Runner:
             # First the thread, then its connections: a closed descriptor may soon be another's.
             pass_.close()
             self._pass = None
-            self._verdicts.pass_ended()
+            self._lifecycle.pass_ended()
         if message.error is not None:
             raise message.error
 
@@ -254,7 +257,7 @@ class Runner:
             case ScanEnded(destination):
                 destination.link, destination.format = news.link, news.format
                 if news.error is not None:
-                    self._verdicts.fault(destination, news.error)
+                    self._lifecycle.fault(destination, news.error)
                 else:
                     destination.trying.loaded(news.scan, rows=news.rows, size=news.size)
             case Completed():

@@ -9,8 +9,9 @@ PostgreSQL documentation, "MVCC Caveats".
 from __future__ import annotations
 
 import secrets
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -25,7 +26,8 @@ from copyd.transfers.source.snapshot import EXPORTED, NOT_EXPORTED, Snapshot, po
 from copyd.transfers.source.tables import describe_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
 
     from copyd.connection import Connection
     from copyd.loading import Position
@@ -160,11 +162,16 @@ def import_snapshot(identifier: str) -> sql.Composed:
 
 @contextmanager
 def hold(
-    transfer: Transfer, *, describe: Describe | None = None, **settings: str
+    transfer: Transfer,
+    *,
+    describe: Describe | None = None,
+    guard: Callable[[Callable[[], None]], AbstractContextManager[object]] = nullcontext,
+    settings: Mapping[str, str] = SOURCE_SETTINGS,
 ) -> Iterator[Source]:
     """Hold what `transfer` reads while the block lasts: nobody can change or empty it.
 
-    ``describe``: another way to find and lock it; ``settings`` come on top of a run's own.
+    ``describe``: another way to find and lock it; ``settings`` come on top of a run's own. ``guard``
+    receives a function that cuts the connection, for as long as it is open.
 
     READ COMMITTED, so that what is looked up after the lock is what the lock protects, and the
     snapshot is that of its own statement.
@@ -173,7 +180,8 @@ def hold(
     cause is what the server said.
     """
     server = transfer.source
-    with closing(server.connect()) as connection:  # it writes nothing: no COMMIT
+    # Nothing is written: no COMMIT.
+    with closing(server.connect()) as connection, guard(partial(cut, connection)):
         connection.read_only = True
         try:
             session = begin(connection, **{**SOURCE_SETTINGS, **settings})

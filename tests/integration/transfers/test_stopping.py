@@ -11,6 +11,7 @@ import pytest
 
 from copyd import events
 from copyd.cluster.poll import wait_for
+from copyd.errors import CopydError
 from copyd.transfers import Loading, Reintroduce, RunStopped, Stop, Verdict, run
 
 if TYPE_CHECKING:
@@ -99,6 +100,31 @@ def test_a_run_that_waits_for_its_source_is_stopped(fanout: Fanout) -> None:
     thread.join(PROMPT)
     assert not thread.is_alive()
     assert [each.cause for each in reports[0].outcomes] == [WHY] * 2
+
+
+def test_a_run_that_waits_for_a_lock_at_its_source_is_stopped(fanout: Fanout) -> None:
+    prepare(fanout)
+    fanout.open("source", "LOCK TABLE t")
+    stop = Stop()
+
+    def ask() -> None:
+        assert wait_for(lambda: fanout.ask("us", WAITING) == [(1,)], timeout=30)
+        stop.ask(WHY)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    began = time.monotonic()
+    with pytest.raises(RunStopped, match=WHY):
+        run(fanout.transfer(loading=ADOPTING), stop=stop)
+    assert time.monotonic() - began < PROMPT
+    thread.join()
+
+
+def test_a_run_that_waits_for_a_lock_at_its_source_ends_at_its_deadline(fanout: Fanout) -> None:
+    prepare(fanout)
+    fanout.open("source", "LOCK TABLE t")
+    with pytest.raises(CopydError, match=r"the deadline of 1 s has passed; source source: "):
+        run(fanout.transfer(loading=ADOPTING, deadline=1.0))
 
 
 def test_a_run_that_waits_for_a_destination_is_stopped(fanout: Fanout) -> None:

@@ -364,6 +364,17 @@ def test_an_observer_that_raises_without_a_source_leaves_no_connection_open() ->
     assert all(attempt.is_closed for attempt in town.attempts)
 
 
+def test_what_was_left_to_another_snapshot_is_closed() -> None:
+    town = Scripted()
+    town.on("eu", "finish", Hang())
+    town.passes.append(posting(completed(0), ended(SourceLost("gone"))))
+    with pytest.raises(SourceLost):
+        town.feed()
+    assert not town.attempts[0].is_closed
+    town.runner.close()
+    assert all(attempt.is_closed for attempt in town.attempts)
+
+
 def test_a_verdict_is_not_given_twice_though_an_observer_raises() -> None:
     town = Scripted(names=["eu"])
     town.observe = raises(events.DestinationEnded)

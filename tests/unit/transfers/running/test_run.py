@@ -3,11 +3,7 @@ from __future__ import annotations
 import pytest
 
 from copyd.transfers import Verdict
-from copyd.transfers.running.destination import Destination
 from copyd.transfers.running.run import judge
-from copyd.transfers.running.states import MOVES, State
-from copyd.transfers.server import Server
-from copyd.transfers.transfer import Replica
 
 GOOD, BAD, LOST = Verdict.SUCCEEDED, Verdict.FAILED, Verdict.UNKNOWN
 
@@ -40,21 +36,3 @@ def test_a_runs_verdict_follows_from_its_destinations(
 )
 def test_too_few_successes_are_a_failure(verdicts: list[Verdict], expected: Verdict) -> None:
     assert judge(verdicts, minimum=2) is expected
-
-
-def test_a_destination_moves_only_as_the_table_says() -> None:
-    for state in State:
-        for other in State:
-            destination = Destination(Replica(Server("eu", "")), state=state)
-            if other in MOVES[state]:
-                destination.move(other)
-                assert destination.state is other
-            else:
-                with pytest.raises(RuntimeError, match=f"eu.*{state.name}.*{other.name}"):
-                    destination.move(other)
-
-
-def test_every_state_can_be_left_and_reached() -> None:
-    assert set(MOVES) == set(State)
-    reached = frozenset[State]().union(*MOVES.values())
-    assert reached == set(State)
