@@ -1,7 +1,3 @@
 """The command line: arguments in, everything built here."""
 
 from copyd.cli.main import main
-
-__all__ = [
-    "main",
-]

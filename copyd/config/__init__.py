@@ -23,26 +23,3 @@ from copyd.config.problems import ConfigError, suggestion
 from copyd.config.reference import markdown
 from copyd.config.schema import json_schema
 from copyd.config.values import zone_of
-
-__all__ = [
-    "Breaker",
-    "Cluster",
-    "Config",
-    "ConfigError",
-    "Daemon",
-    "Destination",
-    "Http",
-    "Log",
-    "Reintroduce",
-    "Section",
-    "Server",
-    "TableOptions",
-    "Transfer",
-    "json_schema",
-    "load",
-    "markdown",
-    "read_password",
-    "runtime_directory",
-    "suggestion",
-    "zone_of",
-]

@@ -12,21 +12,3 @@ from copyd.daemon.signals import handling
 from copyd.daemon.supervisor import Supervisor
 from copyd.daemon.systemd import Notifier
 from copyd.daemon.task import Known, Remembered
-
-__all__ = [
-    "NAME",
-    "Control",
-    "ControlRequests",
-    "Environment",
-    "Instant",
-    "Known",
-    "Notifier",
-    "Pauses",
-    "Remembered",
-    "Supervisor",
-    "control",
-    "handling",
-    "limit_arenas",
-    "locked",
-    "prepare",
-]

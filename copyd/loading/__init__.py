@@ -7,22 +7,3 @@ from copyd.loading.staged_rejects import TRIALS, Bisection
 from copyd.loading.step import Later, Result, Step, execute
 from copyd.loading.strategies import Applied, shrink_refusal
 from copyd.loading.target import Target
-
-__all__ = [
-    "TRIALS",
-    "Applied",
-    "Bisection",
-    "Entry",
-    "Later",
-    "Ledger",
-    "Position",
-    "Result",
-    "Step",
-    "Target",
-    "Use",
-    "execute",
-    "guards",
-    "shrink_refusal",
-    "staged_rows",
-    "strategies",
-]

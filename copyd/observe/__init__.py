@@ -9,19 +9,3 @@ from copyd.observe.live import Live
 from copyd.observe.logs import Log
 from copyd.observe.metrics import OBSERVERS, Metrics
 from copyd.observe.progress import Delivery, RunState
-
-__all__ = [
-    "OBSERVERS",
-    "Delivery",
-    "Failures",
-    "Fanout",
-    "History",
-    "Live",
-    "Log",
-    "Metrics",
-    "RunState",
-    "Server",
-    "document",
-    "history_document",
-    "logs",
-]

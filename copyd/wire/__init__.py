@@ -17,20 +17,3 @@ from copyd.wire.messages import (
     error_fields,
     query,
 )
-
-__all__ = [
-    "BLOCK_LIMIT",
-    "COPY_DONE",
-    "HEADER_SIZE",
-    "CommandTag",
-    "CopyResponse",
-    "Cut",
-    "Message",
-    "ProtocolError",
-    "Scanner",
-    "copy_fail",
-    "copy_response",
-    "data_header",
-    "error_fields",
-    "query",
-]

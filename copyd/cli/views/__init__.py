@@ -4,13 +4,3 @@ from copyd.cli.views import findings, rejects, report
 from copyd.cli.views.progress import RunProgress
 from copyd.cli.views.report import Document
 from copyd.cli.views.status import runs_table, screen
-
-__all__ = [
-    "Document",
-    "RunProgress",
-    "findings",
-    "rejects",
-    "report",
-    "runs_table",
-    "screen",
-]

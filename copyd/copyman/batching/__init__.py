@@ -3,13 +3,3 @@
 from copyd.copyman.batching.isolation import Found, Isolation, Span
 from copyd.copyman.batching.receiver import BatchReceiver
 from copyd.copyman.batching.refusal import Refusal, Reject, is_about_a_row
-
-__all__ = [
-    "BatchReceiver",
-    "Found",
-    "Isolation",
-    "Refusal",
-    "Reject",
-    "Span",
-    "is_about_a_row",
-]

@@ -7,17 +7,3 @@ from copyd.copyman.links.libpq import LibpqCopyIn
 from copyd.copyman.links.preamble import Preamble
 from copyd.copyman.links.query import Query
 from copyd.copyman.links.wire import WireCopyIn
-
-__all__ = [
-    "CANCEL_TIMEOUT",
-    "LibpqCopyIn",
-    "LinkName",
-    "Preamble",
-    "Query",
-    "WireCopyIn",
-    "choose",
-    "give_back",
-    "lease",
-    "open_copy_in",
-    "open_copy_out",
-]

@@ -3,5 +3,3 @@
 from copyd.daemon.keeper.decision import Intervals
 from copyd.daemon.keeper.keepers import Keepers
 from copyd.daemon.keeper.records import Files, Folders
-
-__all__ = ["Files", "Folders", "Intervals", "Keepers"]

@@ -11,22 +11,3 @@ from copyd.loading.rejects.manifest import CommitOutcome, LoadedTable, Manifest
 from copyd.loading.rejects.reader import KeptRow, KeptTable, Standing, kept, rows
 from copyd.loading.rejects.resolution import Resolution, prune, resolve
 from copyd.loading.rejects.writer import RejectFiles, RejectsNotKeptError
-
-__all__ = [
-    "CommitOutcome",
-    "KeptRow",
-    "KeptTable",
-    "LoadedTable",
-    "Manifest",
-    "RejectFiles",
-    "RejectRecord",
-    "RejectsNotKeptError",
-    "Resolution",
-    "Standing",
-    "harmless",
-    "kept",
-    "prepare_root",
-    "prune",
-    "resolve",
-    "rows",
-]

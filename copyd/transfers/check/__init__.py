@@ -2,8 +2,3 @@
 
 from copyd.transfers.check.check import inspect
 from copyd.transfers.check.findings import Finding
-
-__all__ = [
-    "Finding",
-    "inspect",
-]

@@ -13,26 +13,3 @@ from copyd.transfers.destination.refusal import Refusal, refusing
 from copyd.transfers.destination.session import Path, Session
 from copyd.transfers.destination.table_load import TableLoad
 from copyd.transfers.destination.targets import Intent, does_without_key, look_up_there
-
-__all__ = [
-    "Action",
-    "Attempt",
-    "Block",
-    "Intent",
-    "Path",
-    "Prepared",
-    "Refusal",
-    "Session",
-    "TableLoad",
-    "claim",
-    "decide",
-    "does_without_key",
-    "find_deferrable",
-    "find_delete_triggers",
-    "last_successes",
-    "look",
-    "look_up_there",
-    "prepare",
-    "refusing",
-    "wind_up",
-]

@@ -2,8 +2,3 @@
 
 from copyd.transfers.plan.plan import plan
 from copyd.transfers.plan.script import Script
-
-__all__ = [
-    "Script",
-    "plan",
-]

@@ -2,10 +2,3 @@
 
 from copyd.transfers.running.destination import Outcome, Verdict
 from copyd.transfers.running.run import Report, run
-
-__all__ = [
-    "Outcome",
-    "Report",
-    "Verdict",
-    "run",
-]

@@ -17,29 +17,3 @@ from copyd.transfers.source.readings import (
 from copyd.transfers.source.snapshot import EXPORTED, Snapshot
 from copyd.transfers.source.source import SOURCE_SETTINGS, Source, hold, import_snapshot
 from copyd.transfers.source.tables import describe_query, find, lock, reading_of
-
-__all__ = [
-    "EVERYTHING",
-    "EXPORTED",
-    "SOURCE_SETTINGS",
-    "Bounds",
-    "ChosenFormat",
-    "Reading",
-    "Scan",
-    "Snapshot",
-    "Source",
-    "bound_query",
-    "choose_format",
-    "conditions",
-    "copy_out",
-    "describe_query",
-    "find",
-    "hold",
-    "import_snapshot",
-    "is_long",
-    "lock",
-    "reading_of",
-    "select",
-    "select_rows",
-    "watermark_queries",
-]

@@ -2,9 +2,3 @@
 
 from copyd.transfers.verify.comparison import Compared, Comparison
 from copyd.transfers.verify.verify import verify
-
-__all__ = [
-    "Compared",
-    "Comparison",
-    "verify",
-]
