@@ -1,4 +1,4 @@
-"""Stopping a run from outside: any thread that has the run's `Stop` may set it."""
+"""A run stopped from outside: any thread with the run's `Stop` may set it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class RunStopped(CopydError):
-    """The run was stopped from outside; destinations that had not committed keep their old data."""
+    """The run was stopped from outside; destinations without a COMMIT keep their old data."""
 
 
 class Stop:
-    """A one-way stop flag. Setting it runs the registered callbacks, which wake blocked threads.
+    """A one-way stop flag. `ask` runs the registered callbacks, which wake blocked threads.
 
     `ask` does not block, and no callback may.
     """
@@ -41,7 +41,7 @@ class Stop:
 
     @property
     def cause(self) -> RunStopped | None:
-        """The error that ends the run; None before `ask`."""
+        """The error to end the run with; None before `ask`."""
         return RunStopped(self._reason) if self._event.is_set() else None
 
     def require_none(self) -> None:

@@ -22,7 +22,7 @@ Format = Literal["auto", "text", "binary", "csv"]
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """Options of one table. ``where``: an SQL condition. ``cursor``: the watermark column."""
+    """Options of a table. ``where``: an SQL condition. ``cursor``: the watermark column."""
 
     columns: tuple[str, ...] | None = None
     where: str | None = None
@@ -121,7 +121,7 @@ class RejectPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """One fan-out; the keys of a ``[transfers.NAME]`` section have the same names.
+    """A fan-out; the keys of a ``[transfers.NAME]`` section have the same names.
 
     ``overlap`` is the lookback: "all", or how far before the last watermark a scan begins.
     ``max_wait``: how long, per pass, one destination may hold back the others; None: until a stall,

@@ -1,4 +1,4 @@
-"""What is the same for all snapshots, passes and tries of a run."""
+"""The circumstances of a run, shared by its snapshots, passes and tries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DeadlinePassed(TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of ``transfer``.
+    """A run of ``transfer``.
 
     ``deadline`` is on ``clock``; ``rng`` returns a number from 0 to 1; ``numbers`` count the passes.
     """

@@ -55,7 +55,7 @@ class Lifecycle:
         self._take(destination, destination.trying.empty)
 
     def finish(self, completed: Completed) -> None:
-        """Commit a destination that has all its data."""
+        """Commit a destination with all its data."""
         destination, attempt = completed.destination, completed.destination.trying
         attempt.watermarks = dict(completed.watermarks)
         for table in attempt.tables:
@@ -70,7 +70,7 @@ class Lifecycle:
             self._continue(destination, ended.error)
 
     def overdue(self, destination: Destination) -> None:
-        """Cut the connection of a step that is overdue, and continue as if the step had failed."""
+        """Cut the connection of an overdue step, and continue as if the step had failed."""
         destination.trying.session.cut()
         self._continue(destination, self.steps.late(destination))
 
@@ -152,6 +152,7 @@ class Lifecycle:
                 )
             )
         if will_return:
+            # Decision: A dropped destination gets a pass of its own, under the same snapshot
             destination.cause = cause
             self._rest(destination, reintroduce.wait(destination.faults, self.run.rng()))
         else:
@@ -166,7 +167,7 @@ class Lifecycle:
     def end_now(self, destination: Destination, cause: Exception | None) -> None:
         """End the try because the run is over or, without a `cause`, needs another snapshot.
 
-        A COMMIT that is under way is cut off; if it took place, it counts.
+        A COMMIT under way is cut off; if the COMMIT took place, it counts.
         """
         if destination.state is State.FINISHING:
             destination.trying.session.cut_and_wait()
@@ -192,12 +193,12 @@ class Lifecycle:
         destination.move(State.ENDED)
 
     def pass_ended(self) -> None:
-        """Close the connections that the pass kept in use."""
+        """Close the connections of tries that ended during the pass."""
         while self._in_pass:
             self._in_pass.pop().session.close()
 
     def confirm(self, destination: Destination) -> None:
-        """Record a COMMIT that took place."""
+        """Record a successful COMMIT."""
         tables = destination.trying.tables
         destination.counts = sum((table.counts for table in tables), events.NO_ROWS)
         destination.notes += destination.trying.commit.notes

@@ -1,7 +1,7 @@
-"""One pass: the source is scanned once for destinations that need the same rows.
+"""A pass: the source is scanned once for destinations with the same scans.
 
-A pass has its own thread and changes nothing that the runner knows; it posts messages. While a
-destination is fed, the pass alone uses its connection and receivers, until Completed or PassEnded.
+A pass has its own thread and changes no destination; it posts messages. The pass alone uses the
+connection of a destination that is fed, until Completed or PassEnded.
 """
 
 from __future__ import annotations

@@ -39,8 +39,8 @@ class SourceLost(CopydError):
 class Relay:
     """Relays the COPY of ``scan`` to many destinations.
 
-    ``attempts``: the tries of the pass; ``gone``: its destinations that were dropped or completed.
-    ``completions``: what to post for a destination that has all rows; empty before the last scan.
+    ``attempts``: the tries of the pass; ``gone``: its dropped and completed destinations.
+    ``completions``: messages for destinations with all rows; empty before the last scan.
     """
 
     copy: CopyManager
@@ -57,10 +57,7 @@ class Relay:
     _loaded: set[Receiver] = field(default_factory=set)
 
     def run(self) -> None:
-        """Copy to the end.
-
-        Raises SourceLost, or the error that ended the copy if neither end caused it.
-        """
+        """Copy to the end; raises as `_blame`."""
         try:
             with self.copy as copy:
                 while copy.receivers:
@@ -136,7 +133,7 @@ class Relay:
         self._end(receiver, cause)
 
     def _has_patience(self, receiver: Receiver) -> bool:
-        """Whether a receiver that stalled once more has some of its ``max_wait`` left."""
+        """Count a stall; whether the receiver has some of its ``max_wait`` left."""
         max_wait, stall_timeout = self.copy.max_wait, self.copy.stall_timeout
         self._stalls[receiver] += 1
         if max_wait is None or stall_timeout is None:
@@ -159,7 +156,7 @@ class Relay:
     def _blame(self, failure: CopyFail) -> None:
         """Drop the receivers that caused `failure`.
 
-        Raises SourceLost, or the error that ended the copy if neither end caused it.
+        Raises SourceLost, or the cause if neither the source nor a receiver is to blame.
         """
         if failure.producer_fault is not None:
             raise SourceLost(facts(failure.producer_fault)) from failure.producer_fault

@@ -57,7 +57,7 @@ def run(
     """Run `transfer` once; `observe` receives the events.
 
     `is_full`: load every row anew, whatever the ledgers say. `stop` ends the run early; destinations
-    that have not committed then keep their old data and have failed.
+    without a COMMIT then keep their old data and have failed.
 
     Raises CopydError, before any destination is touched, if the source cannot be read or `stop` is
     already set.
@@ -100,7 +100,7 @@ def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
 
 
 def _wind_up(run: Run) -> tuple[str, ...]:
-    """Report the rejects that are still pending."""
+    """Report pending rejects."""
     try:
         pending = wind_up(run.transfer)
     except CopydError as error:
@@ -111,7 +111,7 @@ def _wind_up(run: Run) -> tuple[str, ...]:
 
 
 def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
-    """Feed from one snapshot after another until every destination has a verdict."""
+    """Feed, under new snapshots if need be, until every destination has a verdict."""
 
     def attempt(replica: Replica) -> Attempt:
         return Attempt(replica, run.transfer, run.identifier, is_full=run.is_full)

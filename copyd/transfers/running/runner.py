@@ -1,18 +1,17 @@
 """Brings every destination of a run to its verdict under one snapshot of the source.
 
-The caller's thread is the runner. The runner alone changes what is known of destinations, and alone
-calls observers. Work that may block on a server has a thread of its own, which posts messages to the
-runner's inbox:
+The caller's thread is the runner. The runner alone changes destinations, and alone calls observers.
+Work that may block on a server has its own thread, which posts messages to the runner's inbox:
 
-- a step of a try (prepare, clear, empty, finish, resolve, tidy) is a daemon thread that uses one
-  session and posts StepEnded (running/steps.py). A step has a deadline; after that the runner cuts
-  its connection and does not wait for the thread.
+- a step of a try (prepare, clear, empty, finish, resolve, tidy) is a daemon thread with a session
+  (running/steps.py); at its end it posts StepEnded. After its deadline the runner cuts its
+  connection and does not wait for the thread.
 - a pass (running/passes.py) scans the source for several destinations and posts DataRelayed,
-  Reconciled, ScanEnded, Completed and finally PassEnded. There is only one at a time. Meanwhile other
-  destinations are prepared, and destinations that have completed commit.
+  Reconciled, ScanEnded, Completed and finally PassEnded. Passes follow each other. Meanwhile other
+  destinations are prepared, and completed destinations commit.
 
-So the runner is a loop: receive a message, act on it, check for a stop and the deadline, handle the
-steps that are overdue. The states of a destination are a table (running/states.py);
+So the runner is a loop: receive a message, act on it, check for a stop and the deadline, handle
+overdue steps. The states of a destination are a table (running/states.py);
 running/lifecycle.py decides which step follows and how a try ends, and this module which
 destinations are fed together, and when.
 """
@@ -98,7 +97,7 @@ class Runner:
                     self._feed(*group)
 
     def give_up(self, cause: CopydError) -> None:
-        """Bring all to a verdict without a source; those that have their data may finish."""
+        """Bring all to a verdict without a source; destinations with all their data may finish."""
         with self._ending_all():
             while self._open():
                 for destination in self._open():
@@ -114,9 +113,9 @@ class Runner:
 
     @contextmanager
     def _ending_all(self) -> Iterator[None]:
-        """Whatever ends the block, no destination and no connection is left open.
+        """Leave no destination and no connection open, however the block ends.
 
-        Only SourceLost leaves alone the destinations that no longer need the source.
+        Only SourceLost exempts the destinations that no longer need the source.
         """
         kept: Collection[State] = ()
         cause: DeadlinePassed | RunStopped | None = None
@@ -209,7 +208,7 @@ class Runner:
                     self._steps.hurry(destination, self._run.transfer.max_wait)
 
     def _attend(self, pass_: Pass) -> None:
-        """Act on messages until the pass has ended; raises what the pass raised."""
+        """Act on messages until the pass has ended; raises the pass's error."""
         self._pass = pass_
         try:
             pass_.start()
@@ -226,7 +225,7 @@ class Runner:
     # -- messages ---------------------------------------------------------------------------------
 
     def _receive(self, until: float) -> Message | None:
-        """Act on the next message and on what is due, and return the message; None at `until`.
+        """Act on the next message and on due destinations, and return the message; None at `until`.
 
         Raises DeadlinePassed and RunStopped.
         """

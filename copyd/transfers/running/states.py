@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """What a destination does in a run, or waits for."""
+    """The activity of a destination in a run, or its wait."""
 
     RESTING = "waiting before the next try"
     PREPARING = "connecting, locking, checking"
@@ -42,4 +42,4 @@ LEAVING = frozenset({State.FINISHING, State.RESOLVING, State.TIDYING})
 BUSY = COMING | LEAVING | {State.EMPTYING}
 """A step is under way."""
 TIMED = BUSY | {State.RESTING}
-"""These have a time at which they are due: their step is late, or their backoff is over."""
+"""These have a time at which they are due: the step is late, or the backoff is over."""

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 
 def start_thread(name: str, work: Callable[[], None]) -> None:
-    """Start a daemon thread: a step that hangs does not keep the program from exiting."""
+    """Start a daemon thread: the program can exit although a step hangs."""
+    # Decision: Whoever waits for a destination can be cut off
     threading.Thread(target=work, name=name, daemon=True).start()
 
 
 class Steps:
-    """Starts steps; knows which are late, and which destinations have waited out their backoff."""
+    """Starts steps in threads; keeps the deadlines of steps and backoffs."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class Steps:
         self._limit: dict[Destination, float] = {}
 
     def take(self, destination: Destination, step: Callable[[], None], *, within: float) -> None:
-        """Start `step` of the current try in a thread; it is overdue after `within` seconds."""
+        """Start `step` of the current try in a thread; overdue after `within` seconds."""
         attempt = destination.trying
         self.wait(destination, within)
 
@@ -63,7 +64,7 @@ class Steps:
         self._limit[destination] = seconds
 
     def hurry(self, destination: Destination, seconds: float | None) -> None:
-        """Limit the current step to so many seconds from now, if it has longer."""
+        """Shorten the deadline of the current step to so many seconds from now."""
         if seconds is not None and self._clock() + seconds < self._due[destination]:
             self.wait(destination, seconds)
 
@@ -76,10 +77,10 @@ class Steps:
         return None
 
     def overdue(self) -> list[Destination]:
-        """Return the destinations that are due: their step is late, or their backoff is over."""
+        """Return the destinations whose step is late or whose backoff is over."""
         now = self._clock()
         return [each for each, moment in self._due.items() if each.state in TIMED and moment <= now]
 
     def late(self, destination: Destination) -> TimeoutError:
-        """Return the error of a step that is overdue."""
+        """Return the error of an overdue step."""
         return TimeoutError(f"no answer within {self._limit[destination]:g} s")
