@@ -1,10 +1,10 @@
-"""Tables and queries as a server's catalogs describe them; digests of rows; settings of a session.
+"""Tables and queries as a server's catalogs describe them, digests of rows, session settings.
 
-Both ends, source and destination, use it. It changes nothing.
+Used at the source and at the destinations; nothing here changes data.
 """
 
 from copyd.catalog import read_access
-from copyd.catalog.columns import binary_refusal, copied, require_key, require_match, selected
+from copyd.catalog.columns import binary_refusal, copied, match_refusal, require_key, selected
 from copyd.catalog.digest import Digest, Form, compute, digest_of, forms
 from copyd.catalog.keys import ForeignKey, Key, deferrable_constraints, foreign_keys
 from copyd.catalog.order import Order, load_order

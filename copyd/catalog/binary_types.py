@@ -1,7 +1,7 @@
-"""The binary form of a type's values, as a signature made from the catalog.
+"""Signatures of types: a text for the binary form of a type's values, read from the catalog.
 
-Two columns with equal signatures can exchange binary values, whatever the name and oid of their
-types on either server. Source: the send and receive functions of PostgreSQL 13 to 18.
+Columns with equal signatures can exchange binary values, even if the names and oids of their types
+differ between the servers. Source: the send and receive functions of PostgreSQL 13 to 18.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 _FIRST_UNSTABLE = 10_000  # FirstGenbkiObjectId: lower numbers mean the same on every server
 _SYSTEM = "pg_catalog"
+# Their receive functions refuse an empty value in the form in which their send functions write it.
 _UNREAD = ("tsquery", "int2vector", "oidvector")
-"""Their receive functions refuse an empty value as their send functions write it."""
 
 _TYPES = statement("copyd.catalog", "types")
 
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A row of pg_type and its parts; ``element`` only for a true array."""
+    """A row of pg_type with its parts; ``element`` is set only for a true array."""
 
     oid: int
     schema: str
@@ -48,14 +48,14 @@ class Type:
 
 
 class Types:
-    """Types of one database, with all their parts."""
+    """Types of a database, each with its elements, fields, base and subtype."""
 
     def __init__(self, types: Iterable[Type]) -> None:
         self._types: Mapping[int, Type] = {each.oid: each for each in types}
 
     @classmethod
     def read(cls, connection: Connection, oids: Iterable[int]) -> Types:
-        """Read the types `oids` and all their parts, in one query."""
+        """Read the types `oids` and their parts, at any depth, in one query."""
         has_multiranges = connection.info.server_version >= 140_000
         multirange = sql.SQL("r.rngmultitypid" if has_multiranges else "NULL::oid")
         query = _TYPES.format(multirange=multirange)
@@ -63,21 +63,22 @@ class Types:
             return cls(cursor.execute(query, {"oids": sorted(set(oids))}).fetchall())
 
     def category(self, oid: int) -> str:
-        """Return pg_type.typcategory; a domain has its base type's."""
+        """Return pg_type.typcategory, for a domain the category of its base type."""
         return self._types[oid].category
 
     def name(self, oid: int, written: str) -> str:
-        """Qualify `written`, the type as format_type gave it, so that it holds on any search path."""
+        """Add the schema to `written`, the output of format_type, to suit any search path."""
         whole = self._types[oid]
         item = whole if whole.element is None else self._types[whole.element]
         if item.schema == _SYSTEM:
             return written
+        # format_type leaves the schema out if the search path finds the type.
         modifier = written.removesuffix("[]").removeprefix(item.written)
         brackets = "[]" if whole.element is not None else ""
         return f"{TableName(item.schema, item.name)}{modifier}{brackets}"
 
     def signature(self, oid: int) -> str:
-        """Describe the binary form; ``*.NAME`` is a base type of an extension, in any schema."""
+        """Return the binary form; ``*.NAME`` is a base type of an extension, in any schema."""
         it = self._types[oid]
         if it.element is not None:
             return f"{self.signature(it.element)}[]"
@@ -93,23 +94,21 @@ class Types:
         return it.name if it.schema == _SYSTEM else f"*.{_quoted(it.name)}"
 
     def refusal(self, oid: int) -> str | None:
-        """Say why values never travel in binary, to follow "column c"; None where they can."""
+        """Say why binary copies exclude the type, to follow "column c"; None if they can."""
         for it in self._inside(oid):
             if it.schema == _SYSTEM and it.name.startswith("reg"):
-                return f"holds {it.name}, in binary a number that names something else elsewhere"
+                return f"holds {it.name}, in binary an oid that differs between databases"
             if it.schema == _SYSTEM and it.name == "money":
-                return "holds money, in binary an amount that depends on the server's locale"
+                return "holds money, whose binary value depends on the server's lc_monetary"
             if it.schema == _SYSTEM and it.name in _UNREAD:
-                return f"holds {it.name}, whose empty value no server reads in binary"
+                return f"holds {it.name}, whose empty value no server accepts in binary"
             if not it.has_binary:
                 return f"holds {self.name(it.oid, it.written)}, which has no binary form"
         return None
 
     def carries_numbers(self, oid: int) -> bool:
-        """Whether binary values hold oids of users' types, which differ between databases.
-
-        Arrays and composites name the types that they hold; ranges do not.
-        """
+        """Whether binary values contain oids of users' types, which differ between databases."""
+        # Arrays and composites send the oids of their parts; ranges do not.
         return any(
             part >= _FIRST_UNSTABLE
             for it in self._inside(oid)
@@ -117,7 +116,6 @@ class Types:
         )
 
     def _inside(self, oid: int) -> Iterable[Type]:
-        """Yield the type and its parts, at any depth."""
         it = self._types[oid]
         yield it
         parts = [it.element, it.subtype, *(it.field_types or ())]

@@ -1,4 +1,4 @@
-"""Columns are matched by name, and refused with a sentence before any data moves; pure."""
+"""Match columns of source and destination by name, or say why they do not fit; pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from copyd.catalog.relations import Column, Relation
 
 _LATEST = (18, 18)
-# Types of pg_catalog by family: members may understand each other's texts.
+# Types of pg_catalog by family: members can usually read each other's text format.
 _FAMILIES = {
     name: family
     for family, names in {
@@ -35,14 +35,14 @@ _OFTEN_KEPT_AS_TEXT = {"uuid", "json", "jsonb", "xml", "inet", "cidr", "macaddr"
 
 
 def copied(columns: Sequence[Column]) -> tuple[Column, ...]:
-    """Return the columns to copy: all but generated ones, which replicas compute."""
+    """Return the columns to copy: all except generated ones, which each replica computes."""
     return tuple(column for column in columns if not column.is_generated)
 
 
 def selected(columns: Sequence[Column], names: Sequence[str]) -> tuple[Column, ...]:
-    """Return the columns `names`, in that order; generated ones travel where they are named.
+    """Return the columns `names`, in that order, generated ones included.
 
-    Raises CopydError where there is no such column, or one is named twice.
+    Raises CopydError if a column is missing, or named twice.
     """
     by_name = {column.name: column for column in columns}
     missing = [name for name in names if name not in by_name]
@@ -54,7 +54,7 @@ def selected(columns: Sequence[Column], names: Sequence[str]) -> tuple[Column, .
     return tuple(by_name[name] for name in names)
 
 
-def refusal(
+def match_refusal(
     given: Sequence[Column],
     there: Sequence[Column],
     *,
@@ -62,10 +62,9 @@ def refusal(
     is_binary: bool = False,
     majors: tuple[int, int] = _LATEST,
 ) -> str | None:
-    """Say why `given` columns cannot be stored in the columns `there`; None where they can.
+    """Say why `given` columns cannot be stored in the columns `there`; None if they can.
 
-    ``left_out``: generated columns of the source that do not travel although nobody chose the
-    columns. ``majors``: the versions of PostgreSQL on both sides.
+    ``left_out``: generated columns of the source, if the operator did not choose the columns. ``majors``: the versions of PostgreSQL on both sides.
     """
     if not given:
         return "the source has no column to copy"
@@ -84,27 +83,12 @@ def refusal(
     return reason
 
 
-def require_match(
-    given: Sequence[Column],
-    there: Sequence[Column],
-    *,
-    table: str,
-    left_out: Iterable[Column] = (),
-    is_binary: bool = False,
-    majors: tuple[int, int] = _LATEST,
-) -> None:
-    """Raise CopydError where `given` columns cannot be stored in `table`; see `refusal`."""
-    reason = refusal(given, there, left_out=left_out, is_binary=is_binary, majors=majors)
-    if reason is not None:
-        raise CopydError(f"table {table} does not fit: {reason}")
-
-
 def binary_refusal(
     given: Sequence[Column], there: Sequence[Column], *, majors: tuple[int, int] = _LATEST
 ) -> str | None:
-    """Say why `given` columns cannot travel in binary into the columns `there`; None if they can.
+    """Say why `given` columns cannot be copied in binary; None if they can.
 
-    ``majors``: the versions of PostgreSQL on both sides. For columns that `refusal` lets pass.
+    Call `match_refusal` first. ``majors``: as there.
     """
     by_name = {column.name: column for column in there}
     for column in given:
@@ -116,13 +100,13 @@ def binary_refusal(
             return f"its column {column.name} is {stored.type}, {_difference(column, stored)}"
         if min(majors) < 14 and (column.is_user_compound or stored.is_user_compound):
             return (
-                f"column {column.name} is {column.type}, which in binary names types by numbers"
-                " that PostgreSQL 13 compares with its own"
+                f"column {column.name} is {column.type}, whose binary form has oids of types, "
+                "which PostgreSQL 13 compares with its own"
             )
         if min(majors) < 17 <= max(majors) and _holds_intervals(column):
             return (
-                f"column {column.name} is {column.type}, whose infinity in binary is another"
-                " interval before PostgreSQL 17"
+                f"column {column.name} is {column.type}, and PostgreSQL before 17 reads binary "
+                "infinity as another interval"
             )
     return None
 
@@ -130,9 +114,9 @@ def binary_refusal(
 def require_key(
     relation: Relation, wanted: Collection[str] | None, *, given: Iterable[Column]
 ) -> Key:
-    """Return the key of `relation` with the columns `wanted`; None is the primary key.
+    """Return the key of `relation` with the columns `wanted`; None means the primary key.
 
-    Raises CopydError where it has none, or one of its columns is not among those `given`.
+    Raises CopydError if there is none, or a column of the key is not `given`.
     """
     if wanted is not None:
         keys = [key for key in relation.keys if set(key.columns) == set(wanted)]
@@ -169,7 +153,6 @@ def _mismatch(column: Column, stored: Column) -> str | None:
 def _gap(
     given: Sequence[Column], there: Sequence[Column], left_out: Iterable[Column]
 ) -> str | None:
-    """Say which columns `there` would get no value."""
     names = {column.name for column in given}
     kept = {column.name for column in there if not column.is_generated} - names
     computed = [column.name for column in left_out if column.name in kept]
@@ -181,21 +164,20 @@ def _gap(
     required = [each.name for each in there if each.is_required and each.name not in names]
     if required:
         return (
-            f"its column {', '.join(required)} must not be null, and the source does not give it: "
+            f"its column {', '.join(required)} is NOT NULL, and the source has no such column: "
             "give it a default"
         )
     return None
 
 
 def _can_store(stored: Column, given: Column) -> bool:
-    """Whether the server is likely to understand the texts; it still judges each value."""
+    # Only a guess before the copy: the server still judges each value.
     if not stored.signature or not given.signature:
         return True
     return stored.category == "S" or _reads(stored.signature, given.signature)
 
 
 def _reads(there: str, given: str) -> bool:
-    """Whether a type with one signature is likely to understand the texts of another."""
     family = _FAMILIES.get(there, _shape(there))
     if there == given or family == "text":
         return True
@@ -211,14 +193,14 @@ def _reads(there: str, given: str) -> bool:
 
 
 def _matches(there: Sequence[tuple[str, str]], given: Sequence[tuple[str, str]]) -> bool:
-    """Whether fields have the same names in the same order; values go by their place alone."""
+    # Fields of a composite value are read by position, so a different order is a mismatch.
     return [name for name, _ in there] == [name for name, _ in given] and all(
         _reads(stored, sent) for (_, stored), (_, sent) in zip(there, given, strict=True)
     )
 
 
 def _shape(signature: str) -> str:
-    """Return the kind of type; a type outside all families is a family of its own."""
+    """Return the kind of type; a type outside all families is its own family."""
     if signature.endswith("[]"):
         return "array"
     if signature.endswith(")"):
@@ -233,7 +215,7 @@ def _item(signature: str) -> str:
 
 
 def _fields(signature: str) -> list[tuple[str, str]]:
-    """Return names and signatures of a composite's fields."""
+    """Return the names and signatures of a composite's fields."""
     fields, depth = [""], 0
     for piece in _PIECE.findall(signature[1:-1]):
         depth += (piece == "(") - (piece == ")")
@@ -252,7 +234,7 @@ def _form(column: Column) -> str:
 def _difference(column: Column, stored: Column) -> str:
     if stored.type != column.type:
         return f"the source's is {column.type}"
-    return "which is made of other fields, types or labels at the source"
+    return "whose fields, types or labels differ at the source"
 
 
 def _holds_intervals(column: Column) -> bool:

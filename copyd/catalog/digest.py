@@ -1,12 +1,8 @@
-"""Digests: the rows of a table as two numbers that every server computes alike; it only reads.
+"""Digests: the number of a table's rows and the sum of their hashes, equal on every server.
 
-A row is hashed as the text of its values, the one that COPY sends, in ROW(...)::text, which tells
-NULL from '' and quotes punctuation. The hashes are added up, so that the order of rows does not
-matter and a row that is there twice counts twice. On both sides the settings of
-`copyd.catalog.session` make equal values equal texts.
-
-SHA-256, because MD5 is missing where OpenSSL follows FIPS 140; 64 bits of it are enough, because
-they find differences and need not stop an attacker.
+The hashed text is ROW(...)::text of the values as COPY sends them, where NULL differs from '' and
+punctuation is quoted. A sum does not depend on the order of rows, and counts duplicates. The settings of
+`copyd.catalog.session` make equal values equal texts on both sides.
 """
 
 from __future__ import annotations
@@ -25,13 +21,13 @@ if TYPE_CHECKING:
     from copyd.catalog.relations import Column
     from copyd.connection import Connection
 
+# Types of pg_catalog with a spelling of their own. Not bit and char types: a cast truncates a value
+# that does not fit, and COPY refuses it.
 _CONVERTED = frozenset(
     {"bool", "int2", "int4", "int8", "numeric", "float4", "float8", "oid", "uuid", "jsonb"}
     | {"date", "time", "timetz", "timestamp", "timestamptz", "interval"}
     | {"inet", "cidr", "macaddr", "macaddr8"}
 )
-"""Types of pg_catalog with a spelling of their own. Not bit and char types: a cast truncates a value
-that does not fit, and COPY refuses it."""
 _MODIFIER = re.compile(r"\(([0-9]+(?:,-?[0-9]+)?)\)")
 
 # concat calls the output function, as COPY does; a cast to text spells bool, inet and char(n)
@@ -39,7 +35,8 @@ _MODIFIER = re.compile(r"\(([0-9]+(?:,-?[0-9]+)?)\)")
 _TEXT = """
 CASE WHEN pg_catalog.num_nonnulls({0})::pg_catalog.bool THEN pg_catalog.concat({0}) END
 """
-# textsend gives UTF-8, whatever the server's encoding.
+# textsend returns UTF-8, whatever the server's encoding. SHA-256, because MD5 is missing where OpenSSL
+# follows FIPS 140; 64 bits are enough to find differences, and need not stop an attacker.
 _DIGEST = """
 pg_catalog.count(*), COALESCE(pg_catalog.sum(
     ('x' OPERATOR(pg_catalog.||) pg_catalog.encode(pg_catalog.substring(pg_catalog.sha256(
@@ -50,7 +47,7 @@ pg_catalog.count(*), COALESCE(pg_catalog.sum(
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """How many rows, and the sum of their hashes."""
+    """The number of rows, and the sum of their hashes."""
 
     rows: int
     hash: int
@@ -60,7 +57,7 @@ class Digest:
 class Form:
     """How to spell a column's values as text.
 
-    ``as_type``: the type of pg_catalog, as SQL, that spells them. ``is_trimmed``: without the
+    ``as_type``: the type of pg_catalog to cast to, as SQL. ``is_trimmed``: without the
     blanks that ``char(n)`` adds.
     """
 
@@ -72,9 +69,9 @@ class Form:
 def forms(
     given: Sequence[Column], stored: Sequence[Column]
 ) -> tuple[tuple[Form, ...], tuple[Form, ...]]:
-    """Return how to spell the `given` columns, and the columns that they are `stored` in; pure.
+    """Return the forms of the `given` columns, and of the columns they are `stored` in; pure.
 
-    Where types differ, a given value is spelled as it would be stored: 1 as numeric(10,2) is 1.00.
+    If types differ, a given value is spelled as it would be stored: 1 as numeric(10,2) is 1.00.
     """
     pairs = [_forms(*pair) for pair in zip(given, stored, strict=True)]
     return tuple(there for there, _ in pairs), tuple(here for _, here in pairs)
@@ -86,10 +83,7 @@ def digest_of(spelled: Sequence[Form]) -> sql.Composed:
 
 
 def compute(connection: Connection, query: sql.Composed) -> Digest:
-    """Run a `query` that selects a digest.
-
-    Raises psycopg.Error where the server refuses.
-    """
+    """Run a `query` that selects a digest."""
     row = one_row(connection, query)
     return Digest(row[0], int(row[1]))
 
@@ -104,18 +98,16 @@ def _forms(given: Column, stored: Column) -> tuple[Form, Form]:
 
 
 def _converted(stored: Column) -> str | None:
-    """Return the type to cast to, as SQL; None where values are compared as they are.
-
-    Only a name out of `_CONVERTED` and digits: no server may inject SQL into another.
-    """
+    """Return the type to cast to, as SQL; None if values are compared as they are."""
+    # Only names from `_CONVERTED` and digits, so that no server can inject SQL into another.
     item = stored.signature.removesuffix("[]")
-    is_users = "." in stored.type  # a domain, which only its own server knows
+    is_users = "." in stored.type  # a domain, which exists on its own server only
     has_fields = stored.type.startswith("interval ")
     if item not in _CONVERTED or is_users or has_fields:
         return None
     modifier = _MODIFIER.search(stored.type)
     brackets = stored.signature[len(item) :]
-    # An interval takes its precision only where it is a keyword, which no search path changes.
+    # interval accepts a precision only as a keyword; no search path changes a keyword.
     schema = "" if item == "interval" else "pg_catalog."
     return f"{schema}{item}{modifier[0] if modifier else ''}{brackets}"
 

@@ -1,4 +1,4 @@
-"""Keys of tables: what tells two rows apart, and what ties the rows of one table to another's."""
+"""Unique keys for merges, foreign keys, and deferrable constraints, from the catalog."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 _KEYS = statement("copyd.catalog", "keys")
 _FOREIGN_KEYS = statement("copyd.catalog", "foreign_keys")
 _DEFERRABLE = statement("copyd.catalog", "deferrable_constraints")
+_EFFECTS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What tells two rows of a table apart: columns that are NOT NULL and together unique.
+    """NOT NULL columns of a table which together are unique.
 
-    ``operators``: for each column the SQL of the = that its unique index goes by.
+    ``operators``: for each column the = operator of the unique index, as SQL.
     """
 
     columns: tuple[str, ...]
@@ -35,7 +36,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """One table references another, or itself; ``action`` is pg_constraint.confdeltype."""
+    """A foreign key; ``action`` is pg_constraint.confdeltype."""
 
     referencing: int
     referenced: int
@@ -44,9 +45,14 @@ class ForeignKey:
     name: str
     referencing_table: str = ""
 
+    @property
+    def effect(self) -> str | None:
+        """The change of referencing rows ON DELETE; None for NO ACTION and RESTRICT."""
+        return _EFFECTS.get(self.action)
+
 
 def usable_keys(connection: Connection, oids: Sequence[int]) -> Mapping[int, Sequence[Key]]:
-    """Return the keys of the tables `oids` that a merge can go by, the primary key first."""
+    """Return the usable keys of the tables `oids`, the primary key first."""
     keys: defaultdict[int, list[Key]] = defaultdict(list)
     for oid, columns, schemas, operators, is_primary in connection.execute(_KEYS, [oids]):
         qualified = zip(schemas, operators, strict=True)
@@ -58,21 +64,14 @@ def usable_keys(connection: Connection, oids: Sequence[int]) -> Mapping[int, Seq
 def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKey, ...]:
     """Return the enforced foreign keys from and to the tables `oids`.
 
-    Those of a partition count as those of its partitioned table where that is among them.
+    Keys of a partition count as keys of its partitioned table, if `oids` has it.
     """
     can_be_off = connection.info.server_version >= 180_000
     is_enforced = sql.SQL("k.conenforced" if can_be_off else "true")
     query = _FOREIGN_KEYS.format(is_enforced=is_enforced)
     rows = connection.execute(query, {"oids": list(oids)}).fetchall()
     return tuple(
-        ForeignKey(
-            child,
-            parent,
-            action,
-            is_deferrable,
-            name,
-            referencing_table=str(TableName(*child_name)),
-        )
+        ForeignKey(child, parent, action, is_deferrable, name, str(TableName(*child_name)))
         for child, parent, action, is_deferrable, name, child_name in rows
     )
 
@@ -80,7 +79,7 @@ def foreign_keys(connection: Connection, oids: Sequence[int]) -> tuple[ForeignKe
 def deferrable_constraints(
     connection: Connection, oid: int, *, foreign_keys: bool = True
 ) -> tuple[sql.Identifier, ...]:
-    """Return the names of the constraints of a table whose check may wait for the COMMIT."""
+    """Return the names of a table's deferrable constraints."""
     parameters = {"oid": oid, "foreign_keys": foreign_keys}
     rows = connection.execute(_DEFERRABLE, parameters).fetchall()
     return tuple(sql.Identifier(schema, name) for schema, name in rows)

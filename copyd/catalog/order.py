@@ -1,10 +1,12 @@
-"""The order in which tables are loaded, so that foreign keys hold; pure."""
+"""The order in which tables are loaded so that foreign keys hold; pure."""
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The tables, each after those that it references.
+    """Tables, each after the tables it references.
 
-    ``circles``: tables that reference one another; their constraints must be deferred.
+    ``circles``: groups of tables with circular references; their constraints must be deferred.
     """
 
     order: tuple[int, ...]
@@ -29,13 +31,13 @@ class Order:
 def load_order(
     tables: Sequence[int], keys: Iterable[ForeignKey], *, triggers_are_skipped: bool = False
 ) -> Order:
-    """Sort `tables` so that `keys` hold; otherwise they keep the given order.
+    """Sort `tables` so that `keys` hold, keeping the given order as far as possible.
 
-    Tables are emptied in the opposite order. References from and to other tables, and of a table
-    to itself, do not matter.
+    Tables are emptied in the opposite order. References to other tables, and from a table to
+    itself, do not matter.
 
-    Raises CopydError where tables reference one another in a circle of foreign keys that cannot
-    be deferred, unless triggers, which check them, are skipped.
+    Raises CopydError if foreign keys form a circle and cannot be deferred, unless triggers, which
+    check them, are skipped.
     """
     inside = [
         key
@@ -57,12 +59,12 @@ def load_order(
 
 
 def _waits(key: ForeignKey) -> bool:
-    """Whether the check of `key` can wait for COMMIT; that of ON DELETE RESTRICT cannot."""
-    return key.is_deferrable and key.action != "r"
+    """Whether the check of `key` can wait for COMMIT."""
+    return key.is_deferrable and key.action != "r"  # ON DELETE RESTRICT never waits
 
 
 def _circles(tables: Sequence[int], keys: Iterable[ForeignKey]) -> tuple[tuple[int, ...], ...]:
-    """Return the groups of `tables` that reach one another, in the given order."""
+    """Return the groups of mutually reachable `tables`, in the given order."""
     parents = _parents(keys)
     above = {table: _reached(table, parents) for table in tables}
     groups = {
@@ -73,7 +75,6 @@ def _circles(tables: Sequence[int], keys: Iterable[ForeignKey]) -> tuple[tuple[i
 
 
 def _reached(table: int, parents: Mapping[int, Collection[int]]) -> set[int]:
-    """Return the tables that `table` references, directly or through others."""
     reached: set[int] = set()
     waiting = [table]
     while waiting:
@@ -91,21 +92,19 @@ def _parents(keys: Iterable[ForeignKey]) -> Mapping[int, Collection[int]]:
 
 
 def _sorted(tables: Sequence[int], keys: Sequence[ForeignKey]) -> tuple[int, ...]:
-    """Sort the tables that are in no circle, keeping the given order where possible."""
+    """Sort the tables outside circles, keeping the given order where possible."""
     rank = {table: position for position, table in enumerate(tables)}
-    parents = {table: set(above) for table, above in _parents(keys).items()}
-    children = defaultdict(set)
-    for key in keys:
-        children[key.referenced].add(key.referencing)
-    ready = [rank[table] for table in tables if table not in parents]  # a heap, being sorted
+    parents = _parents(keys)
+    sorter = TopologicalSorter({table: parents.get(table, ()) for table in tables})
+    with suppress(CycleError):  # the sorter still yields the tables outside circles
+        sorter.prepare()
+    ready: list[int] = []
     order = []
-    while ready:
-        table = tables[heapq.heappop(ready)]
-        order.append(table)
-        for child in children[table]:
-            parents[child].discard(table)
-            if not parents[child]:
-                heapq.heappush(ready, rank[child])
+    while sorter.is_active():
+        for table in sorter.get_ready():
+            heapq.heappush(ready, rank[table])
+        order.append(tables[heapq.heappop(ready)])
+        sorter.done(order[-1])
     return tuple(order)
 
 

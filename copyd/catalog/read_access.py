@@ -1,7 +1,7 @@
-"""Why a role cannot read a relation of the source as a run does; nothing is locked.
+"""Privileges needed to read a relation of the source; nothing is locked here.
 
-A run locks the tables that it reads (ACCESS SHARE). That takes a privilege on the whole table; those
-on all its columns are not enough. PostgreSQL documentation, "LOCK".
+A run locks tables (ACCESS SHARE), which needs a privilege on the whole table: privileges on all its
+columns are not enough. Source: PostgreSQL documentation, "LOCK".
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class _Access:
 
 
 def refusals(connection: Connection, relation: Relation, columns: Iterable[str]) -> tuple[str, ...]:
-    """Say, a sentence each, why the current role cannot read `columns` of `relation`; all of them.
+    """Return a sentence for each reason why the current role cannot read `columns` of `relation`.
 
-    Nothing is said of a relation that has been dropped.
+    None for a dropped relation.
     """
-    lock = "SELECT"
+    lock = "SELECT"  # before 16, no other privilege allows ACCESS SHARE
     if connection.info.server_version >= 160_000:
         lock += ", UPDATE, DELETE, TRUNCATE"
     with connection.cursor(row_factory=class_row(_Access)) as cursor:

@@ -1,4 +1,4 @@
-"""Tables, and relations and queries in place of tables: looked up once, then frozen.
+"""Relations and the columns of queries: looked up once, then frozen.
 
 Only `look_up`, `look_up_all` and `query_columns` use the search path, and only for the given names.
 """
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import class_row
 
 from copyd.catalog.binary_types import Types
 from copyd.catalog.keys import Key, usable_keys
@@ -28,15 +27,14 @@ if TYPE_CHECKING:
     from copyd.connection import Connection
     from copyd.names import Pattern
 
-_KINDS = ("r", "p", "v", "m", "f")  # pg_class.relkind: what holds rows, foreign tables last
+_KINDS = ("r", "p", "v", "m", "f")  # pg_class.relkind: relations with rows, foreign tables last
 _TABLES = ("r", "p")
 _LOCKABLE = ("r", "p", "v")
 
 _RELATIONS = statement("copyd.catalog", "relations")
 _OIDS = statement("copyd.catalog", "oids")
 _PART = r'\s*(?:"(?:[^"]|"")*"|[^\s".][^\s.]*)\s*'
-_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
-"""A name as the server reads it, qualified or not."""
+_NAME = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")  # as to_regclass reads a name
 _NAMES = statement("copyd.catalog", "names")
 _COLUMNS = statement("copyd.catalog", "columns")
 _WRITTEN = statement("copyd.catalog", "type_names")
@@ -46,12 +44,10 @@ _WRITTEN = statement("copyd.catalog", "type_names")
 class Column:
     """A column; ``type`` as ``format_type`` spells it, users' types with their schema.
 
-    ``identity``: '', or 'a' (always) or 'd' (by default). ``is_required``: NOT NULL, and nothing
-    fills it. ``category``: pg_type.typcategory. ``signature``: the binary form spelled out, see
-    `copyd.catalog.binary_types`. ``binary_refusal``: why it never travels in binary, as what follows
-    "column c". ``is_user_compound``: binary values hold numbers of users' types, which
-    PostgreSQL 13 compares with its own. ``number``: pg_attribute.attnum, another one for a column
-    that was dropped and added again; 0 in a query.
+    ``identity``: '', 'a' (always) or 'd' (by default). ``is_required``: NOT NULL, no default.
+    ``category``: pg_type.typcategory. ``signature``, ``binary_refusal``, ``is_user_compound``: see
+    `copyd.catalog.binary_types.Types`. ``number``: pg_attribute.attnum, which changes if a column is
+    dropped and added again; 0 in a query.
     """
 
     name: str
@@ -68,11 +64,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A relation of one database; ``estimated_rows`` is None where it was never analyzed.
+    """A relation of one database; ``estimated_rows`` is None if it was never analyzed.
 
-    ``persistence``: 'p', 'u' (unlogged) or 't' (temporary). ``filenode``: of a partitioned table a
-    digest of its partitions', None for what stores nothing. ``keys``: those that a merge can go by;
-    the primary key is the first.
+    ``persistence``: 'p', 'u' (unlogged) or 't' (temporary). ``filenode``: for a partitioned table a
+    digest of its partitions' filenodes, None for a view. ``keys``: for merges, the primary key
+    first.
     """
 
     oid: int
@@ -87,35 +83,34 @@ class Relation:
 
     @property
     def identifier(self) -> sql.Identifier:
-        """The qualified, quoted name."""
         return sql.Identifier(self.schema, self.name)
 
     @property
     def label(self) -> str:
-        """The qualified name for people and for SQL, quoted where necessary."""
+        """The qualified name for messages and for SQL, quoted if necessary."""
         return str(TableName(self.schema, self.name))
 
     @property
     def is_table(self) -> bool:
-        """Whether COPY reads its rows without a SELECT; children of the table are not read."""
+        """Whether COPY can read its rows without a SELECT; rows of child tables are left out."""
         return self.kind == "r"
 
     @property
     def is_lockable(self) -> bool:
-        """Whether LOCK TABLE takes it."""
+        """Whether LOCK TABLE accepts it."""
         return self.kind in _LOCKABLE
 
 
 def look_up(connection: Connection, name: str) -> Relation:
     """Find the relation `name`, written as in SQL.
 
-    Raises CopydError where there is none, or it holds no rows, such as an index.
+    Raises CopydError if it does not exist, or has no rows, such as an index.
     """
     return look_up_all(connection, [name])[0]
 
 
 def look_up_all(connection: Connection, names: Sequence[str]) -> tuple[Relation, ...]:
-    """Find the relations `names`, in that order and in as few queries as for one; raises as `look_up`."""
+    """Find the relations `names`, in that order, in as few queries as `look_up`."""
     oids = _oids(connection, names)
     found = {relation.oid: relation for relation in _describe(connection, list(oids.values()))}
     for name, oid in oids.items():
@@ -127,12 +122,12 @@ def look_up_all(connection: Connection, names: Sequence[str]) -> tuple[Relation,
 def find_tables(
     connection: Connection, patterns: Sequence[Pattern], *, without: Collection[str] = ()
 ) -> tuple[Relation, ...]:
-    """Find the tables that match `patterns`, each once, ordered by name.
+    """Find the tables matching `patterns`, each once, ordered by name.
 
     A wildcard matches tables and partitioned tables, except those of the system and of the schemas
-    `without`, temporary ones, and partitions of a table that matches too.
+    `without`, temporary ones, and partitions of a table which matches too.
 
-    Raises CopydError where a name or pattern matches nothing, or a name such a partition.
+    Raises CopydError if a name or pattern matches nothing, or a name is such a partition.
     """
     rows = connection.execute(_NAMES, [list(_KINDS)])
     listed = {row[0]: _Listed(TableName(row[1], row[2]), *row[3:]) for row in rows}
@@ -142,21 +137,22 @@ def find_tables(
         root = _taken_root(oid, listed, taken)
         if root is not None and oid in exact:
             partition, table = listed[oid].name, listed[root].name
-            raise CopydError(f"{partition} is a partition of {table}, which is taken as well")
+            raise CopydError(f"{partition} is a partition of {table}, which is copied as well")
         if root is not None:
             taken.discard(oid)
     return _describe(connection, sorted(taken, key=lambda oid: listed[oid].name))
 
 
 def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:
-    """Return the columns that `query` yields, without running it.
+    """Return the columns of `query`, without running it.
 
-    Its tables are locked (ACCESS SHARE) until the transaction ends. The query is prepared, because
-    that takes a single statement: one that closes the parenthesis and goes on is refused.
+    Its tables are locked (ACCESS SHARE) until the transaction ends.
 
-    Raises psycopg.Error where the server refuses it, CopydError where two columns have one name.
+    Raises psycopg.Error if the server refuses the query, CopydError if two columns have one name.
     """
-    probe = f"SELECT * FROM ({query}\n) AS query LIMIT 0"  # noqa: S608 - SQL is what it is
+    # Prepared, because only one statement can be: a query that closes the parenthesis and adds
+    # another statement is refused.
+    probe = f"SELECT * FROM ({query}\n) AS query LIMIT 0"  # noqa: S608 - the operator's own SQL
     cursor = connection.execute(probe.encode(), prepare=True)
     names = [column.name for column in cursor.description or []]
     for name in names:
@@ -167,8 +163,8 @@ def query_columns(connection: Connection, query: str) -> tuple[Column, ...]:
     modifiers = [result.fmod(position) for position in range(len(names))]
     written = [row[0] for row in connection.execute(_WRITTEN, [oids, modifiers])]
     types = Types.read(connection, oids)
-    facts = zip(names, oids, written, strict=True)
-    return tuple(_column(name, oid, spelled, types) for name, oid, spelled in facts)
+    columns = map(Column, names, written)
+    return tuple(_typed(column, oid, types) for column, oid in zip(columns, oids, strict=True))
 
 
 class _Listed(NamedTuple):
@@ -179,20 +175,19 @@ class _Listed(NamedTuple):
 
 
 def _oids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
-    """Return the oids of the relations `names`, in one query; 0 where there is none."""
     if not all(name.strip() for name in names):
         raise CopydError("'' is no table name; write it as SCHEMA.TABLE")
     try:
         rows = connection.execute(_OIDS, [list(names)]).fetchall()
     except (psycopg.errors.SyntaxError, psycopg.errors.InvalidName) as error:
-        # The server does not say which name, and the transaction is aborted: it cannot be asked again.
+        # The server does not say which name is wrong, and the transaction is aborted.
         malformed = [name for name in names if not _NAME.fullmatch(name)] or names
         raise CopydError(f"{malformed[0]!r} is no table name; write it as SCHEMA.TABLE") from error
     return dict(rows)
 
 
 def _named(listed: Mapping[int, _Listed], patterns: Sequence[Pattern]) -> set[int]:
-    """Return the tables that are named without a wildcard."""
+    """Return the tables whose names `patterns` give without a wildcard."""
     by_name = {each.name: oid for oid, each in listed.items()}
     wanted = [pattern.exact for pattern in patterns if pattern.exact is not None]
     for name in wanted:
@@ -204,7 +199,6 @@ def _named(listed: Mapping[int, _Listed], patterns: Sequence[Pattern]) -> set[in
 def _matching(
     listed: Mapping[int, _Listed], patterns: Sequence[Pattern], without: Collection[str]
 ) -> set[int]:
-    """Return the tables that match a wildcard."""
     eligible = {
         oid: each.name
         for oid, each in listed.items()
@@ -223,7 +217,7 @@ def _matching(
 
 
 def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int]) -> int | None:
-    """Return the topmost table above the partition `oid` that matches too."""
+    """Return the topmost taken table above the partition `oid`."""
     root, parent = None, listed[oid].parent
     while parent is not None:
         root = parent if parent in taken else root
@@ -232,7 +226,7 @@ def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int])
 
 
 def _describe(connection: Connection, oids: Sequence[int]) -> tuple[Relation, ...]:
-    """Return the relations of `oids` that exist, in that order, each once."""
+    """Return the existing relations of `oids`, in that order, each once."""
     bare = {row[0]: Relation(*row) for row in connection.execute(_RELATIONS, [oids])}
     columns, keys = _columns(connection, oids), usable_keys(connection, oids)
     return tuple(
@@ -243,50 +237,22 @@ def _describe(connection: Connection, oids: Sequence[int]) -> tuple[Relation, ..
 
 
 def _columns(connection: Connection, oids: Sequence[int]) -> Mapping[int, Sequence[Column]]:
-    with connection.cursor(row_factory=class_row(_Attribute)) as cursor:
-        attributes = cursor.execute(_COLUMNS, [oids]).fetchall()
-    types = Types.read(connection, [attribute.type for attribute in attributes])
+    rows = connection.execute(_COLUMNS, [oids]).fetchall()
+    types = Types.read(connection, [row[2] for row in rows])
     columns = defaultdict(list)
-    for each in attributes:
-        column = _column(
-            each.name, each.type, each.written, types, number=each.number,
-            is_generated=each.is_generated, identity=each.identity, is_required=each.is_required,
-        )  # fmt: skip
-        columns[each.relation].append(column)
+    for relation, name, oid, written, number, is_generated, identity, is_required in rows:
+        column = Column(name, written, is_generated, identity, is_required, number=number)
+        columns[relation].append(_typed(column, oid, types))
     return columns
 
 
-class _Attribute(NamedTuple):
-    relation: int
-    name: str
-    type: int
-    written: str
-    number: int
-    is_generated: bool
-    identity: str
-    is_required: bool
-
-
-def _column(
-    name: str,
-    type_: int,
-    written: str,
-    types: Types,
-    *,
-    number: int = 0,
-    is_generated: bool = False,
-    identity: str = "",
-    is_required: bool = False,
-) -> Column:
-    return Column(
-        name,
-        types.name(type_, written),
-        is_generated=is_generated,
-        identity=identity,
-        is_required=is_required,
-        category=types.category(type_),
-        signature=types.signature(type_),
-        binary_refusal=types.refusal(type_),
-        is_user_compound=types.carries_numbers(type_),
-        number=number,
+def _typed(column: Column, oid: int, types: Types) -> Column:
+    """Complete a column, whose type is written as format_type did, with the facts of its type."""
+    return replace(
+        column,
+        type=types.name(oid, column.type),
+        category=types.category(oid),
+        signature=types.signature(oid),
+        binary_refusal=types.refusal(oid),
+        is_user_compound=types.carries_numbers(oid),
     )

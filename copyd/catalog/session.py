@@ -1,7 +1,6 @@
-"""Settings of a session before COPY, so that the same bytes mean the same at both ends.
+"""Session settings before COPY: with them the same bytes mean the same at both ends.
 
-They are SET LOCAL, because start-up options break connection poolers. Source: PostgreSQL documentation,
-"Client Connection Defaults".
+Source: PostgreSQL documentation, "Client Connection Defaults".
 """
 
 from __future__ import annotations
@@ -34,12 +33,13 @@ COMMON = {
     "xmloption": "content",
 }
 _SESSION = statement("copyd.catalog", "session")
+# Decision: Names are identifiers with a schema
 OUR_PATH = "pg_catalog, pg_temp"
-"""A search path where only superusers, and we ourselves, can create objects."""
+"""A search path in which only superusers and this session can create objects."""
 
 
 class SessionInfo(NamedTuple):
-    """The role's own search path, and our backend: its pid and start."""
+    """The role's own search path, and the backend's pid and start."""
 
     path: str
     pid: int
@@ -54,44 +54,45 @@ def set_local(connection: Connection, **more: str) -> None:
 
 
 def begin(connection: Connection, **more: str) -> SessionInfo:
-    """Begin a transaction in which names are looked up in `OUR_PATH`; in one round trip."""
+    """Begin a transaction with `COMMON`, `more` and the search path `OUR_PATH`; in one round trip."""
     with connection.pipeline(), connection.cursor(binary=True) as cursor:
         for statement in settings(connection, **more):
             connection.execute(statement)
         cursor.execute(_SESSION)
         look_in(connection, OUR_PATH)
         path, pid, started = only_row(cursor)
-    # The cursor is older than the client_encoding: in SQL_ASCII its text is bytes.
+    # The cursor was created before client_encoding was set: in SQL_ASCII its text is bytes.
     return SessionInfo(path.decode() if isinstance(path, bytes) else path, pid, started)
 
 
 def settings(connection: Connection, **more: str) -> tuple[sql.Composed, ...]:
-    """Return the statements that set `COMMON` and `more` for the current transaction."""
+    """Return the statements of `set_local`."""
     values = {**COMMON, **more}
     if connection.info.server_version >= 170000:
         values["transaction_timeout"] = "0"
+    # SET LOCAL, because start-up options break connection poolers.
     set_one = sql.SQL("SET LOCAL {} = {}")
     return tuple(set_one.format(sql.Identifier(name), value) for name, value in values.items())
 
 
 def path_statement(path: str) -> sql.Composed:
-    """Return the statement that has names looked up in `path`, to the end of the transaction."""
+    """Return the statement of `look_in`."""
     return sql.SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(path)
 
 
 def look_in(connection: Connection, path: str) -> None:
-    """Look names up in `path`, to the end of the transaction."""
+    """Set the search path until the end of the transaction."""
     connection.execute(path_statement(path))
 
 
 @contextmanager
 def looking_in(connection: Connection, path: str) -> Iterator[None]:
-    """Look names up in `path` within the block, then in `OUR_PATH` again."""
+    """Set the search path within the block, then `OUR_PATH` again."""
     look_in(connection, path)
     yield
-    look_in(connection, OUR_PATH)  # where the block raised, the transaction is over anyway
+    look_in(connection, OUR_PATH)  # not after an error, which aborts the transaction anyway
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a duration as PostgreSQL's time settings take it; at least 1 ms, as 0 turns them off."""
+    """Return a duration for PostgreSQL's timeouts; at least 1 ms, because 0 turns them off."""
     return f"{max(round(seconds * 1000), 1)}ms"

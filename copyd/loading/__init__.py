@@ -1,4 +1,4 @@
-"""Loading tables of a destination: guards, strategies, the ledger, rejects."""
+"""Loading of a destination's tables: guards, strategies, staging tables, the ledger, rejects."""
 
 from copyd.loading import guards, staged_rows, strategies
 from copyd.loading.ledger import Entry, Ledger, Position

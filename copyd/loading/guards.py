@@ -1,7 +1,4 @@
-"""Why the tables of a destination cannot be loaded: looked up, and said in a sentence.
-
-Nothing is locked or changed.
-"""
+"""Reasons why tables of a destination cannot be loaded; nothing is locked or changed here."""
 
 from __future__ import annotations
 
@@ -25,59 +22,44 @@ if TYPE_CHECKING:
     from copyd.loading.target import Target
 
 _UNFIT = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
-_EFFECTS = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
 
 _TRIGGERS = statement("copyd.loading", "row_triggers")
 _DELETE_TRIGGERS = statement("copyd.loading", "delete_triggers")
 
 
 class Obstacle(NamedTuple):
-    """Why a table, or else the role, cannot be used; ``table`` is None where it is the role."""
+    """Why a table cannot be loaded, or, with ``table`` None, why the role cannot load any."""
 
     table: str | None
     sentence: str
 
 
-def require_fit(connection: Connection, targets: Sequence[Target], use: Use) -> None:
-    """Raise CopydError with the first of the `refusals`."""
-    for sentence in refusals(connection, targets, use):
-        raise CopydError(sentence)
+def refusals(connection: Connection, targets: Sequence[Target], use: Use) -> tuple[Obstacle, ...]:
+    """Return every reason why the current role cannot load `targets` as `use` says.
 
-
-def refusals(connection: Connection, targets: Sequence[Target], use: Use) -> tuple[str, ...]:
-    """Say, a sentence each, why `targets` cannot be used so; all of them.
-
-    Looks as the current role. Raises CopydError where a table has just been dropped.
+    Raises CopydError if a table was dropped meanwhile.
     """
-    return tuple(each.sentence for each in refusals_by_table(connection, targets, use))
-
-
-def refusals_by_table(
-    connection: Connection, targets: Sequence[Target], use: Use
-) -> tuple[Obstacle, ...]:
-    """Return the `refusals`, each with its table."""
     role, access = role_of(connection), access_to(connection, targets, use)
     found: list[Obstacle] = []
     for target in targets:
         theirs = access.get(target.relation.oid)
         if theirs is None:
             raise CopydError(f"table {target.relation.label} was dropped just now: run it again")
+        # No GRANT helps a table of the wrong shape: then privileges are not mentioned.
         unfit = list(_shape_refusals(target, use, theirs)) or list(
             table_refusals(target, use, theirs, role)
         )
         found += (Obstacle(target.relation.label, sentence) for sentence in unfit)
     if use.mode == "replace":
         found += _reference_refusals(connection, targets, use)
-    found += (
-        Obstacle(None, sentence) for sentence in role_refusals(connection, targets, use, role)
-    )
-    return tuple(found)
+    lacking = role_refusals(connection, targets, use, role)
+    return (*found, *(Obstacle(None, sentence) for sentence in lacking))
 
 
 def warnings(
     connection: Connection, relations: Sequence[Relation], *, triggers: str = "fire"
 ) -> tuple[str, ...]:
-    """Say what works at a destination, but the operator should know."""
+    """Return sentences about things that work, but may not be intended."""
     role = role_of(connection)
     said = []
     if role.is_superuser:
@@ -90,7 +72,7 @@ def warnings(
         if names:
             said.append(
                 f"table {relation.label} has triggers that fire for each row "
-                f"({', '.join(map(quote, names))}): where they are not wanted, use "
+                f"({', '.join(map(quote, names))}): if they should not fire, use "
                 'triggers = "skip"'
             )
     return tuple(said)
@@ -99,20 +81,20 @@ def warnings(
 def delete_triggers(
     connection: Connection, targets: Sequence[Target], *, triggers: Literal["fire", "skip"]
 ) -> dict[int, tuple[str, ...]]:
-    """Return, by the table's oid, the triggers that can keep DELETE from deleting a row."""
+    """Return, by table oid, the triggers that can make DELETE skip a row."""
     oids = [target.relation.oid for target in targets]
     rows = connection.execute(_DELETE_TRIGGERS, {"oids": oids, "enabled": ENABLED[triggers]})
     return {oid: tuple(names) for oid, names in rows.fetchall()}
 
 
 def rows_left(target: Target) -> Step:
-    """Ask whether its triggers kept rows from being deleted."""
+    """Check after DELETE whether triggers kept rows."""
     query = sql.SQL("SELECT EXISTS (SELECT FROM {})").format(target.rows)
     return Step(query, Result.LEFT, target)
 
 
 def rows_left_refusal(target: Target, names: Sequence[str]) -> str:
-    """Say that the triggers `names` kept rows from being deleted."""
+    """Say that the triggers `names` kept rows."""
     return (
         f"DELETE left rows in table {target.relation.label}, because its triggers "
         f'({", ".join(map(quote, names))}) kept them: use triggers = "skip" or '
@@ -121,7 +103,6 @@ def rows_left_refusal(target: Target, names: Sequence[str]) -> str:
 
 
 def _shape_refusals(target: Target, use: Use, access: Access) -> Iterator[str]:
-    """What no privilege makes fit."""
     relation, label = target.relation, target.relation.label
     if relation.kind in _UNFIT:
         yield f"{label} is {_UNFIT[relation.kind]}: name an ordinary or partitioned table"
@@ -129,7 +110,7 @@ def _shape_refusals(target: Target, use: Use, access: Access) -> Iterator[str]:
     if access.foreigners:
         yield (
             f"table {label} has foreign tables as partitions ({', '.join(access.foreigners)}), "
-            "whose rows are not committed with the others: name its other partitions"
+            "whose rows another server commits: copy the other partitions by name"
         )
     if relation.kind == "p" and use.truncates:
         yield (
@@ -146,11 +127,11 @@ def _shape_refusals(target: Target, use: Use, access: Access) -> Iterator[str]:
     if unlogged and use.mode in ("append", "merge"):
         yield (
             f"table {', '.join(unlogged)} is UNLOGGED and would be empty after a crash, which "
-            f'mode = "{use.mode}" cannot see: ALTER TABLE ... SET LOGGED, or use mode = "replace"'
+            f'mode = "{use.mode}" does not notice: ALTER TABLE ... SET LOGGED, or use mode = "replace"'
         )
     if access.has_row_security:
         yield (
-            f"row security of table {label} applies to this role, which would hide rows: "
+            f"row security of table {label} applies to this role and would hide rows: "
             "connect as a role that has BYPASSRLS or owns the table"
         )
 
@@ -158,7 +139,7 @@ def _shape_refusals(target: Target, use: Use, access: Access) -> Iterator[str]:
 def _reference_refusals(
     connection: Connection, targets: Sequence[Target], use: Use
 ) -> Iterator[Obstacle]:
-    """Emptying a table must not change tables that the transfer does not load."""
+    # Emptying a table must not change tables outside the transfer.
     oids = [target.relation.oid for target in targets]
     outside = [
         key
@@ -169,9 +150,7 @@ def _reference_refusals(
         label = target.relation.label
         towards = [key for key in outside if key.referenced == target.relation.oid]
         reached = [
-            f"{key.referencing_table} (ON DELETE {_EFFECTS[key.action]})"
-            for key in towards
-            if key.action in _EFFECTS
+            f"{key.referencing_table} (ON DELETE {key.effect})" for key in towards if key.effect
         ]
         if reached:
             yield Obstacle(

@@ -1,7 +1,7 @@
-"""The ledger: what each destination table holds, written in the transaction of the data itself.
+"""The ledger: a row for each destination table, written in the transaction of the data itself.
 
-Everything here runs in a transaction that the caller opened, READ COMMITTED, and waits for a row
-that another run holds as long as that transaction's ``lock_timeout`` allows.
+Everything runs in the caller's transaction, READ COMMITTED; its ``lock_timeout`` limits the wait for
+rows held by another run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    import psycopg
     from psycopg.rows import DictRow
 
     from copyd.connection import Connection
@@ -33,14 +32,16 @@ _WANTED = """
    FROM ROWS FROM (pg_catalog.unnest({schemas}::pg_catalog.text[]),
                    pg_catalog.unnest({names}::pg_catalog.text[])) AS wanted (schema, name))
 """
-# ON CONFLICT waits for a row that is not committed yet, which no SELECT sees, and locks the row
-# even where it then does not update. In one order, so that two runs cannot deadlock.
+# Decision: The ledger decides, and is not trusted blindly
+# ON CONFLICT waits for an uncommitted row, which SELECT does not see, and locks the row even if it
+# updates nothing. All runs use the same order, so that they cannot deadlock.
 _HOLD = """
 INSERT INTO {} AS held (schema, name)
 SELECT wanted.schema, wanted.name FROM {} AS wanted
  ORDER BY wanted.schema COLLATE pg_catalog."C", wanted.name COLLATE pg_catalog."C"
     ON CONFLICT (schema, name) DO UPDATE SET run = held.run WHERE false
 """
+# The run before the last stays known, for `last_runs`; writing again within one run does not count.
 _WRITE = """
 INSERT INTO {} AS held ({}) VALUES ({})
     ON CONFLICT (schema, name) DO UPDATE SET ({}) = ({}),
@@ -50,7 +51,9 @@ INSERT INTO {} AS held ({}) VALUES ({})
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where in the history of which cluster a snapshot was taken; ``lsn`` as a number of bytes."""
+    """The origin of a snapshot: cluster, timeline, and ``lsn`` as a number of bytes."""
+
+    # Decision: Position: system identifier, timeline, LSN
 
     system_identifier: int
     timeline: int
@@ -63,21 +66,17 @@ class Position:
 
 
 def parse_lsn(text: str) -> int:
-    """Return the number that a ``pg_lsn`` such as ``16/B374D848`` stands for.
-
-    Raises ValueError where it is none.
-    """
+    """Return the number of a ``pg_lsn`` such as ``16/B374D848``; raises ValueError."""
     high, low = (int(half, 16) for half in text.split("/"))
     return high << 32 | low
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one destination table holds, ``schema`` and ``name`` being its own.
+    """The last load of a destination table, ``schema`` and ``name``.
 
-    ``relation`` is its oid when it was loaded, ``filenode`` that of the source's table.
-    ``full_at`` is when everything was looked at last, ``committed_at`` the destination's time of
-    writing: `Ledger.record` sets it, whatever is given.
+    ``relation`` was its oid then, ``filenode`` that of the source's table. ``full_at``: the last
+    full scan. ``committed_at``: by the destination's clock, set by `Ledger.record`.
     """
 
     schema: str
@@ -102,33 +101,26 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The ledger of one database, in the schema of this name."""
+    """The ledger of a database, in a schema of copyd's own."""
 
     schema: str = "copyd"
 
     def prepare(self, connection: Connection) -> bool:
-        """See that the ledger can be trusted, in one query; create it where there is none.
-
-        True where it was created: commit soon, for other runs wait until then. Raises CopydError
-        where it may not be created, or where others could have, or have, put something there.
-        """
+        """Check the ledger, or create it; see `ledger_table.prepare`."""
         return ledger_table.prepare(connection, self.schema)
 
     def refusals(self, connection: Connection) -> tuple[str, ...]:
-        """Say all that `prepare` would raise; nothing is created."""
+        """Return all errors that `prepare` would raise; nothing is created."""
         return tuple(ledger_table.refusals(ledger_table.look(connection, self.schema), self.schema))
 
     def creation(self, connection: Connection) -> tuple[sql.Composed, ...]:
-        """Return the statements with which `prepare` would create the ledger, if it would."""
+        """Return the statements that `prepare` would execute; none if the ledger exists."""
         return ledger_table.creation(connection, self.schema)
 
     def look(
         self, connection: Connection, names: Iterable[TableName]
     ) -> dict[TableName, Entry | None]:
-        """Return the rows of these tables as they are, without a lock; they may change any time.
-
-        None where no load was ever committed, as without a ledger. Raises as `read` does.
-        """
+        """Read the rows of these tables without a lock, also if there is no ledger; see `read`."""
         wanted = set(names)
         return dict.fromkeys(wanted) if self.creation(connection) else self.read(connection, wanted)
 
@@ -139,25 +131,28 @@ class Ledger:
         *,
         first: Callable[[], object] = lambda: None,
     ) -> dict[TableName, Entry | None]:
-        """Return the rows of these tables, of a ledger that is there.
+        """Read the rows of these tables; None if no load was ever committed.
 
-        None where no load was ever committed. `first`: executes `hold`, in the same round trip, so
-        that they cannot change. Raises CopydError where somebody has emptied columns.
+        `first` is called in the same round trip: it executes `hold`, so that rows cannot change.
+        Raises CopydError if a row was emptied by hand.
         """
         wanted = sorted(set(names))
-        with self._cursor(connection) as cursor:
+        columns = sql.SQL(", ").join(map(_readable, _READ))
+        select = sql.SQL("SELECT {} FROM {} WHERE (schema, name) IN {}")
+        # Binary, so that DateStyle does not matter.
+        with connection.cursor(binary=True, row_factory=dict_row) as cursor:
             with connection.pipeline():
                 first()
-                cursor.execute(self._select(wanted))
+                cursor.execute(select.format(columns, self._table, _wanted(wanted)))
             found = {TableName(row["schema"], row["name"]): row for row in cursor}
         return {name: _entry(found[name]) if name in found else None for name in wanted}
 
     def last_committed(self, connection: Connection, transfer: str) -> datetime | None:
-        """Return since when all tables of `transfer` were loaded, by this server's clock.
+        """Return the oldest of the tables' last COMMITs, by this server's clock.
 
-        That is the oldest of their last COMMITs. None where there is none, or the ledger cannot be
-        trusted.
+        None if `transfer` has none, or the ledger cannot be trusted.
         """
+        # Decision: A time of success comes from the ledgers, an age of data does not
         if self.refusals(connection) or self.creation(connection):
             return None
         query = sql.SQL(
@@ -169,9 +164,9 @@ class Ledger:
         return found
 
     def record(self, entry: Entry, later: Mapping[str, Later] | None = None) -> sql.Composed:
-        """Return the statement that says what a table holds from this COMMIT on; hold its row first.
+        """Return the statement to write `entry`; `hold` its row first.
 
-        `later`: in the place of what `entry` says in these columns.
+        `later`: values known only at execution, instead of those of `entry`.
         """
         position = entry.position
         values: dict[str, object] = {
@@ -192,21 +187,17 @@ class Ledger:
         )
 
     def has_committed(self, connection: Connection, schema: str, name: str, run: str) -> bool:
-        """Whether `run` committed a load of this table, said under the row's lock.
+        """Whether `run` committed a load of this table, and at most one other run since.
 
-        A COMMIT that is under way, or waits for a standby, is waited for. What is told stays true
-        when one other run has committed since, not when several have. Raises
-        psycopg.errors.LockNotAvailable while it cannot be told.
+        Waits for a COMMIT in progress, also one waiting for a standby. Raises
+        psycopg.errors.LockNotAvailable if that takes too long.
         """
         return run in self.last_runs(connection, schema, name)
 
     def last_runs(
         self, connection: Connection, schema: str, name: str
     ) -> tuple[str | None, str | None]:
-        """Return the run that loaded this table last, and the one before it, as `has_committed` asks.
-
-        None where there was none.
-        """
+        """Return the last run that loaded this table and its predecessor; waits as `has_committed`."""
         names = [TableName(schema, name)]
         read = sql.SQL("SELECT run, previous_run FROM {} WHERE (schema, name) IN {}").format(
             self._table, _wanted(names)
@@ -219,9 +210,9 @@ class Ledger:
         return row or (None, None)
 
     def after_commit_done(self, names: Iterable[TableName]) -> sql.Composed:
-        """Return the statement that notes that all is done that follows the COMMIT of the ``run``.
+        """Return the statement to note that ``run`` has completed its work after COMMIT.
 
-        Hold the rows first; those of other runs stay as they are.
+        Rows of other runs stay unchanged; `hold` the rows first.
         """
         note = (
             "UPDATE {} SET after_commit_done = true"
@@ -230,24 +221,15 @@ class Ledger:
         return sql.SQL(note).format(self._table, _wanted(names), Later("run"))
 
     def hold(self, names: Iterable[TableName]) -> sql.Composed:
-        """Return the statement that locks the rows of these tables, each made where it is missing.
+        """Return the statement to lock the rows of these tables, created if missing.
 
-        It raises psycopg.errors.LockNotAvailable where another run holds one of them.
+        It raises psycopg.errors.LockNotAvailable if another run holds one of them.
         """
         return sql.SQL(_HOLD).format(self._table, _wanted(names))
 
     @property
     def _table(self) -> sql.Identifier:
         return sql.Identifier(self.schema, ledger_table.NAME)
-
-    def _select(self, names: Iterable[TableName]) -> sql.Composed:
-        return sql.SQL("SELECT {} FROM {} WHERE (schema, name) IN {}").format(
-            sql.SQL(", ").join(map(_readable, _READ)), self._table, _wanted(names)
-        )
-
-    def _cursor(self, connection: Connection) -> psycopg.Cursor[DictRow]:
-        """Binary, so that no DateStyle comes between."""
-        return connection.cursor(binary=True, row_factory=dict_row)
 
 
 def _readable(name: str) -> sql.Composable:
@@ -269,17 +251,16 @@ def _wanted(names: Iterable[TableName]) -> sql.Composed:
 
 
 def _entry(row: DictRow) -> Entry | None:
-    """Return the row as an entry; None where it was never more than locked."""
+    """Return the row as an entry; None if it was only ever locked."""
     if row["run"] is None:
         return None
     table = TableName(row["schema"], row["name"])
     empty = [name for name, value in row.items() if value is None and name not in _MAY_BE_NULL]
     if empty:
         raise CopydError(
-            f"the ledger's row of table {table} was changed by hand, it lacks {', '.join(empty)}; "
+            f"the ledger's row of table {table} was changed by hand and lacks {', '.join(empty)}; "
             "delete that row and load the table again, adopting what it holds"
         )
-    position = Position(
-        row.pop("system_identifier"), row.pop("timeline"), parse_lsn(row.pop("lsn"))
-    )
+    lsn = parse_lsn(row.pop("lsn"))
+    position = Position(row.pop("system_identifier"), row.pop("timeline"), lsn)
     return Entry(position=position, **row)

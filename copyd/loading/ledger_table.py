@@ -1,8 +1,7 @@
-"""The ledger's table: how it is created, and when it is refused because it could run code as us.
+"""The ledger's table: its creation, and the refusal of a table that could run code as us.
 
-A function that a trigger, rule, policy, default, constraint or index calls runs with the rights of
-the role that writes the row. So the table is used only where nobody but that role (and superusers)
-can have added such a thing, and nobody has.
+A function called by a trigger, rule, policy, default, constraint or index runs with the rights of the
+writing role. So only this role and superusers may be able to add them, and none may exist.
 """
 
 from __future__ import annotations
@@ -22,25 +21,25 @@ from copyd.statements import statement
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from typing_extensions import LiteralString
+
     from copyd.connection import Connection
 
 NAME = "ledger"
 VERSION = 1
 _TABLE = statement("copyd.loading", "ledger_table")
 COLUMNS = dict(re.findall(r"^ +(\w+) (pg_catalog\..*),$", _TABLE.as_string(), re.MULTILINE))
-"""Every column of the ledger and its type, as `_FACTS` spells them."""
+"""The columns of the ledger, each with its type as `_FACTS` spells types."""
 
 _SHAPE = [f"{name} {kind}" for name, kind in COLUMNS.items()]
 _COMMENT = f"What copyd loaded into the tables of this database (ledger version {VERSION})"
-_CREATION = 0x636F707964
-"""The advisory lock of whoever creates it: "copyd" in ASCII."""
-
+_CREATION = 0x636F707964  # the advisory lock for its creation: "copyd" in ASCII
 _FACTS = statement("copyd.loading", "ledger_facts")
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
-    """The ledger in the catalogs. No owner: it does not exist. A writer of None is PUBLIC."""
+    """The ledger in the catalogs. No owner: it does not exist. A writer of None: PUBLIC."""
 
     role: str
     database: str
@@ -64,27 +63,34 @@ class LedgerFacts:
 def prepare(connection: Connection, schema: str) -> bool:
     """Check, in one query, that the table in `schema` can be trusted; create it if it is missing.
 
-    True if it was created: commit soon, as others who would create it wait. Raises CopydError if
-    it may not be created, or cannot be trusted.
+    True if it was created: then commit soon, because other runs wait to create it too. Raises
+    CopydError if it may not be created, or cannot be trusted.
     """
+    # Decision: The ledger decides, and is not trusted blindly
     if _checked(connection, schema).table_owner is not None:
         return False
     connection.execute("SELECT pg_catalog.pg_advisory_xact_lock(%s)", [_CREATION])
-    facts = _checked(connection, schema)  # another run may have been faster
+    facts = _checked(connection, schema)  # another run may have created it meanwhile
     if facts.table_owner is not None:
         return False
+    # ALTER DEFAULT PRIVILEGES may have granted others rights on new schemas and tables.
     if facts.schema_owner is None:
-        _create_schema(connection, schema)
-    _create_table(connection, schema)
+        connection.execute(_schema_statement(schema))
+        granted = look(connection, schema).schema_writers
+        _revoke(connection, "CREATE ON SCHEMA", sql.Identifier(schema), granted)
+    for query in _table_statements(schema):
+        connection.execute(query)
+    granted = look(connection, schema).table_writers
+    _revoke(connection, "ALL ON TABLE", sql.Identifier(schema, NAME), granted)
     if _checked(connection, schema).table_owner is None:
         raise CopydError(f"{quote(schema)} is no name for the ledger's schema: use a shorter one")
     return True
 
 
 def creation(connection: Connection, schema: str) -> tuple[sql.Composed, ...]:
-    """Return the statements that would create the ledger; none if it exists.
+    """Return the statements to create the ledger; none if it exists.
 
-    Without those that take back what default privileges would grant.
+    The list lacks REVOKE, which `prepare` adds if default privileges grant rights to others.
     """
     facts = look(connection, schema)
     if facts.table_owner is not None:
@@ -93,13 +99,8 @@ def creation(connection: Connection, schema: str) -> tuple[sql.Composed, ...]:
     return (*made, *_table_statements(schema))
 
 
-def refusal(facts: LedgerFacts, schema: str) -> str | None:
-    """Say why the ledger cannot be used, or created, and what to do; None if it can."""
-    return next(refusals(facts, schema), None)
-
-
 def refusals(facts: LedgerFacts, schema: str) -> Iterator[str]:
-    """Say why the ledger cannot be used, or created; a sentence for each reason."""
+    """Say why the ledger cannot be used or created, and what to do; a sentence for each reason."""
     table = TableName(schema, NAME)
     ours, where = quote(schema), f"in database {quote(facts.database)}"
     if facts.schema_owner is None and not facts.may_create:
@@ -119,7 +120,7 @@ def refusals(facts: LedgerFacts, schema: str) -> Iterator[str]:
 def _problems_of_schema(facts: LedgerFacts, schema: str) -> Iterator[str]:
     if facts.schema_owner != facts.role:
         yield (
-            f"it belongs to role {quote(str(facts.schema_owner))}; where it is meant for copyd, "
+            f"it belongs to role {quote(str(facts.schema_owner))}; if it is meant for copyd, "
             f"run there: ALTER SCHEMA {schema} OWNER TO {quote(facts.role)}"
         )
     if facts.schema_writers:
@@ -132,7 +133,7 @@ def _problems_of_schema(facts: LedgerFacts, schema: str) -> Iterator[str]:
 def _problems_of_table(facts: LedgerFacts, table: TableName) -> Iterator[str]:
     if facts.table_owner != facts.role:
         yield (
-            f"it belongs to role {quote(str(facts.table_owner))}; where it is copyd's own, "
+            f"it belongs to role {quote(str(facts.table_owner))}; if it is copyd's own, "
             f"run there: ALTER TABLE {table} OWNER TO {quote(facts.role)}"
         )
     if not facts.is_plain:
@@ -174,35 +175,23 @@ def _other_columns(facts: LedgerFacts) -> str:
 
 def _checked(connection: Connection, schema: str) -> LedgerFacts:
     facts = look(connection, schema)
-    reason = refusal(facts, schema)
-    if reason is not None:
+    for reason in refusals(facts, schema):
         raise CopydError(reason)
     return facts
 
 
 def look(connection: Connection, schema: str) -> LedgerFacts:
-    """Look the ledger up in the catalogs."""
+    """Look up the ledger in the catalogs."""
     with connection.cursor(row_factory=class_row(LedgerFacts)) as cursor:
         return only_row(cursor.execute(_FACTS, {"schema": schema, "name": NAME}))
 
 
-def _create_schema(connection: Connection, schema: str) -> None:
-    """Create it, and revoke what ALTER DEFAULT PRIVILEGES granted to others."""
-    name = sql.Identifier(schema)
-    connection.execute(_schema_statement(schema))
-    for role in look(connection, schema).schema_writers:
-        revoke = sql.SQL("REVOKE CREATE ON SCHEMA {} FROM {}")
-        connection.execute(revoke.format(name, _grantee(role)))
-
-
-def _create_table(connection: Connection, schema: str) -> None:
-    """Create it, and revoke what default privileges granted, as with the schema."""
-    table = sql.Identifier(schema, NAME)
-    for query in _table_statements(schema):
-        connection.execute(query)
-    for role in look(connection, schema).table_writers:
-        revoke = sql.SQL("REVOKE ALL ON TABLE {} FROM {}")
-        connection.execute(revoke.format(table, _grantee(role)))
+def _revoke(
+    connection: Connection, what: LiteralString, of: sql.Identifier, roles: Sequence[str | None]
+) -> None:
+    for role in roles:
+        grantee = sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
+        connection.execute(sql.SQL("REVOKE {} {} FROM {}").format(sql.SQL(what), of, grantee))
 
 
 def _schema_statement(schema: str) -> sql.Composed:
@@ -211,14 +200,8 @@ def _schema_statement(schema: str) -> sql.Composed:
 
 def _table_statements(schema: str) -> tuple[sql.Composed, ...]:
     table = sql.Identifier(schema, NAME)
-    return (
-        _TABLE.format(table=table),
-        sql.SQL("COMMENT ON TABLE {} IS {}").format(table, _COMMENT),
-    )
-
-
-def _grantee(role: str | None) -> sql.Composable:
-    return sql.SQL("PUBLIC") if role is None else sql.Identifier(role)
+    comment = sql.SQL("COMMENT ON TABLE {} IS {}").format(table, _COMMENT)
+    return _TABLE.format(table=table), comment
 
 
 def _roles(writers: Sequence[str | None]) -> str:

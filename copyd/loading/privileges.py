@@ -1,7 +1,6 @@
-"""What the current role may do with the tables of a destination, and what a run needs to do there.
+"""Privileges of the current role on tables of a destination, compared with those that a run needs.
 
-Privileges are those that PostgreSQL 13 to 18 ask for, tried one by one: LOCK TABLE in a mode that
-keeps writers out takes UPDATE, DELETE or TRUNCATE on the table.
+The needs of each statement were tried on PostgreSQL 13 to 18.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ _ACCESS = statement("copyd.loading", "table_access")
 _ROLE = statement("copyd.loading", "role")
 ENABLED = {"fire": ["O", "A"], "skip": ["R", "A"]}
 """Triggers and rules that fire: pg_trigger.tgenabled, pg_rewrite.ev_enabled."""
+# pg_rewrite.ev_type of each mode's statements; COPY ignores rules.
 _RULED = {"insert": [], "replace": ["4"], "append": ["3"], "merge": ["2", "3", "4"]}
-"""Statements other than COPY, which heeds no rule, of each mode; as pg_rewrite.ev_type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a run does to the tables of one destination; ``insert`` only adds rows.
+    """The use of tables by a run; ``insert`` only adds rows.
 
-    ``deletes``: a merge also removes rows that the source no longer has.
+    ``deletes``: a merge also removes rows which the source no longer has.
     """
 
     mode: Literal["insert", "replace", "append", "merge"]
@@ -44,13 +43,12 @@ class Use:
 
     @property
     def truncates(self) -> bool:
-        """Whether it empties tables by TRUNCATE."""
         return self.mode == "replace" and self.replace_with == "truncate"
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The current role; ``may_stage``: create temporary tables in ``database``."""
+    """The current role; ``may_stage``: it can create temporary tables in ``database``."""
 
     name: str
     is_superuser: bool
@@ -60,7 +58,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The role's rights on one table, and what is odd about the table; see table_access.sql."""
+    """Privileges on a table, and obstacles in the table itself; see table_access.sql."""
 
     oid: int
     may_enter: bool
@@ -77,13 +75,14 @@ class Access:
 
 
 def role_of(connection: Connection) -> Role:
-    """Look up the current role."""
+    """Return the current role."""
     with connection.cursor(row_factory=class_row(Role)) as cursor:
         return only_row(cursor.execute(_ROLE))
 
 
 def access_to(connection: Connection, targets: Sequence[Target], use: Use) -> Mapping[int, Access]:
-    """Look up the current role's rights on `targets`, by oid; a dropped table has no entry."""
+    """Return the current role's privileges on `targets` by oid; none for a dropped table."""
+    # Each of them allows LOCK TABLE in a mode that keeps writers out.
     lock = "UPDATE, DELETE, TRUNCATE"
     if connection.info.server_version >= 170_000:
         lock += ", MAINTAIN"
@@ -101,7 +100,7 @@ def access_to(connection: Connection, targets: Sequence[Target], use: Use) -> Ma
 def role_refusals(
     connection: Connection, targets: Sequence[Target], use: Use, role: Role
 ) -> Iterator[str]:
-    """Say which rights the role lacks, whichever the table."""
+    """Say which rights the role lacks apart from those on tables."""
     if any(_stages(target, use) for target in targets) and not role.may_stage:
         yield (
             f"role {quote(role.name)} may not create temporary tables: "
@@ -112,7 +111,7 @@ def role_refusals(
 
 
 def table_refusals(target: Target, use: Use, access: Access, role: Role) -> Iterator[str]:
-    """Say which rights the role lacks on one table, and how to grant them."""
+    """Say which privileges on a table the role lacks, and how to grant them."""
     label, name = target.relation.label, quote(role.name)
     missing = _missing(target, use, access)
     if not access.may_enter:
@@ -133,7 +132,6 @@ def table_refusals(target: Target, use: Use, access: Access, role: Role) -> Iter
 
 
 def _missing(target: Target, use: Use, access: Access) -> list[str]:
-    """Return the privileges, as GRANT takes them, that are needed and lacking."""
     rewrites = use.mode == "merge" and target.has_fixed_columns
     whole = (*target.names, *target.others) if rewrites else target.names
     lacking = {
@@ -143,7 +141,7 @@ def _missing(target: Target, use: Use, access: Access) -> list[str]:
     }
     found = [_on_columns(name, columns, whole) for name, columns in lacking.items() if columns]
     if not (access.selectable or _stages(target, use) or use.mode == "insert"):
-        found.append("SELECT")  # on any column, to see whether there are rows
+        found.append("SELECT")  # on any column, to count the rows
     if use.truncates and not access.may_truncate:
         found.append("TRUNCATE")
     if _deletes(target, use) and not access.may_delete:
@@ -152,7 +150,7 @@ def _missing(target: Target, use: Use, access: Access) -> list[str]:
 
 
 def _updated(target: Target) -> list[str]:
-    """Return the columns that a merge sets; those of the key as well: = is not the same bytes."""
+    # Those of the key too: values that are = may differ in their bytes.
     return [column.name for column in target.columns if column.identity != "a"]
 
 
@@ -173,13 +171,12 @@ def _on_columns(privilege: str, columns: Sequence[str], whole: Sequence[str]) ->
 
 
 def _stages(target: Target, use: Use) -> bool:
-    """Whether rows go through a temporary table, which is made like the columns of the target."""
+    """Whether rows go through a temporary table, created from a SELECT of the target."""
     return use.mode == "merge" or (use.mode == "append" and target.key is not None)
 
 
 def _skip_refusals(connection: Connection, role: Role) -> Iterator[str]:
-    """Try the setting in a savepoint: managed services allow it where the catalogs do not say so."""
-    try:
+    try:  # in a savepoint: managed services allow the setting although the catalogs deny it
         with connection.transaction(force_rollback=True):
             connection.execute("SET LOCAL session_replication_role = 'replica'")
     except psycopg.errors.InsufficientPrivilege:

@@ -1,7 +1,7 @@
-"""Staged rows that the table refuses are rejected, and all others applied.
+"""Bisection of staged rows: bad rows are rejected, all others applied.
 
-The server refuses the statement that applies staged rows as a whole. Bisection finds the bad rows:
-it applies parts of the rows, each from a second staging table; see `copyd.copyman.batching.isolation`.
+A bad row fails the whole statement which applies the staging table. So parts of the rows are applied
+from a second staging table; see `copyd.copyman.batching.isolation`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,16 @@ if TYPE_CHECKING:
     from copyd.connection import Connection
     from copyd.loading.target import Target
 
-TRIALS = 1_000_000
-"""What is added to a target's number for its second staging table."""
-MOST_PIECES = 4
-"""Parts that stay as they were applied; more are applied again as one, as each is a savepoint."""
-BATCH = 0
-"""The batch of rows that were staged: they are not loaded in batches."""
+TRIALS = 1_000_000  # added to a target's number for its second staging table
+MOST_PIECES = 4  # savepoints that a search may leave behind; see `_bisect`
+BATCH = 0  # staged rows are not loaded in batches
 
 
 class Bisection:
-    """Applies the staged rows of one table but for the bad ones; ``applied`` counts them.
+    """Applies the good staged rows of a table; ``applied`` counts them.
 
-    `apply` applies all rows of a target's staging table. `left_out`: ordinals of rows, in order,
-    that were rejected before they reached the staging table.
+    `apply` applies all rows of a target's staging table. `left_out`: sorted ordinals of rows
+    rejected before they reached the staging table.
     """
 
     def __init__(
@@ -60,27 +57,24 @@ class Bisection:
 
     @property
     def held(self) -> int:
-        """Count the rows that a foreign key refused and that are to be tried again."""
+        """The number of rows refused by a foreign key, to be tried again."""
         return sum(span.rows for span, _ in self._held)
 
     def run(self) -> None:
-        """Apply all rows, or all good ones.
-
-        Raises psycopg.Error for what no row is to blame for, CopydError as `apply` does.
-        """
+        """Apply all good rows; raises errors which no row causes."""
         outcome = self._attempt(lambda: self._apply(self._target))
         if isinstance(outcome, Applied):
             self.applied = outcome
             return
         rows = self._number()
         if self._try([]) is not None:
-            raise outcome  # no row is to blame: none at all is refused as well
-        # All that a foreign key refuses waits for the other tables.
+            raise outcome  # even without rows it fails, so no row is to blame
+        # Patience 0: rows refused by a foreign key wait until the other tables are applied.
         found = self._bisect(Span(0, rows), Refusal.of(outcome), patience=0)
         self._take(found)
 
     def retry(self) -> int:
-        """Try the rows again that a foreign key refused; returns how many are taken now."""
+        """Try rows refused by a foreign key again; returns the number accepted now."""
         held, self._held = sorted(self._held, reverse=True, key=lambda each: each[0]), []
         before = sum(span.rows for span, _ in held)
         for span, _ in held:
@@ -88,7 +82,7 @@ class Bisection:
         return before - self.held
 
     def refuse(self) -> None:
-        """Reject the rows that a foreign key still refuses."""
+        """Reject the rows still refused by a foreign key."""
         held, self._held = self._held, []
         for span, refusal in held:
             for row in range(span.start, span.stop):
@@ -100,8 +94,7 @@ class Bisection:
         self._held += found.held
 
     def _reject(self, row: int, refusal: Refusal) -> None:
-        """`row`: its number in the staging table, from 0."""
-        ordinal = row + 1
+        ordinal = row + 1  # staged rows are numbered from 0, rows of the scan from 1
         for left_out in self._left_out:
             ordinal += left_out <= ordinal
         query = staged_rows.copy_out_row(self._target, row)
@@ -113,16 +106,20 @@ class Bisection:
 
     def _bisect(self, whole: Span, refusal: Refusal | None, *, patience: float) -> Found:
         """Apply the good rows of `whole`; returns the others."""
+        # Decision: Bad rows are skimmed off, what is left is loaded as one
+        # Each piece that was applied is a subtransaction, and more than 64 slow a backend down: many
+        # pieces are rolled back and applied again as one.
         before = self.applied
         self._pieces = 0
-        with self._connection.transaction() as whole_of_it:
+        with self._connection.transaction() as search:
             found = self._search(whole, refusal, patience)
-            whole_of_it.force_rollback = self._pieces > MOST_PIECES
-        if not whole_of_it.force_rollback:
+            search.force_rollback = self._pieces > MOST_PIECES
+        if not search.force_rollback:
             return found
         self.applied = before
         if self._try(list(found.rest(whole))) is None:
             return found
+        # Together they are refused although each was accepted: keep the pieces after all.
         return self._search(whole, refusal, patience)
 
     def _search(self, whole: Span, refusal: Refusal | None, patience: float) -> Found:
@@ -133,7 +130,7 @@ class Bisection:
         return isolation.found
 
     def _try(self, spans: Sequence[Span]) -> Refusal | None:
-        """Apply rows, all or none; returns why they were refused."""
+        """Apply all rows of `spans` or none; returns the reason of a refusal."""
 
         def apply() -> Applied:
             self._connection.execute(staged_rows.empty(self._trial))
@@ -149,7 +146,7 @@ class Bisection:
         return None
 
     def _attempt(self, step: Callable[[], Applied]) -> Applied | psycopg.Error:
-        """Take `step` in a savepoint; returns the error where a row is to blame for it."""
+        """Execute `step` in a savepoint; returns its error if a row causes it."""
         try:
             with self._connection.transaction():
                 return step()
@@ -159,7 +156,7 @@ class Bisection:
             return error
 
     def _number(self) -> int:
-        """Number the staged rows and make the second staging table; returns how many there are."""
+        """Number the staged rows, create the second staging table; returns the number of rows."""
         if not self._is_numbered:
             for statement in staged_rows.number_rows(self._target, self._trial):
                 self._connection.execute(statement)

@@ -1,12 +1,7 @@
-"""Staging tables, which are temporary, and the statements that apply their rows by key; pure.
+"""Temporary staging tables, and the statements to apply their rows by key; pure.
 
-Rows are compared by their image (``*<>``): the bytes that are stored. What is equal to = may still
-be something else: 1.0 and 1.00, 0 and -0, a word in another case. Rows are told apart by the
-operators of the key's own index. Nothing here is looked up in a schema that others can write to.
-
-A step that must come second counts the rows of the first: PostgreSQL docs, "Data-Modifying
-Statements in WITH", leaves their order open otherwise. They are one statement because foreign keys
-are checked at its end: a row may reference another that comes with it.
+Keys are compared by the operators of the key's own index. No name is looked up in a schema with
+objects of other roles.
 """
 
 from __future__ import annotations
@@ -23,6 +18,9 @@ if TYPE_CHECKING:
     from copyd.loading.target import Target
 
 _COMMA = sql.SQL(", ")
+# PostgreSQL documentation, "Data-Modifying Statements in WITH", leaves the order of execution open: a
+# part that must come second counts the rows of the first. They form a single statement, because
+# foreign keys are checked at its end, and new rows may reference one another.
 _ABSENT = """NOT EXISTS (SELECT FROM {rows} AS target WHERE {same_key})"""
 _UPSERT = """
 WITH updated AS (
@@ -62,37 +60,37 @@ SELECT (SELECT pg_catalog.count(*) FROM inserted), (SELECT pg_catalog.count(*) F
 
 
 def stage(target: Target) -> sql.Composed:
-    """Make a table for rows of `target`: the columns that travel, no constraint, no default."""
+    """Create a staging table: the copied columns of `target`, without constraints or defaults."""
     return _create(_stage(target), target, target.names)
 
 
 def stage_keys(target: Target) -> sql.Composed:
-    """Make a table for keys alone: those that the source still has."""
+    """Create a staging table for the keys of the source's rows."""
     return _create(_key_stage(target), target, target.required_key.columns)
 
 
 def copy_into_stage(target: Target, *, format: str) -> sql.Composed:  # noqa: A002 - COPY's own word
-    """COPY rows into what `stage` made."""
+    """COPY into the staging table."""
     return copy(_stage(target), target.names, format=format)
 
 
 def copy_keys(target: Target, *, format: str) -> sql.Composed:  # noqa: A002 - COPY's own word
-    """COPY keys into what `stage_keys` made."""
+    """COPY into the staging table of keys."""
     return copy(_key_stage(target), target.required_key.columns, format=format)
 
 
 def analyze(target: Target) -> sql.Composed:
-    """Tell the planner what is staged: nothing else does, for a temporary table."""
+    """ANALYZE the staging table, because autovacuum cannot see temporary tables."""
     return _analyze(_stage(target), target)
 
 
 def analyze_keys(target: Target) -> sql.Composed:
-    """Tell the planner which keys are staged."""
+    """ANALYZE the staged keys."""
     return _analyze(_key_stage(target), target)
 
 
 def number_rows(target: Target, trial: Target) -> tuple[sql.Composed, ...]:
-    """Number the staged rows from 0 as they came, and stage nothing, but the same keys, for `trial`."""
+    """Number the staged rows from 0 in the order of the COPY; create an empty stage for `trial`."""
     number = sql.SQL(
         "CREATE TEMPORARY TABLE {order} ON COMMIT DROP AS"
         " SELECT pg_catalog.row_number() OVER (ORDER BY ctid)"
@@ -103,14 +101,14 @@ def number_rows(target: Target, trial: Target) -> tuple[sql.Composed, ...]:
 
 
 def same_keys(target: Target, trial: Target) -> sql.Composed:
-    """Stage the keys of `target` for `trial` as well, unless they are: a trial may be undone."""
+    """Stage the keys of `target` for `trial`, if they are not; rolling back a trial undoes it."""
     return sql.SQL(
         "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT * FROM {}"
     ).format(_key_stage(trial), _key_stage(target))
 
 
 def count_numbered(target: Target) -> sql.Composed:
-    """Count the staged rows that have a number."""
+    """Count the numbered rows."""
     return sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(_order(target))
 
 
@@ -130,7 +128,7 @@ def fill(trial: Target, target: Target, start: int, stop: int) -> sql.Composed:
 
 
 def copy_out_row(target: Target, number: int) -> sql.Composed:
-    """COPY one staged row out, as text."""
+    """COPY a staged row out, as text."""
     return sql.SQL(
         "COPY (SELECT staged.* FROM {} AS numbered JOIN {} AS staged"
         " ON staged.ctid OPERATOR(pg_catalog.=) numbered.at"
@@ -139,7 +137,7 @@ def copy_out_row(target: Target, number: int) -> sql.Composed:
 
 
 def insert_absent(target: Target) -> sql.Composed:
-    """Insert the staged rows whose key the table has not."""
+    """Insert the staged rows with new keys."""
     return sql.SQL(
         "INSERT INTO {table} ({columns}) OVERRIDING SYSTEM VALUE"
         " SELECT {staged_columns} FROM {stage} AS staged WHERE {absent}"
@@ -159,12 +157,9 @@ def insert_all(target: Target) -> sql.Composed:
 
 
 def upsert(target: Target) -> sql.Composed:
-    """Update the rows that differ, then insert the absent; yields rows inserted, updated, and 0.
-
-    An identity column that is GENERATED ALWAYS cannot be set: it is left as it is.
-    """
+    """Update rows which differ, then insert the absent; returns rows inserted, updated, and 0."""
     parts = _parts(target)
-    assignments = [
+    assignments = [  # UPDATE cannot set a column GENERATED ALWAYS AS IDENTITY
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Identifier("staged", name))
         for name in (column.name for column in target.columns if column.identity != "a")
     ]
@@ -173,12 +168,12 @@ def upsert(target: Target) -> sql.Composed:
 
 
 def rewrite(target: Target, *, removes: bool) -> sql.Composed:
-    """Delete the rows that differ, insert them anew, then the absent.
+    """Delete rows which differ, insert their new versions, then the absent.
 
-    So two rows may trade a value that no two may have at a time. What the columns hold that do not
-    travel is kept. ``removes``: does what `delete_missing` does as well. Yields rows inserted,
-    updated, removed.
+    Columns which are not copied keep their values. ``removes``: includes `delete_missing`. Returns
+    rows inserted, updated, removed.
     """
+    # Decision: Who trades unique values is written anew
     kept = [*target.required_key.columns, *target.others]
     values = [*_qualified("staged", target.names), *_qualified("target", target.others)]
     remove = sql.SQL("{} RETURNING 1").format(delete_missing(target)) if removes else _NOTHING
@@ -192,7 +187,7 @@ def rewrite(target: Target, *, removes: bool) -> sql.Composed:
 
 
 def delete_missing(target: Target) -> sql.Composed:
-    """Delete the rows whose key is not among the staged keys."""
+    """Delete the rows whose key is not staged."""
     return sql.SQL(
         "DELETE FROM {rows} AS target"
         " WHERE NOT EXISTS (SELECT FROM {keys} AS staged WHERE {same_key})"
@@ -200,7 +195,7 @@ def delete_missing(target: Target) -> sql.Composed:
 
 
 def count_doubles(target: Target) -> sql.Composed:
-    """Count the keys that more than one staged row has."""
+    """Count the keys with several staged rows."""
     return sql.SQL(
         "SELECT pg_catalog.count(*) FROM (SELECT FROM {stage} AS staged GROUP BY {key}"
         " HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 1) AS doubles"
@@ -208,7 +203,7 @@ def count_doubles(target: Target) -> sql.Composed:
 
 
 def count_changed(target: Target) -> sql.Composed:
-    """Count the rows that differ from the staged ones with their key."""
+    """Count the rows which differ from their staged versions."""
     return sql.SQL(
         "SELECT pg_catalog.count(*) FROM {rows} AS target, {stage} AS staged"
         " WHERE {same_key} AND {differs}"
@@ -216,7 +211,7 @@ def count_changed(target: Target) -> sql.Composed:
 
 
 def count_missed(target: Target, *, column: str, bound: sql.Composable) -> sql.Composed:
-    """Count the staged rows before `bound`, or with NULL there, that the table has not as such."""
+    """Count the staged rows below `bound`, or with NULL, which are absent or differ in the table."""
     return sql.SQL(
         "SELECT pg_catalog.count(*) FROM {stage} AS staged"
         " WHERE ({column} OPERATOR(pg_catalog.<) {bound} OR {column} IS NULL) AND NOT EXISTS"
@@ -225,7 +220,6 @@ def count_missed(target: Target, *, column: str, bound: sql.Composable) -> sql.C
 
 
 def _parts(target: Target) -> dict[str, sql.Composable]:
-    """Return what the statements above are made of."""
     key = target.required_key
     same_key = sql.SQL(" AND ").join(
         sql.SQL("{} {} {}").format(
@@ -233,6 +227,7 @@ def _parts(target: Target) -> dict[str, sql.Composable]:
         )
         for name, operator in zip(key.columns, key.operators, strict=True)
     )
+    # Decision: Staged rows are compared by their image
     differs = sql.SQL(
         "ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record"
     ).format(*(_COMMA.join(_qualified(row, target.names)) for row in ("target", "staged")))
@@ -261,7 +256,7 @@ def _key_stage(target: Target) -> sql.Identifier:
 
 
 def _create(table: sql.Identifier, target: Target, columns: Iterable[str]) -> sql.Composed:
-    """AS takes over types with their modifiers and collations, and nothing else."""
+    # AS copies types with their modifiers and collations, and nothing else.
     return sql.SQL(
         "CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA"
     ).format(table, _listed(columns), target.rows)

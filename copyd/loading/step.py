@@ -1,7 +1,7 @@
-"""One statement of a load as data, and the one function that executes it.
+"""Statements of a load as data, and the function that executes them.
 
-What a run will send can be printed before it is sent, because statements are composed here and
-executed there. A value that only the run knows is `Later` in it.
+A plan prints the same statements as a run executes. `Later` is a placeholder for a value known only
+at execution.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Result(Enum):
-    """The meaning of the row that a statement returns, or else of the number of rows it touched."""
+    """The meaning of a statement's result row, or of its row count if it returns no row."""
 
     NOTHING = "nothing that counts"
     TRANSACTION = "the number of the transaction"
@@ -36,7 +36,7 @@ class Result(Enum):
 
 
 class Later(sql.Composable):
-    """A value that only the run will know; printed as ``:shown``, as psql writes a variable."""
+    """A value known only at execution; printed as ``:shown``, like a psql variable."""
 
     def __init__(self, name: str, shown: str | None = None) -> None:
         super().__init__(shown or name)
@@ -49,10 +49,10 @@ class Later(sql.Composable):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A statement and its result, which is about `target` where there is one.
+    """A statement and the meaning of its result, for ``target`` if set.
 
-    ``otherwise``: the steps to take in its place where rows trade values of a unique key; then it is
-    executed in a savepoint. ``is_rewrite``: it deletes and inserts rows that others may reference.
+    ``otherwise``: steps to execute instead if rows swap unique values; the statement then runs in a
+    savepoint. ``is_rewrite``: it deletes and inserts rows which other tables may reference.
     """
 
     statement: sql.Composable
@@ -65,9 +65,9 @@ class Step:
 def execute(
     connection: Connection, step: Step, values: Mapping[str, object] | None = None
 ) -> tuple[Any, ...]:
-    """Execute one statement of a load, `values` in the place of what was to come `Later`.
+    """Execute the statement of `step`, with `values` for each `Later`, by name.
 
-    Returns its row, or the number of rows that it touched; nothing where the result is NOTHING.
+    Returns its row, or its row count; an empty tuple for `Result.NOTHING`.
     """
     cursor = connection.execute(_filled(step.statement, values or {}))
     if step.result is Result.NOTHING:

@@ -1,8 +1,7 @@
-"""How a table of a destination is loaded: replace, append, merge; as steps.
+"""The statements of replace, append and merge for a table of a destination.
 
-They run in a transaction whose search path is pg_catalog, pg_temp; everything is qualified. A table
-that is replaced is emptied, then filled by `copy_rows`. Rows that are appended or merged go into a
-temporary table first, and from there into the table by key.
+The search path is pg_catalog, pg_temp; all other names are qualified. Replace empties the table, then
+fills it by `copy_rows`. Append and merge copy rows into a staging table, then apply them by key.
 """
 
 from __future__ import annotations
@@ -12,50 +11,25 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import sql
 
 from copyd.catalog import foreign_keys
 from copyd.connection import one_row
 from copyd.errors import CopydError
 from copyd.loading import staged_rows
-from copyd.loading.staged_rows import copy_into_stage, copy_keys, stage, stage_keys
 from copyd.loading.step import Later, Result, Step, execute
-from copyd.loading.target import Target, copy_rows, delete, lock, select_count, truncate
+from copyd.loading.target import copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from copyd.connection import Connection
-
-__all__ = [
-    "Applied",
-    "Target",
-    "append",
-    "apply",
-    "copy_into_stage",
-    "copy_keys",
-    "copy_rows",
-    "count",
-    "delete",
-    "insert_all",
-    "lock",
-    "merge",
-    "missed",
-    "no_doubles",
-    "remove_missing",
-    "shrink_refusal",
-    "stage",
-    "stage_keys",
-    "take",
-    "truncate",
-]
-
-_REACHING = {"c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}
-"""pg_constraint.confdeltype: what a DELETE does to rows of other tables."""
+    from copyd.loading.target import Target
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Rows that a merge or append wrote, and those that it had to remove on the way."""
+    """Rows written and removed by a merge or append."""
 
     inserted: int = 0
     updated: int = 0
@@ -69,6 +43,29 @@ class Applied:
         )
 
 
+def lock(targets: Sequence[Target]) -> sql.Composed:
+    """Block other writers until COMMIT, not readers."""
+    tables = sql.SQL(", ").join(target.rows for target in targets)
+    return sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(tables)
+
+
+def delete(target: Target) -> sql.Composed:
+    """Delete all rows; readers see them until COMMIT."""
+    return sql.SQL("DELETE FROM {}").format(target.rows)
+
+
+def truncate(targets: Sequence[Target]) -> sql.Composed:
+    """Empty the tables, but no child tables; readers wait until COMMIT."""
+    # One statement, because the tables may reference one another.
+    tables = sql.SQL(", ").join(target.rows for target in targets)
+    return sql.SQL("TRUNCATE TABLE {} CONTINUE IDENTITY RESTRICT").format(tables)
+
+
+def copy_rows(target: Target, *, format: str, freeze: bool = False) -> sql.Composed:  # noqa: A002 - COPY's own word
+    """COPY into the table itself."""
+    return copy(target.relation.identifier, target.names, format=format, freeze=freeze)
+
+
 def append(target: Target) -> tuple[Step, ...]:
     """Insert the staged rows whose key is absent."""
     insert = Step(staged_rows.insert_absent(target), Result.INSERTED, target)
@@ -76,17 +73,17 @@ def append(target: Target) -> tuple[Step, ...]:
 
 
 def insert_all(target: Target) -> tuple[Step, ...]:
-    """Insert the staged rows, which nothing there is compared with."""
+    """Insert all staged rows, without comparing keys."""
     return (Step(staged_rows.insert_all(target), Result.INSERTED, target),)
 
 
 def merge(target: Target, *, delete_missing: bool = False) -> tuple[Step, ...]:
-    """Make the table's rows equal to the staged ones of their keys, and insert the absent.
+    """Update rows which differ from the staged ones, and insert the absent.
 
-    ``delete_missing``: keys are staged as well, and `remove_missing` follows. It has to wait for
-    other tables, whose rows may still reference those; only where a new row needs a value of a
-    missing one is it done here.
+    ``delete_missing``: keys are staged too, and `remove_missing` follows.
     """
+    # Missing rows stay until all tables are merged, because other tables may still reference them.
+    # Only a rewrite deletes them here: a new row may need the unique value of a missing one.
     prepared = Step(staged_rows.analyze(target)), no_doubles(target)
     rewrite = _rewrite(target, removes=delete_missing)
     if target.has_fixed_columns:
@@ -96,23 +93,20 @@ def merge(target: Target, *, delete_missing: bool = False) -> tuple[Step, ...]:
 
 
 def no_doubles(target: Target) -> Step:
-    """See that no two staged rows have one key."""
+    """Check for staged rows with the same key."""
     return Step(staged_rows.count_doubles(target), Result.DOUBLES, target)
 
 
 def remove_missing(target: Target) -> tuple[Step, ...]:
-    """Delete the rows whose key is not among the staged keys.
-
-    Children come before parents, and both after the merge of all tables.
-    """
+    """Delete rows whose key is not staged: after the merge of all tables, children first."""
     remove = Step(staged_rows.delete_missing(target), Result.REMOVED, target)
     return Step(staged_rows.analyze_keys(target)), remove
 
 
 def missed(target: Target, column: str) -> Step:
-    """Count the staged rows that bounded scans have left out; before they are applied.
+    """Count staged rows which bounded scans missed; before they are applied.
 
-    They lie before the ``bound`` in the watermark column, or have NULL there, and are absent at the
+    These rows are below the ``bound`` in the watermark column, or have NULL, and are absent at the
     destination or differ.
     """
     query = staged_rows.count_missed(target, column=column, bound=Later("bound"))
@@ -120,26 +114,28 @@ def missed(target: Target, column: str) -> Step:
 
 
 def count(target: Target) -> Step:
-    """Count the table's rows."""
-    return Step(select_count(target), Result.BEFORE, target)
+    """Count the table's rows before the load."""
+    query = sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(target.rows)
+    return Step(query, Result.BEFORE, target)
 
 
 def apply(connection: Connection, steps: Iterable[Step]) -> Applied:
-    """Take the `steps` of one table; returns the sum."""
+    """Execute the `steps` of a table; returns the sum."""
     return sum((take(connection, step)[0] for step in steps), Applied())
 
 
 def take(
     connection: Connection, step: Step, values: Mapping[str, object] | None = None
 ) -> tuple[Applied, tuple[Any, ...]]:
-    """Take one step; returns the rows that it applied, and its result as it came.
+    """Execute a step; returns the rows it applied, and its result row.
 
-    Raises CopydError where two staged rows have one key, or a rewrite would change rows of other
-    tables; psycopg.Error where the server refuses a row.
+    Raises CopydError if staged rows have the same key, or a rewrite would change other tables;
+    psycopg.Error if the server refuses a row.
     """
     if step.is_rewrite:
         _require_unreferenced(connection, step)
     if step.otherwise:
+        # Decision: Who trades unique values is written anew
         try:
             with connection.transaction():
                 row = execute(connection, step, values)
@@ -154,11 +150,12 @@ def take(
 
 
 def shrink_refusal(before: int, after: int, limit: float) -> str | None:
-    """Say why a table must not go from `before` to `after` rows; None where it may.
+    """Say why a table must not shrink from `before` to `after` rows; None if it may.
 
-    ``limit``: the largest share of its rows that may vanish.
+    ``limit``: the largest share of rows which may vanish.
     """
     gone = before - after
+    # By way of str, because the float 0.1 is more than a tenth.
     if gone <= Fraction(str(limit)) * before:
         return None
     return (
@@ -168,21 +165,20 @@ def shrink_refusal(before: int, after: int, limit: float) -> str | None:
 
 
 def _rewrite(target: Target, *, removes: bool) -> tuple[Step, ...]:
-    """Delete the rows that differ, and insert them anew."""
     rewrite = staged_rows.rewrite(target, removes=removes)
     step = Step(rewrite, Result.APPLIED, target, is_rewrite=True)
     return (Step(staged_rows.analyze_keys(target)), step) if removes else (step,)
 
 
 def _require_unreferenced(connection: Connection, step: Step) -> None:
-    """Raise CopydError where the DELETE would reach rows that reference those of the table."""
+    """Raise CopydError if the DELETE of a rewrite would change rows of referencing tables."""
     target = step.target
     assert target is not None  # noqa: S101 - `_rewrite` names it
     oid = target.relation.oid
     reached = [
-        f"{key.referencing_table} ({key.name}, ON DELETE {_REACHING[key.action]})"
+        f"{key.referencing_table} ({key.name}, ON DELETE {key.effect})"
         for key in foreign_keys(connection, [oid])
-        if key.referenced == oid and key.action in _REACHING
+        if key.referenced == oid and key.effect
     ]
     if not reached or not one_row(connection, staged_rows.count_changed(target))[0]:
         return

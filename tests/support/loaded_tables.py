@@ -10,7 +10,7 @@ from psycopg import sql
 from copyd.catalog.columns import copied
 from copyd.catalog.relations import look_up
 from copyd.catalog.session import OUR_PATH, set_local
-from copyd.loading import execute, strategies
+from copyd.loading import execute, staged_rows, strategies
 from copyd.loading.target import Target
 
 if TYPE_CHECKING:
@@ -67,13 +67,13 @@ class LoadedTables:
         """Stage `rows`, what follows the columns in a SELECT; keys: its keys, too."""
         if self.here.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
             self.begin()
-        self.here.execute(strategies.stage(target))
-        copy = strategies.copy_into_stage(target, format=format_)
+        self.here.execute(staged_rows.stage(target))
+        copy = staged_rows.copy_into_stage(target, format=format_)
         self.feed(copy, f"SELECT {listed(target.names)} {rows}", format_)
         if keys:
             assert target.key is not None
-            self.here.execute(strategies.stage_keys(target))
-            copy = strategies.copy_keys(target, format=format_)
+            self.here.execute(staged_rows.stage_keys(target))
+            copy = staged_rows.copy_keys(target, format=format_)
             self.feed(copy, f"SELECT {listed(target.key.columns)} {rows}", format_)
 
     def merge(self, target: Target, rows: str = HERE, format_: str = "text") -> Applied:

@@ -244,7 +244,7 @@ ODD: Values = {
     "aclitem": ["tester=r*w/tester", "=r/tester"],
 }
 NEVER_BINARY = {
-    "tsquery": "holds tsquery, whose empty value no server reads in binary",
+    "tsquery": "holds tsquery, whose empty value no server accepts in binary",
     "int2vector": "holds int2vector",
     "oidvector": "holds oidvector",
     "money": "holds money",

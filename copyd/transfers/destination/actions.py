@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from copyd.loading import Entry, Later, Result, Step, guards, strategies
+from copyd.loading import Entry, Later, Result, Step, guards, staged_rows, strategies
 from copyd.transfers.destination.session import Path
 
 if TYPE_CHECKING:
@@ -128,9 +128,9 @@ def load(table: TableLoad, scan: Scan, intent: Intent, format_: str) -> Action:
     """COPY the rows of `scan`, into the table itself or a temporary one."""
     target = table.target
     if scan.keys_only is not None:
-        statement = strategies.copy_keys(target, format=format_)
+        statement = staged_rows.copy_keys(target, format=format_)
     elif table.is_staged:
-        statement = strategies.copy_into_stage(target, format=format_)
+        statement = staged_rows.copy_into_stage(target, format=format_)
     else:
         is_frozen = intent.loading.truncates and target.relation.kind == "r"
         statement = strategies.copy_rows(target, format=format_, freeze=is_frozen)
@@ -169,9 +169,9 @@ def _before(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
         if table.is_counted:
             yield Action(Phase.BEFORE, strategies.count(table.target), table)
         if table.is_staged:
-            yield Action(Phase.BEFORE, Step(strategies.stage(table.target)), table)
+            yield Action(Phase.BEFORE, Step(staged_rows.stage(table.target)), table)
         if table.removes:
-            yield Action(Phase.BEFORE, Step(strategies.stage_keys(table.target)), table)
+            yield Action(Phase.BEFORE, Step(staged_rows.stage_keys(table.target)), table)
 
 
 def _empty(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
-from copyd.catalog import look_up_all, looking_in, require_key, require_match
+from copyd.catalog import look_up_all, looking_in, match_refusal, require_key
 from copyd.errors import CopydError
 from copyd.loading import Target, Use, guards
 from copyd.transfers.destination.self_copy import mistaken
@@ -88,7 +87,7 @@ def find(connection: Connection, intent: Intent, own_path: str, judge: Judge) ->
         _judge_shapes(connection, intent, pairs, judge)
     judge.stop_if_refused()
     with judge.looking():
-        for obstacle in guards.refusals_by_table(connection, targets, intent.use):
+        for obstacle in guards.refusals(connection, targets, intent.use):
             judge.refuse(obstacle.table or "", obstacle.sentence)
     judge.stop_if_refused()
     return Found(targets)
@@ -139,20 +138,19 @@ def _judge_shapes(
     for reading, relation in pairs:
         if relation.oid in mistakes:
             judge.refuse(relation.label, mistakes[relation.oid])
-        match = partial(
-            require_match,
+        mismatch = match_refusal(
             reading.columns,
             relation.columns,
-            table=relation.label,
             left_out=reading.left_out,
             is_binary=transfer.format == "binary",
             majors=(source.major, major(connection)),
         )
-        for require in (match, partial(_key, reading, relation, intent.kept_in)):
-            try:
-                require()
-            except CopydError as error:
-                judge.refuse(relation.label, str(error))
+        if mismatch is not None:
+            judge.refuse(relation.label, f"table {relation.label} does not fit: {mismatch}")
+        try:
+            _key(reading, relation, intent.kept_in)
+        except CopydError as error:
+            judge.refuse(relation.label, str(error))
 
 
 def _key(reading: Reading, relation: Relation, meant: Mode) -> Key | None:

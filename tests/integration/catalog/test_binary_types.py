@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from copyd.catalog.columns import binary_refusal, refusal
+from copyd.catalog.columns import binary_refusal, match_refusal
 from copyd.catalog.relations import Column, look_up
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ UNFIT = [
     ("money", "holds money"),
     ("money[]", "holds money"),
     ("aclitem", "holds aclitem, which has no binary form"),
-    ("tsquery", "holds tsquery, whose empty value no server reads in binary"),
+    ("tsquery", "holds tsquery, whose empty value no server accepts in binary"),
     ("int2vector", "holds int2vector"),
     ("oidvector", "holds oidvector"),
     ("aclitem[]", "holds aclitem, which has no binary form"),
@@ -163,7 +163,7 @@ def test_equal_signatures_exchange_binary_values(
     assert given == there
     assert given.signature == signature
     assert given.is_user_compound == (kind in WITH_NUMBERS)
-    assert refusal([given], [there]) is None
+    assert match_refusal([given], [there]) is None
     for value in values:
         insert = sql.SQL("INSERT INTO t VALUES ({}), (NULL)").format(value)
         source.execute(insert)
@@ -182,7 +182,7 @@ def test_what_means_something_else_elsewhere_is_refused(
     pair: tuple[Connection, Connection], kind: str, reason: str
 ) -> None:
     given, there = (column(connection, kind) for connection in pair)
-    assert refusal([given], [there]) is None
+    assert match_refusal([given], [there]) is None
     assert (binary_refusal([given], [there]) or "").startswith(f"column c {reason}")
 
 

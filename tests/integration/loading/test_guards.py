@@ -12,11 +12,10 @@ from psycopg import sql
 from copyd.catalog.columns import copied
 from copyd.catalog.relations import look_up_all
 from copyd.errors import CopydError
-from copyd.loading import strategies
+from copyd.loading import staged_rows, strategies
 from copyd.loading.guards import (
     delete_triggers,
     refusals,
-    require_fit,
     rows_left,
     rows_left_refusal,
     warnings,
@@ -68,7 +67,11 @@ def loader(connection: Connection) -> Iterator[Connection]:
 def refused(connection: Connection, use: Use, found: Sequence[Target]) -> tuple[str, ...]:
     """The reasons that the role is given."""
     with loader(connection):
-        return refusals(connection, found, use)
+        return sentences(connection, found, use)
+
+
+def sentences(connection: Connection, found: Sequence[Target], use: Use) -> tuple[str, ...]:
+    return tuple(each.sentence for each in refusals(connection, found, use))
 
 
 def targets(
@@ -108,10 +111,10 @@ def load(connection: Connection, use: Use, target: Target) -> None:
 
 
 def _load_staged(connection: Connection, use: Use, target: Target) -> None:
-    connection.execute(strategies.stage(target))
+    connection.execute(staged_rows.stage(target))
     if use.deletes:
-        connection.execute(strategies.stage_keys(target))
-    _copy(connection, strategies.copy_into_stage(target, format="text"), target)
+        connection.execute(staged_rows.stage_keys(target))
+    _copy(connection, staged_rows.copy_into_stage(target, format="text"), target)
     if use.mode == "append":
         strategies.apply(connection, strategies.append(target))
     else:
@@ -238,16 +241,6 @@ def test_a_schema_that_cannot_be_entered_is_refused(connection: Connection) -> N
     )
 
 
-def test_require_fit_raises_the_first_sentence(connection: Connection) -> None:
-    grant(connection, "TEMPORARY")
-    found = targets(connection)
-    (reason,) = refused(connection, MERGE, found)
-    with pytest.raises(CopydError) as caught, loader(connection):
-        require_fit(connection, found, MERGE)
-    assert str(caught.value) == reason
-    require_fit(connection, found, MERGE)
-
-
 @pytest.mark.parametrize("use", ALL)
 @pytest.mark.parametrize(
     ("definition", "what"),
@@ -262,13 +255,13 @@ def test_what_is_no_table_is_refused(
 ) -> None:
     connection.execute("CREATE FOREIGN DATA WRAPPER w; CREATE SERVER far FOREIGN DATA WRAPPER w")
     connection.execute(f"CREATE {definition}".encode())
-    (reason,) = refusals(connection, targets(connection, "public.x"), use)
+    (reason,) = sentences(connection, targets(connection, "public.x"), use)
     assert reason == f"public.x is {what}: name an ordinary or partitioned table"
 
 
 @pytest.mark.parametrize("use", ALL)
 def test_ordinary_tables_are_fit(connection: Connection, use: Use) -> None:
-    assert refusals(connection, targets(connection), use) == ()
+    assert sentences(connection, targets(connection), use) == ()
 
 
 @pytest.fixture
@@ -282,13 +275,13 @@ def parted(connection: Connection) -> Connection:
 
 @pytest.mark.parametrize("use", ALL)
 def test_only_truncate_is_refused_for_partitioned_tables(parted: Connection, use: Use) -> None:
-    reasons = refusals(parted, targets(parted, "public.p"), use)
+    reasons = sentences(parted, targets(parted, "public.p"), use)
     assert (reasons == ()) == (use != TRUNCATE)
     assert all('use replace_with = "delete"' in reason for reason in reasons)
 
 
 def test_partitions_can_be_truncated(parted: Connection) -> None:
-    assert refusals(parted, targets(parted, "public.p1"), TRUNCATE) == ()
+    assert sentences(parted, targets(parted, "public.p1"), TRUNCATE) == ()
 
 
 @pytest.mark.parametrize("use", ALL)
@@ -298,7 +291,7 @@ def test_foreign_partitions_are_refused(connection: Connection, use: Use) -> Non
         CREATE TABLE public.p (id int NOT NULL) PARTITION BY LIST (id);
         CREATE FOREIGN TABLE public."P2" PARTITION OF public.p FOR VALUES IN (2) SERVER far"""
     )
-    reasons = refusals(connection, targets(connection, "public.p"), use)
+    reasons = sentences(connection, targets(connection, "public.p"), use)
     assert 'foreign tables as partitions (public."P2")' in reasons[0]
 
 
@@ -309,7 +302,7 @@ def test_unlogged_tables_are_refused_where_the_ledger_would_outlive_them(
 ) -> None:
     parted.execute("CREATE UNLOGGED TABLE public.u (id int PRIMARY KEY)")
     parted.execute("ALTER TABLE public.p1 SET UNLOGGED")
-    reasons = refusals(parted, targets(parted, f"public.{name}"), use)
+    reasons = sentences(parted, targets(parted, f"public.{name}"), use)
     told = [reason for reason in reasons if "is UNLOGGED" in reason]
     assert len(told) == (use.mode in ("append", "merge"))
     unlogged = "public.p1" if name == "p" else f"public.{name}"
@@ -322,7 +315,7 @@ def test_row_security_that_applies_is_refused(connection: Connection, use: Use) 
     grant(connection, "ALL", "TEMPORARY")
     (reason,) = refused(connection, use, targets(connection))
     assert reason.startswith("row security of table public.t applies to this role")
-    assert refusals(connection, targets(connection), use) == ()
+    assert sentences(connection, targets(connection), use) == ()
 
 
 @pytest.mark.parametrize("use", [DELETE, TRUNCATE])
@@ -336,31 +329,31 @@ def test_tables_outside_that_would_change_are_refused_by_name(
         CREATE TABLE public.self (id int PRIMARY KEY REFERENCES public.self ON DELETE {action})
         """.encode()
     )
-    (reason,) = refusals(connection, targets(connection), use)
+    (reason,) = sentences(connection, targets(connection), use)
     expected = f'public."Line" (ON DELETE {action}), public.note (ON DELETE {action})'
     assert reason.startswith(f"replacing table public.t would change rows of {expected}, which")
-    assert refusals(connection, targets(connection, "public.self"), use) == ()
+    assert sentences(connection, targets(connection, "public.self"), use) == ()
     inside = targets(connection, "public.t", 'public."Line"', "public.note")
-    assert refusals(connection, inside, use) == ()
+    assert sentences(connection, inside, use) == ()
 
 
 @pytest.mark.parametrize("use", [APPEND, MERGE, MERGE_ALL, INSERT])
 def test_other_modes_may_be_referenced(connection: Connection, use: Use) -> None:
     connection.execute("CREATE TABLE public.l (id int REFERENCES public.t ON DELETE CASCADE)")
-    assert refusals(connection, targets(connection), use) == ()
+    assert sentences(connection, targets(connection), use) == ()
 
 
 def test_what_is_referenced_from_outside_cannot_be_truncated(connection: Connection) -> None:
     connection.execute("CREATE TABLE public.l (id int REFERENCES public.t)")
-    (reason,) = refusals(connection, targets(connection), TRUNCATE)
+    (reason,) = sentences(connection, targets(connection), TRUNCATE)
     assert reason.startswith("table public.t cannot be truncated while public.l references it")
-    assert refusals(connection, targets(connection), DELETE) == ()
-    assert refusals(connection, targets(connection, "public.l", "public.t"), TRUNCATE) == ()
+    assert sentences(connection, targets(connection), DELETE) == ()
+    assert sentences(connection, targets(connection, "public.l", "public.t"), TRUNCATE) == ()
 
 
 def test_a_partition_that_is_referenced_from_outside_counts(parted: Connection) -> None:
     parted.execute("CREATE TABLE public.l (id int REFERENCES public.p1 ON DELETE CASCADE)")
-    (reason,) = refusals(parted, targets(parted, "public.p"), DELETE)
+    (reason,) = sentences(parted, targets(parted, "public.p"), DELETE)
     assert "would change rows of public.l (ON DELETE CASCADE)" in reason
 
 
@@ -378,13 +371,13 @@ def test_triggers_are_skipped_only_with_the_right_to(connection: Connection) -> 
         assert refused(connection, skip, targets(connection)) == ()
     else:
         assert "connect as a superuser" in reason
-    assert refusals(connection, targets(connection), skip) == ()
+    assert sentences(connection, targets(connection), skip) == ()
 
 
 def test_looking_changes_nothing(connection: Connection) -> None:
     grant(connection, "ALL", "TEMPORARY")
     skip = Use("replace", triggers="skip")
-    assert refusals(connection, targets(connection), skip) == ()
+    assert sentences(connection, targets(connection), skip) == ()
     assert len(refused(connection, skip, targets(connection))) == 1
     assert connection.execute("SHOW session_replication_role").fetchone() == ("origin",)
 
@@ -407,7 +400,7 @@ def test_a_table_that_has_just_been_dropped_is_refused(connection: Connection) -
     found = targets(connection)
     connection.execute("DROP TABLE public.t")
     with pytest.raises(CopydError, match=r"^table public\.t was dropped just now"):
-        refusals(connection, found, DELETE)
+        sentences(connection, found, DELETE)
 
 
 RULES = {
@@ -422,9 +415,9 @@ def test_rules_on_what_a_run_sends_are_refused(connection: Connection, event: st
     rule = f'CREATE RULE "My" AS ON {event} TO public.t DO INSTEAD NOTHING'
     connection.execute(rule.encode())
     found = targets(connection)
-    heeding = [use for use in ALL if refusals(connection, found, use)]
+    heeding = [use for use in ALL if sentences(connection, found, use)]
     assert heeding == RULES[event]
-    (said,) = refusals(connection, found, heeding[-1])
+    (said,) = sentences(connection, found, heeding[-1])
     assert said == (
         'table public.t has rules that change what a run writes or deletes ("My"): '
         'ALTER TABLE public.t DISABLE RULE "My"'
@@ -438,15 +431,15 @@ def test_only_rules_that_are_enabled_are_refused(connection: Connection) -> None
     for how, expected in {**refused_ones, "ENABLE ALWAYS": [fire, skip]}.items():
         connection.execute(f"ALTER TABLE public.t {how} RULE r".encode())
         found = targets(connection)
-        assert [use for use in (fire, skip) if refusals(connection, found, use)] == expected, how
+        assert [use for use in (fire, skip) if sentences(connection, found, use)] == expected, how
 
 
 def test_rules_of_a_partition_count_where_it_is_loaded_itself(parted: Connection) -> None:
     parted.execute("INSERT INTO public.p VALUES (1)")
     parted.execute("CREATE RULE r AS ON DELETE TO public.p1 DO INSTEAD NOTHING")
     root, leaf = targets(parted, "public.p", "public.p1")
-    assert refusals(parted, [leaf], DELETE)
-    assert refusals(parted, [root], DELETE) == ()
+    assert sentences(parted, [leaf], DELETE)
+    assert sentences(parted, [root], DELETE) == ()
     assert parted.execute(strategies.delete(root)).rowcount == 1
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from copyd.loading.ledger import Position, parse_lsn
-from copyd.loading.ledger_table import COLUMNS, LedgerFacts, refusal
+from copyd.loading.ledger_table import COLUMNS, LedgerFacts, refusals
 
 GOOD = LedgerFacts(
     role="loader",
@@ -31,6 +31,10 @@ GOOD = LedgerFacts(
     comment=None,
 )
 ABSENT = replace(GOOD, schema_owner=None, table_owner=None, is_plain=None, indexes=[], columns=[])
+
+
+def refusal(facts: LedgerFacts, schema: str) -> str | None:
+    return next(refusals(facts, schema), None)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_the_first_reason_is_said() -> None:
     facts = replace(GOOD, schema_owner="mallory", table_owner="mallory", has_trigger=True)
     assert refusal(facts, "copyd") == (
         "schema copyd in database shop cannot hold the ledger: it belongs to role mallory; "
-        "where it is meant for copyd, run there: ALTER SCHEMA copyd OWNER TO loader"
+        "if it is meant for copyd, run there: ALTER SCHEMA copyd OWNER TO loader"
     )
 
 

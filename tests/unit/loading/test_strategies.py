@@ -100,11 +100,11 @@ def test_partitions_are_part_of_their_table() -> None:
 
 
 def test_staging_tables_of_one_transaction_have_names_of_their_own() -> None:
-    assert text(strategies.stage(LINES)) == (
+    assert text(staged_rows.stage(LINES)) == (
         'CREATE TEMPORARY TABLE "pg_temp"."copyd_rows_1" ON COMMIT DROP AS SELECT "id", "total"'
         ' FROM ONLY "shop"."lines" WITH NO DATA'
     )
-    assert '"pg_temp"."copyd_keys_0"' in text(strategies.stage_keys(ORDERS))
+    assert '"pg_temp"."copyd_keys_0"' in text(staged_rows.stage_keys(ORDERS))
 
 
 def test_the_keys_own_operators_tell_rows_apart() -> None:
@@ -125,7 +125,7 @@ def test_text_within_names_stays_as_it_is() -> None:
     assert text(strategies.delete(odd)) == 'DELETE FROM ONLY "shop"."say  ""x""; {} %s -- "'
 
 
-@pytest.mark.parametrize("build", [strategies.stage_keys, staged_rows.upsert])
+@pytest.mark.parametrize("build", [staged_rows.stage_keys, staged_rows.upsert])
 def test_what_needs_a_key_says_so(build: Callable[[Target], object]) -> None:
     with pytest.raises(CopydError, match=r"^table shop.orders has no key"):
         build(replace(ORDERS, key=None))

@@ -46,7 +46,7 @@ BROKEN = {
         "ALTER TABLE t DROP note, ADD note text GENERATED ALWAYS AS ('x') STORED",
         "note is generated",
     ),
-    "a column that must be given": ("ALTER TABLE t ADD more int NOT NULL", "more must not be null"),
+    "a column that must be given": ("ALTER TABLE t ADD more int NOT NULL", "more is NOT NULL"),
 }
 
 
