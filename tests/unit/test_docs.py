@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,26 @@ def test_the_keys_of_rejects_are_listed_with_their_defaults(tmp_path: Path) -> N
     (tmp_path / "config.toml").write_text(head + lines)
     written = load(tmp_path / "config.toml", environ={}, is_root=True).transfers["t"]
     assert written == implied
+
+
+def test_every_hop_of_the_walks_exists() -> None:
+    walks = (ROOT / "docs/architecture.md").read_text().partition("## Three walks")[2]
+    hops = re.findall(r"`([a-z_/]+)\.py`: `([A-Za-z_]+)(?:\.([a-z_]+))?`", walks)
+    assert len(hops) > 30
+    for path, name, method in hops:
+        found = getattr(import_module(f"copyd.{path.replace('/', '.')}"), name, None)
+        assert found is not None, f"{path}.py has no {name}"
+        assert not method or hasattr(found, method), f"{path}.py: {name} has no {method}"
+
+
+def test_every_decision_that_the_code_names_is_written_down() -> None:
+    decisions = (ROOT / "docs/decisions.md").read_text()
+    headings = {line[3:] for line in decisions.splitlines() if line.startswith("## ")}
+    sources = [*(ROOT / "copyd").rglob("*.py"), *(ROOT / "copyd").rglob("*.sql")]
+    named = {
+        (path.name, name)
+        for path in sources
+        for name in re.findall(r"(?m)(?:#|--) Decision: (.+?)\.?$", path.read_text())
+    }
+    assert len(named) > 10
+    assert not {each for each in named if each[1] not in headings}, "docs/decisions.md"
