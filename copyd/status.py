@@ -25,6 +25,16 @@ class ClusterStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """A destination as the history remembers it. ``failures``: runs in a row without success."""
+
+    last_success: float | None = None
+    data_timestamp: float | None = None
+    last_verdict: str | None = None
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DestinationStatus:
     """A destination of a transfer, across its runs.
 

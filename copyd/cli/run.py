@@ -7,7 +7,7 @@ import random
 import sys
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -192,17 +192,16 @@ def _now() -> Instant:
 
 def _remember(config: Config, history: History) -> Remembered:
     """Take from the history what an earlier daemon knew; nothing where it is lost."""
-    from copyd.daemon import Known, Remembered
+    from copyd.daemon import Remembered
     from copyd.errors import CopydError
 
-    known = {place: Known(**asdict(each)) for place, each in history.last_known().items()}
     started: dict[str, float] = {}
     try:
         for name in config.transfers:
             started.update({run.transfer: run.started for run in history.runs(name, limit=1)})
     except CopydError:
         pass  # the history says so itself; what is not known is due at once
-    return Remembered(started, known)
+    return Remembered(started, history.last_known())
 
 
 def _serve_http(

@@ -11,4 +11,4 @@ from copyd.daemon.schedule import Instant
 from copyd.daemon.signals import handling
 from copyd.daemon.supervisor import Supervisor
 from copyd.daemon.systemd import Notifier
-from copyd.daemon.task import Known, Remembered
+from copyd.daemon.task import Remembered

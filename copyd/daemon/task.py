@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from copyd.daemon.breaker import CLOSED, Circuit
 from copyd.daemon.schedule import Due, Schedule, first, following, is_missed
-from copyd.status import DestinationStatus, TransferStatus
+from copyd.status import DestinationStatus, Known, TransferStatus
 from copyd.transfers import NOBODYS
 
 if TYPE_CHECKING:
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from copyd.config import Transfer as Section
     from copyd.daemon.schedule import Instant, Rng
     from copyd.transfers import Outcome, Report
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """An earlier daemon's knowledge of a destination; times are Unix time."""
-
-    last_success: float | None = None
-    data_timestamp: float | None = None
-    last_verdict: str | None = None
-    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

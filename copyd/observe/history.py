@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 from copyd import events
 from copyd.errors import CopydError
 from copyd.observe.history_file import HistoryFile
-from copyd.observe.records import Known, RunRecord, RunRecorder
+from copyd.observe.records import RunRecord, RunRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from copyd.events import Event, Observer
+    from copyd.status import Known
 
 WAITING = 1000
 """Limit of queued records; a slow disk loses the others."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
 from copyd.events import Counts
-from copyd.observe.records import DestinationRecord, Known, RunRecord
+from copyd.observe.records import DestinationRecord, RunRecord
+from copyd.status import Known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

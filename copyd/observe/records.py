@@ -14,16 +14,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """The last known state of a destination. ``failures``: runs in a row without success."""
-
-    last_success: float | None
-    data_timestamp: float | None
-    last_verdict: str
-    failures: int
-
-
-@dataclass(frozen=True, slots=True)
 class DestinationRecord:
     """The result of a run at one destination."""
 

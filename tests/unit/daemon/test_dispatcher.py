@@ -10,8 +10,9 @@ from copyd import events
 from copyd.daemon.dispatcher import CLUSTER_PATIENCE, Dispatcher
 from copyd.daemon.messages import Pause, Recalled, Trigger
 from copyd.daemon.run_thread import Ended, News
-from copyd.daemon.task import Known, Remembered
+from copyd.daemon.task import Remembered
 from copyd.events import Counts
+from copyd.status import Known
 from tests.support.environment import FILE, START, Bench, outcome, read, report
 
 if TYPE_CHECKING:

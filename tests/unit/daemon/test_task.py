@@ -6,7 +6,8 @@ import pytest
 
 from copyd.config import Transfer
 from copyd.daemon.schedule import Instant
-from copyd.daemon.task import Known, PendingRun, Task
+from copyd.daemon.task import PendingRun, Task
+from copyd.status import Known
 from copyd.transfers import Outcome, Report, Verdict
 
 NOW = Instant(ticks=100.0, wall=1_000_000.0)

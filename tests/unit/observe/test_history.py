@@ -16,7 +16,7 @@ from copyd import events
 from copyd.errors import CopydError
 from copyd.observe.document import history_document
 from copyd.observe.history import WAITING, History
-from copyd.observe.records import Known
+from copyd.status import Known
 from tests.support.status_samples import NOW, a_run, ended, started
 
 if TYPE_CHECKING:
