@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TRANSFERS = ROOT / "docs/transfers.md"
 REJECTS = ROOT / "docs/rejects.md"
+ARCHITECTURE = ROOT / "docs/architecture.md"
+PLACE = r"`([a-z_/]+)\.py`: `([A-Za-z_.]+)`"
+"""A module and the class, method or function in it."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -102,14 +105,48 @@ def test_the_keys_of_rejects_are_listed_with_their_defaults(tmp_path: Path) -> N
     assert written == implied
 
 
-def test_every_hop_of_the_walks_exists() -> None:
-    walks = (ROOT / "docs/architecture.md").read_text().partition("## Three walks")[2]
-    hops = re.findall(r"`([a-z_/]+)\.py`: `([A-Za-z_]+)(?:\.([a-z_]+))?`", walks)
-    assert len(hops) > 30
-    for path, name, method in hops:
-        found = getattr(import_module(f"copyd.{path.replace('/', '.')}"), name, None)
-        assert found is not None, f"{path}.py has no {name}"
-        assert not method or hasattr(found, method), f"{path}.py: {name} has no {method}"
+def test_every_module_stands_in_the_tables_of_the_architecture() -> None:
+    _, _, tables = ARCHITECTURE.read_text().partition("\n## The modules\n")
+    named = set(re.findall(r"`([a-z_/]+\.py)`", tables.partition("\n## Glossary")[0]))
+    tree = {
+        str(path.relative_to(ROOT / "copyd"))
+        for path in (ROOT / "copyd").rglob("*.py")
+        if not path.name.startswith("__")
+    }
+    assert named == tree
+
+
+def test_the_picture_has_every_package_of_the_import_rule() -> None:
+    _, _, picture = ARCHITECTURE.read_text().partition("## The picture and the rule\n")
+    shown = set(re.findall(r"[a-z_]+", picture.partition("```\n")[2].partition("```")[0]))
+    rule = (ROOT / "pyproject.toml").read_text()
+    layers = [
+        name
+        for block in re.findall(r"layers = \[\n(.*?)\n\]", rule, re.DOTALL)
+        for name in re.findall(r"[a-z_]+", block)
+    ]
+    assert len(layers) > 20
+    assert set(layers) <= shown
+
+
+@pytest.mark.parametrize("walk", ["One chunk", "One SIGHUP", "One fault"])
+def test_every_hop_of_a_walk_exists(walk: str) -> None:
+    _, _, text = ARCHITECTURE.read_text().partition(f"### {walk}\n")
+    hops = re.findall(r"(?m)^\d+\. (.*)$", text.partition("\n#")[0])
+    assert len(hops) > 8
+    for hop in hops:
+        assert re.match(PLACE, hop), hop
+
+
+def test_every_place_that_the_architecture_names_exists() -> None:
+    places = re.findall(PLACE, ARCHITECTURE.read_text())
+    assert len(places) > 60
+    for module, name in places:
+        found: object = import_module(f"copyd.{module.replace('/', '.')}")
+        for part in name.split("."):
+            fields = getattr(found, "__dataclass_fields__", {})
+            found = fields[part] if part in fields else getattr(found, part, None)
+            assert found is not None, f"{module}.py has no {name}"
 
 
 def test_every_decision_that_the_code_names_is_written_down() -> None:
