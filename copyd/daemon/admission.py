@@ -72,7 +72,7 @@ def choose(
             limit = f"max_connections = {limits[short[0]]}"
             reasons[each.transfer] = f"server {short[0]} has too few free connections ({limit})"
             # Its last connections are reserved: later transfers must not overtake for ever.
-            # Decision: Who waits for connections keeps his place
+            # Decision: A waiting transfer keeps its place
             held.update({name: limits[name] - held[name] for name in short})
         else:
             starting.append(each.transfer)

@@ -106,7 +106,7 @@ class Bisection:
 
     def _bisect(self, whole: Span, refusal: Refusal | None, *, patience: float) -> Found:
         """Apply the good rows of `whole`; returns the others."""
-        # Decision: Bad rows are skimmed off, what is left is loaded as one
+        # Decision: Bad rows are taken out first, the rest is loaded as one
         # Each piece that was applied is a subtransaction, and more than 64 slow a backend down: many
         # pieces are rolled back and applied again as one.
         before = self.applied

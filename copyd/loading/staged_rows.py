@@ -173,7 +173,7 @@ def rewrite(target: Target, *, removes: bool) -> sql.Composed:
     Columns which are not copied keep their values. ``removes``: includes `delete_missing`. Returns
     rows inserted, updated, removed.
     """
-    # Decision: Who trades unique values is written anew
+    # Decision: Rows that swap unique values are deleted and inserted
     kept = [*target.required_key.columns, *target.others]
     values = [*_qualified("staged", target.names), *_qualified("target", target.others)]
     remove = sql.SQL("{} RETURNING 1").format(delete_missing(target)) if removes else _NOTHING

@@ -135,7 +135,7 @@ def take(
     if step.is_rewrite:
         _require_unreferenced(connection, step)
     if step.otherwise:
-        # Decision: Who trades unique values is written anew
+        # Decision: Rows that swap unique values are deleted and inserted
         try:
             with connection.transaction():
                 row = execute(connection, step, values)

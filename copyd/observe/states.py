@@ -40,7 +40,7 @@ class _Gauges(Generic[Item]):
     def states(
         self, name: str, meaning: str, words: Labels, read: Callable[[Item], str | None]
     ) -> Metric:
-        # Decision: A state is a series for each word
+        # Decision: A state is one series for each value
         word_label = name.rpartition("_")[2]  # "state" or "verdict"
         family = GaugeMetricFamily(name, meaning, labels=(*self._labels, word_label))
         for labels, item in self._items:

@@ -35,7 +35,7 @@ def cut(connection: Connection, *, cancels: bool = False) -> None:
 
     `cancels`: first cancel the statement, which the server would otherwise continue.
     """
-    # Decision: Whoever waits for a destination can be cut off
+    # Decision: A wait for a destination can be cut off
     if connection.closed:
         return
     if cancels:

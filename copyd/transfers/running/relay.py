@@ -113,7 +113,7 @@ class Relay:
 
     def _complete(self, destination: Destination) -> None:
         """Let a destination commit while others are late."""
-        # Decision: Who looks for bad rows holds nobody back
+        # Decision: A search for bad rows holds no other destination back
         if destination in self.completions and self.copy.receivers:
             self.source.require_held()
             self.gone.add(destination)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def start_thread(name: str, work: Callable[[], None]) -> None:
     """Start a daemon thread: the program can exit although a step hangs."""
-    # Decision: Whoever waits for a destination can be cut off
+    # Decision: A wait for a destination can be cut off
     threading.Thread(target=work, name=name, daemon=True).start()
 
 
