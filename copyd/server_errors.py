@@ -44,19 +44,14 @@ class ErrorClass(NamedTuple):
 
 UNLISTED = ErrorClass("other")
 CLASSES = {
+    **dict.fromkeys(("0L", "0P", "26", "34", "3B"), ErrorClass("other", message=Message.NAMES)),
+    **dict.fromkeys(("38", "39"), ErrorClass("other", Blame.ROW)),
     "08": ErrorClass("connection", Blame.SERVER, Message.SAFE, ("08",)),
     "0A": ErrorClass("feature_not_supported", message=Message.NAMES),
-    "0L": ErrorClass("other", message=Message.NAMES),
-    "0P": ErrorClass("other", message=Message.NAMES),
     "22": ErrorClass("data", Blame.ROW),
     "23": ErrorClass("constraint", Blame.ROW),
     "25": ErrorClass("transaction_state", message=Message.SAFE, transient=("25006",)),
-    "26": ErrorClass("other", message=Message.NAMES),
     "28": ErrorClass("authorization", message=Message.NAMES),
-    "34": ErrorClass("other", message=Message.NAMES),
-    "38": ErrorClass("other", Blame.ROW),
-    "39": ErrorClass("other", Blame.ROW),
-    "3B": ErrorClass("other", message=Message.NAMES),
     "3D": ErrorClass("catalog", message=Message.NAMES),
     "3F": ErrorClass("schema", message=Message.NAMES),
     "40": ErrorClass("rollback", Blame.SERVER, Message.SAFE, ("40",)),

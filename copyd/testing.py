@@ -131,7 +131,7 @@ class ScriptedReceiver(CallReceiver):
         self._stalls_at = set()
         os.write(self._writer, b".")
 
-    def fileno(self) -> int | None:  # type: ignore[override]
+    def fileno(self) -> int | None:
         return self._reader if self._step in self._stalls_at else None
 
     def abort(self, reason: str) -> None:

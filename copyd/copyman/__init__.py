@@ -27,10 +27,10 @@ from copyd.copyman.faults import (
     ReceiverFault,
 )
 from copyd.copyman.links import LinkName
+from copyd.copyman.local import CallReceiver, IteratorProducer, NullProducer, NullReceiver
 from copyd.copyman.manager import CopyManager, transfer
 from copyd.copyman.ports import Link, Producer, Receiver
-from copyd.copyman.producers import IteratorProducer, NullProducer, StatementProducer
-from copyd.copyman.receivers import CallReceiver, NullReceiver, StatementReceiver
+from copyd.copyman.statement import StatementProducer, StatementReceiver
 
 __all__ = [
     "BatchReceiver",

@@ -1,4 +1,4 @@
-"""One cycle's COPY data in the forms that receivers need; each form is made at most once."""
+"""COPY data of one cycle, in each form that receivers need; a form is made at most once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _LARGEST_MESSAGE = 256 * 1024 * 1024
 
 
 class Chunk(Protocol):
-    """COPY data that is valid until its producer is read again.
+    """COPY data, valid until its producer is read again.
 
-    A chunk may begin and end inside a message's body, never inside a header. ``messages`` counts
-    the messages that end in it, ``size`` its payload bytes, ``owed`` the body bytes of its last
-    message that later chunks will bring.
+    A chunk may begin and end inside a message's body, never inside a header. ``messages``: number
+    of messages that end in the chunk. ``size``: payload bytes. ``owed``: bytes of the last
+    message's body in later chunks.
     """
 
     @property
@@ -34,7 +34,7 @@ class Chunk(Protocol):
 
     @property
     def framed(self) -> Sequence[memoryview]:
-        """The data as CopyData messages, to be sent on the wire as it stands."""
+        """The data as CopyData messages, ready for the wire."""
 
     @property
     def payload(self) -> bytes:
@@ -42,24 +42,27 @@ class Chunk(Protocol):
 
     @property
     def pieces(self) -> Sequence[bytes]:
-        """The payload of each message, or of as much of it as is in this chunk."""
+        """The payload of each message, or the part of it in this chunk."""
 
     @property
     def kept(self) -> WireChunk:
-        """The same data in memory of its own, which stays when the producer is read again."""
+        """The same data in its own memory, unaffected by the producer's next read."""
 
     def boundary(self, sent: int) -> int:
         """Return the end of the message in which the first `sent` framed bytes end.
 
-        An offset into the framed data; past its end by ``owed`` where the message goes on.
+        An offset into the framed data; ``owed`` beyond its end if the message continues.
         """
 
 
 class WireChunk:
-    """CopyData as a server sent it, in the block where it was received."""
+    """CopyData as a server sent it, in the block where it was received.
+
+    ``resumed``: bytes at the start that finish an earlier message.
+    """
 
     def __init__(self, block: memoryview, cut: Cut, *, resumed: int) -> None:
-        """Take the spans of `cut`; `resumed` bytes at the start finish an earlier message."""
+        self.cut = cut
         self.framed = [block[start:stop] for start, stop in cut.spans]
         self.messages = cut.messages
         self.size = cut.size
@@ -68,61 +71,59 @@ class WireChunk:
 
     @classmethod
     def of(
-        cls, framed: bytes | memoryview, *, messages: int, size: int, owed: int, resumed: int
+        cls,
+        framed: bytes | memoryview,
+        messages: int,
+        size: int,
+        *,
+        owed: int = 0,
+        resumed: int = 0,
     ) -> WireChunk:
-        """Take framed data that lies in memory of its own."""
+        """Return a chunk of contiguous framed data."""
         cut = Cut(((0, len(framed)),), messages, size, owed, (), 0)
         return cls(memoryview(framed), cut, resumed=resumed)
 
     @classmethod
     def of_rows(cls, rows: Sequence[bytes]) -> WireChunk:
-        """Frame `rows`, each as a message."""
+        """Return a chunk with a message for each of `rows`."""
         framed = b"".join([part for row in rows for part in (data_header(len(row)), row)])
-        size = len(framed) - HEADER_SIZE * len(rows)
-        return cls.of(framed, messages=len(rows), size=size, owed=0, resumed=0)
+        return cls.of(framed, len(rows), len(framed) - HEADER_SIZE * len(rows))
 
     @cached_property
     def kept(self) -> WireChunk:
         framed = b"".join(self.framed)
-        return WireChunk.of(
-            framed, messages=self.messages, size=self.size, owed=self.owed, resumed=self.resumed
-        )
+        return self.of(framed, self.messages, self.size, owed=self.owed, resumed=self.resumed)
 
     def part(self, start: int, stop: int | None = None) -> WireChunk | None:
-        """Return the data behind the end of its `start`-th message, up to that of its `stop`-th.
+        """Return the data from the end of message `start` to the end of message `stop`.
 
-        0 is where the chunk begins, None where it ends, be it inside a message; nothing is None.
+        Messages count from 1; 0 is the chunk's start. A `stop` of None is the chunk's end, which may
+        be inside a message. Returns None if there is no data in between.
         """
-        stop = None if stop == self.messages and not self.owed else stop
-        begin, end = self._end_of(start), len(self._contiguous)
-        headers = len(self._edges) - 1 - self._headers_before(start)
-        if stop is not None:
-            end = self._end_of(stop)
-            headers = self._headers_before(stop) - self._headers_before(start)
+        (begin, before), (end, until) = self._end_of(start), self._end_of(stop)
         if begin == end:
             return None
-        return WireChunk.of(
+        return self.of(
             self._contiguous[begin:end],
-            messages=(self.messages if stop is None else stop) - start,
-            size=end - begin - HEADER_SIZE * headers,
+            (self.messages if stop is None else stop) - start,
+            end - begin - HEADER_SIZE * (until - before),
             owed=self.owed if stop is None else 0,
             resumed=0 if start else self.resumed,
         )
 
     def data(self, start: int, stop: int | None = None) -> memoryview:
         """Return the payload of `part`."""
-        payload = memoryview(self.payload)
-        begin = self._end_of(start) - HEADER_SIZE * self._headers_before(start)
-        if stop is None:
-            return payload[begin:]
-        return payload[begin : self._end_of(stop) - HEADER_SIZE * self._headers_before(stop)]
+        (begin, before), (end, until) = self._end_of(start), self._end_of(stop)
+        return memoryview(self.payload)[begin - HEADER_SIZE * before : end - HEADER_SIZE * until]
 
-    def _end_of(self, message: int) -> int:
-        return self._edges[self._headers_before(message)] if message else 0
-
-    def _headers_before(self, message: int) -> int:
-        """Count the messages that begin before the end of the `message`-th that ends here."""
-        return message - bool(self.resumed) if message else 0
+    def _end_of(self, message: int | None) -> tuple[int, int]:
+        """Return the framed offset of the end of `message`, and the number of headers before."""
+        if message is None:
+            return len(self._contiguous), len(self._edges) - 1
+        if not message:
+            return 0, 0
+        headers = message - bool(self.resumed)  # a resumed message has none in this chunk
+        return self._edges[headers], headers
 
     @cached_property
     def payload(self) -> bytes:
@@ -136,7 +137,7 @@ class WireChunk:
         return next(edge for edge in self._edges if edge >= sent)
 
     def _bodies(self) -> list[bytes]:
-        data = bytes(self._contiguous)  # slices of it cost less than half of a view's
+        data = bytes(self._contiguous)  # slicing bytes costs less than half of slicing a view
         edges = self._edges
         first = [data[: edges[0]]] if edges[0] else []
         return first + [data[start + HEADER_SIZE : stop] for start, stop in pairwise(edges)]
@@ -147,7 +148,7 @@ class WireChunk:
 
     @cached_property
     def _edges(self) -> Sequence[int]:
-        """Where each message begins, and where the last one ends (``owed`` past the data)."""
+        """The start of each message, and the end of the last (``owed`` bytes beyond the data)."""
         data = self._contiguous
         stop, edge = len(data), self.resumed
         edges = array("Q", [edge])
@@ -158,15 +159,14 @@ class WireChunk:
 
 
 class PayloadChunk:
-    """COPY data that came without framing: from libpq or from an iterator."""
+    """Unframed COPY data, from libpq or an iterator; each piece is a whole line or message.
+
+    Raises TypeError if a piece is not bytes.
+    """
 
     owed = 0
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
-        """Take whole lines or messages.
-
-        Raises TypeError where a piece is not bytes.
-        """
         self.pieces = pieces
         self.payload = b"".join(pieces)
         self.messages = len(pieces)

@@ -1,5 +1,7 @@
 """Fairness: how far each party lags behind, and the time budget that excuses it; reads no clock."""
 
+# Decision: Who is slow is a difference of sums
+
 from __future__ import annotations
 
 from math import inf
@@ -12,40 +14,40 @@ Party = TypeVar("Party")
 
 
 class Lags(Generic[Party]):
-    """The seconds that each party has needed in all steps, less its credit.
+    """Seconds needed by each party in all steps, less its credit.
 
-    Only differences of the sums count: delays in turn cancel out, and where all are equally slow
-    nobody lags.
+    Only differences count: alternating delays cancel out, and equally slow parties do not lag.
     """
 
     def __init__(self) -> None:
         self._needed: dict[Party, float] = {}
 
     def charge(self, party: Party, seconds: float) -> None:
-        """Add `seconds` to the time that `party` needed."""
+        """Add `seconds` to the time of `party`."""
         self._needed[party] = self._needed.get(party, 0.0) + seconds
 
     def credit(self, parties: Iterable[Party], seconds: float) -> None:
-        """Take up to `seconds` off the time of each of `parties`."""
+        """Subtract up to `seconds` from the time of each of `parties`."""
         for party in parties:
             self._needed[party] = max(self._needed.get(party, 0.0) - seconds, 0.0)
 
     def lag(self, party: Party, others: Iterable[Party]) -> float:
-        """Return the seconds that `party` needed more than the fastest of `others`.
+        """Return the seconds of `party` beyond the fastest of `others`.
 
-        Negative where it is faster than all of them, minus infinity where there are none.
+        Negative if `party` is faster than all others, minus infinity if there are none.
         """
         fastest = min((self._needed.get(other, 0.0) for other in others), default=inf)
         return self._needed.get(party, 0.0) - fastest
 
 
 class Budget:
-    """The time that a copy may take for its data without anybody being called slow.
+    """The time that data may take before a receiver counts as slow.
 
-    It allows a quarter of the best speed over a second, and at least `SLOWEST`. Data in a socket's
-    buffer looks taken, so of equally fast receivers one is waited for most of the time: at full
-    speed the waiting says nothing about who holds whom back.
+    A quarter of the copy's best speed over a second is allowed, and at least `SLOWEST`.
     """
+
+    # Data in a socket's buffer looks taken, so even of equally fast receivers the copy waits for
+    # the same one most of the time: at full speed, waiting is no sign of a slow receiver.
 
     SLOWEST = 1e6
     """Bytes a second."""
@@ -56,7 +58,7 @@ class Budget:
         self._best = 0.0
 
     def seconds_for(self, size: int, *, moment: float) -> float:
-        """Return the seconds that `size` more bytes, arriving at `moment`, may take."""
+        """Return the seconds allowed for `size` more bytes, which arrived at `moment`."""
         if self._began is None:
             self._began = moment
         elapsed = moment - self._began

@@ -1,4 +1,4 @@
-"""What can go wrong while rows are copied, under the names of py-postgresql's copyman."""
+"""The errors of a copy, under the names of py-postgresql's copyman."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Fault(CopydError):
-    """A Producer or a Receiver raised while the copy was under way; the copy may go on."""
+    """A Producer or a Receiver raised during the copy; the copy may continue."""
 
     def __init__(self, manager: CopyManager, message: str) -> None:
         super().__init__(message)
@@ -22,13 +22,13 @@ class Fault(CopydError):
 
 
 class ProducerFault(Fault):
-    """The Producer raised; the original exception is ``__cause__`` and ``__context__``."""
+    """The Producer raised; its exception is ``__cause__`` and ``__context__``."""
 
 
 class ReceiverFault(Fault):
-    """Receivers raised in one cycle; they are out of ``manager.receivers`` now.
+    """Receivers raised in one cycle and were removed from ``manager.receivers``.
 
-    ``faults`` maps each of them to what it raised: a `TimeoutError` means that it stalled.
+    ``faults``: each receiver's exception; a `TimeoutError` means a stall.
     """
 
     def __init__(self, manager: CopyManager, faults: Mapping[Receiver, BaseException]) -> None:
@@ -38,22 +38,21 @@ class ReceiverFault(Fault):
 
 
 class CannotReconcile(CopydError):
-    """The receiver has missed data or lost its connection; it can only be fed in a new pass."""
+    """The receiver has missed data or lost its connection; it needs a new pass."""
 
 
 class OutcomeUnknown(CopydError, TimeoutError):
-    """A receiver was given all data, but its verdict did not come in time: it was closed.
+    """A receiver was closed because its verdict on the complete data did not arrive in time.
 
-    Outside a transaction its rows may be there or not. In a transaction they are not.
+    In autocommit the server may or may not have stored the rows. In a transaction it has not.
     """
 
 
 class CopyFail(CopydError):
-    """The copy was not completed; no receiver in a transaction keeps anything of it.
+    """The copy was not completed; no receiver in a transaction keeps any of its rows.
 
-    ``reason``: what ended it. ``receiver_faults``: the exceptions of Receivers that could not be
-    started or ended in good order, None if there were none. ``producer_fault``: the exception of
-    the Producer, None if it raised none.
+    ``reason``: why the copy ended. ``receiver_faults``: the exceptions of Receivers at the start or
+    the end, or None. ``producer_fault``: the exception of the Producer, or None.
     """
 
     def __init__(

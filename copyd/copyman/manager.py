@@ -1,7 +1,7 @@
 """The CopyManager: one producer's chunks, in lockstep, to every receiver that keeps up.
 
-A copy has succeeded only when the producer and every remaining receiver have said so; anything
-else is CopyFail. See docs/copyman.md.
+A copy succeeds only when the producer and every remaining receiver have confirmed its end; any
+other outcome is CopyFail. See docs/copyman.md.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from copyd.copyman.ports import Producer, Pumped, Receiver
 
 
+# Decision: A server that sends little is given a moment
 LITTLE, MOMENT = 64 * 1024, 0.0003
-"""After a chunk of fewer bytes the manager sleeps so many seconds before it waits for the producer.
+"""After a chunk of fewer bytes, sleep for this many seconds before the next read.
 
-A server sends 8 kB at a time: woken for each, a client that is faster needs several times the CPU.
-Below 500 MB/s this does not delay the source: a local socket holds what comes in that time."""
+A server sends 8 kB at a time; a faster client that wakes up for each needs several times the CPU.
+A local socket's buffer holds the data of that time up to 500 MB/s, so the source is not delayed."""
 
 
 class _Phase(Enum):
@@ -41,17 +42,17 @@ class CopyManager:
     """Copies from one Producer to many Receivers; a context manager and an iterator.
 
     Entering starts COPY everywhere. Each iteration transfers one chunk to all of ``receivers``
-    and yields ``(num_messages, num_bytes)``: CopyData messages (in text, one a row) and bytes of
-    payload. At the end ``receivers`` is empty, and ``completed`` holds those whose server confirmed
-    the copy; receivers that are behind (see `Receiver.is_behind`) may need more iterations than
+    and yields ``(num_messages, num_bytes)``: CopyData messages (in text, a row each) and bytes of
+    payload. At the end ``receivers`` is empty, and ``completed`` contains the receivers whose
+    server confirmed the copy; those behind (see `Receiver.is_behind`) may need more iterations than
     others. COMMIT is the caller's.
 
     ``stall_timeout``, ``producer_stall_timeout``: seconds without progress after which a receiver or
     the producer is at fault; None waits for ever. ``verdict_timeout``: the same for a receiver that
-    has all data and only has to confirm; a server takes longer the more it checks at the end; see
-    `OutcomeUnknown`. ``max_wait``: seconds in all that one receiver may hold the others back, by
-    stalling or by being slow; see `held_back`. ``drops_at_start``: a receiver that cannot enter COPY
-    is a ReceiverFault of the first cycle, as long as another one can; else it ends the copy.
+    has all data and only has to confirm, which takes longer if the server checks more at the end;
+    see `OutcomeUnknown`. ``max_wait``: total seconds for which a receiver may hold the others back,
+    by stalling or by being slow; see `held_back`. ``drops_at_start``: a receiver that cannot enter
+    COPY is a ReceiverFault of the first cycle if another can; otherwise CopyFail.
     """
 
     realign_timeout = 2.0
@@ -78,7 +79,7 @@ class CopyManager:
         self.drops_at_start = drops_at_start
         self._phase = _Phase.NEW
         self._started: list[Pumped] = []
-        self._unstarted: dict[Receiver, Exception] = {}  # to be raised in the first cycle
+        self._unstarted: dict[Receiver, Exception] = {}  # raised in the first cycle
         self._counted = (0, 0)
         self._has_little = False  # the last chunk was small
         self._producer_fault: Exception | None = None
@@ -93,21 +94,16 @@ class CopyManager:
         return f"<CopyManager {', '.join(parts)}>"
 
     def run(self) -> None:
-        """Perform the entire copy.
-
-        Raises CopyFail, also for what goes wrong at the start.
-        """
+        """Perform the entire copy; raises CopyFail, also for errors at the start."""
         with self:
             for _ in self:
                 pass
 
-    # -- context manager ------------------------------------------------------------------------
-
     def __enter__(self) -> Self:
         """Start COPY at the producer, then at all receivers at once.
 
-        Raises CopyFail where one of them cannot, after all others have been stopped, and
-        RuntimeError for a manager or a producer that was used before.
+        Raises CopyFail if a party cannot, after all others were stopped, and RuntimeError if the
+        manager or the producer was used before.
         """
         if self._phase is not _Phase.NEW:
             raise RuntimeError(f"a CopyManager runs once; this one is {self._phase.value}")
@@ -130,12 +126,13 @@ class CopyManager:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """End the copy: silently if it is complete, else with everything aborted.
+        """End the copy: silently if it is complete, otherwise by aborting all parties.
 
-        Raises CopyFail where the iterator was not exhausted, where no receiver completed, or
-        where the block raised (its exception is the cause). KeyboardInterrupt and SystemExit
-        stay themselves, with the CopyFail as context.
+        Raises CopyFail if the iterator was not exhausted, if no receiver completed, or if the block
+        raised (its exception is the cause). KeyboardInterrupt and SystemExit stay themselves, with
+        the CopyFail as context.
         """
+        # Decision: Leaving before exhaustion is always CopyFail
         is_exhausted = self._phase is _Phase.EXHAUSTED and not self.receivers
         is_complete = is_exhausted and bool(self.completed)
         failure = CopyFail(self, self._reason(exc), producer_fault=self._producer_fault)
@@ -148,20 +145,17 @@ class CopyManager:
         elif not is_complete:
             raise failure from self._producer_fault
 
-    # -- iterator -------------------------------------------------------------------------------
-
     def __iter__(self) -> Self:
-        """Return the manager itself."""
         return self
 
     def __next__(self) -> tuple[int, int]:
         """Transfer the next chunk; returns ``(num_messages, num_bytes)``.
 
-        The counts of a cycle in which a receiver faulted are added to those of the next one.
+        The counts of a cycle in which a receiver faulted are added to those of the next cycle.
 
-        Raises StopIteration at the end, and when no receiver is left. Raises ReceiverFault when
-        receivers raised or stalled: they are out of ``receivers``, everybody else has the chunk.
-        Raises ProducerFault when the producer raised.
+        Raises StopIteration at the end, and when no receiver is left. Raises ReceiverFault if
+        receivers raised or stalled: they are out of ``receivers``, all others have the chunk.
+        Raises ProducerFault if the producer raised.
         """
         if self._phase is _Phase.NEW:
             raise RuntimeError("the copy was not started: iterate inside 'with manager:'")
@@ -170,17 +164,16 @@ class CopyManager:
         self._group.release_dropped()
         faults, self._unstarted = self._unstarted, {}
         self._drop(faults)
-        has_moved = self._transfer_chunk() if self._can_go_on() else self._await_late()
-        if not has_moved and self._counted == (0, 0):
+        if not self._advance() and self._counted == (0, 0):
             raise StopIteration
         counted, self._counted = self._counted, (0, 0)
         return counted
 
     def reconcile(self, faulted_receiver: Receiver) -> None:
-        """Take back a receiver that faulted in the last cycle; it goes on where it stopped.
+        """Take back a receiver that faulted in the last cycle; it continues where it stopped.
 
-        Raises CannotReconcile where it has missed data since, or where its connection is lost;
-        RuntimeError where it never belonged to this manager.
+        Raises CannotReconcile if the receiver has missed data since or lost its connection,
+        RuntimeError if the receiver never belonged to this manager.
         """
         receiver = faulted_receiver
         self._check_membership(receiver)
@@ -197,13 +190,13 @@ class CopyManager:
         self._group.lags.charge(receiver, seconds)
 
     def held_back(self, receiver: Receiver) -> float:
-        """Return the seconds for which `receiver` has held back the others that are left.
+        """Return the seconds for which `receiver` has held back the remaining others.
 
-        It is the time that it needed beyond the fastest of them, from being given a chunk to having
-        taken it and from the end of the data to its verdict, less what `Budget` grants. Delays in
-        turn cancel out. 0 where there is no other receiver.
+        This is its time beyond the fastest of them, for accepting chunks and for its verdict after
+        the end of the data, less the time that `Budget` grants. Alternating delays cancel out.
+        Without another receiver the result is 0.
 
-        Raises RuntimeError where it never belonged to this manager.
+        Raises RuntimeError if the receiver never belonged to this manager.
         """
         self._check_membership(receiver)
         return self._group.held_back(receiver)
@@ -212,13 +205,11 @@ class CopyManager:
         if receiver not in self._group.members:
             raise RuntimeError(f"{receiver!r} is not a receiver of this copy")
 
-    # -- phases of a copy -------------------------------------------------------------------------
-
     def _start_producer(self) -> None:
         try:
             self.producer.start()
         except RuntimeError:
-            raise  # it ran before: a mistake of the caller
+            raise  # a second run is the caller's mistake
         except Exception as error:
             raise self._cannot_start(error) from error
         self._started.append(self.producer)
@@ -241,11 +232,17 @@ class CopyManager:
             failure = CopyFail(self, f"cannot start {reasons}", receiver_faults=faults)
             raise failure from next(iter(faults.values()))
 
-    def _can_go_on(self) -> bool:
-        return self._phase is _Phase.COPYING and bool(self.receivers) and self._is_readable
+    def _advance(self) -> bool:
+        """Transfer a chunk, or wait briefly for receivers that are behind; False at the end."""
+        if not self.receivers:
+            return False
+        if self._phase is _Phase.EXHAUSTED:
+            self._drop(self._group.await_late(Limits(self.verdict_timeout)))
+            return True
+        return self._is_readable and self._transfer_chunk()
 
     def _transfer_chunk(self) -> bool:
-        """Bring one chunk, or what is missing of it, to every receiver; False at the end."""
+        """Transfer a chunk, or the rest of one, to every receiver; False at the end."""
         if not self._group.has_rest:
             chunk = self._read()
             if chunk is None:
@@ -259,35 +256,24 @@ class CopyManager:
         self._drop(self._group.feed(Limits(self.stall_timeout, self.max_wait)))
         return True
 
-    def _await_late(self) -> bool:
-        """Wait a little for those that were behind; False where there are none."""
-        if self._phase is not _Phase.EXHAUSTED or not self.receivers:
-            return False
-        self._drop(self._group.await_late(Limits(self.verdict_timeout)))
-        return True
-
     def _read(self) -> Chunk | None:
         """Wait for the producer's next chunk; None at its end."""
+        producer = self.producer
         faults: dict[Receiver, Exception] = {}
         try:
-            if self._brings_little():
+            if self._has_little and producer.can_resume and producer.fileno() is not None:
                 sleep(MOMENT)
-            while (chunk := self.producer.read()) is None and not self.producer.is_finished:
+            while (chunk := producer.read()) is None and not producer.is_finished:
                 timeout = self.producer_stall_timeout
-                faults = attend(self.producer, self.receivers, stall_timeout=timeout)
+                faults = attend(producer, self.receivers, stall_timeout=timeout)
                 if faults:
                     break
         except Exception as error:
             self._producer_fault = error
-            self._is_readable = self.producer.can_resume
-            raise ProducerFault(self, f"{self.producer!r}: {error}") from error
+            self._is_readable = producer.can_resume
+            raise ProducerFault(self, f"{producer!r}: {error}") from error
         self._drop(faults)
         return chunk
-
-    def _brings_little(self) -> bool:
-        """Whether the producer is a connection in COPY whose last chunk was small."""
-        producer = self.producer
-        return self._has_little and producer.can_resume and producer.fileno() is not None
 
     def _drop(self, faults: dict[Receiver, Exception]) -> None:
         if faults:
@@ -295,16 +281,16 @@ class CopyManager:
             raise ReceiverFault(self, faults)
 
     def _abort(self, failure: CopyFail) -> None:
-        """Bring every connection out of COPY, or close it.
+        """Make every connection leave COPY, or close it.
 
-        Faults of receivers that took part to the end go into `failure`.
+        Faults of active receivers are added to `failure`.
         """
         started = [party for party in self._group.started if party not in self.completed]
         leaving: list[Pumped] = [*self._started, *started]
         try:
-            # Not the error: it may quote a row, and servers log this reason.
-            given_up = "the copy was given up"
-            faults = leave(leaving, given_up, stall_timeout=self.realign_timeout)
+            # Not the error: an error may quote a row, and servers log this reason.
+            reason = "the copy was given up"
+            faults = leave(leaving, reason, stall_timeout=self.realign_timeout)
         except BaseException:
             for party in leaving:
                 party.close()
@@ -330,13 +316,13 @@ def _in_words(error: BaseException) -> str:
 
 
 def transfer(producer: Producer, *receivers: Receiver) -> tuple[int, int]:
-    """Copy everything; returns ``(total_messages, total_bytes)``.
+    """Copy all data; returns ``(total_messages, total_bytes)``.
 
-    Messages are CopyData messages: in text and CSV one a line, in binary one a row and one for
-    the trailer. Bytes are payload. Rows, by each server's own count, are ``producer.rows`` and
+    Messages are CopyData messages: a line each in text and CSV; in binary a row each, and the
+    trailer. Bytes are payload. Rows, by each server's own count, are ``producer.rows`` and
     ``receiver.rows``.
 
-    Raises CopyFail where a receiver or the producer faults.
+    Raises CopyFail if a receiver or the producer faults.
     """
     total_messages = total_bytes = 0
     with CopyManager(producer, *receivers) as copy:

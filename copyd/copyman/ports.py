@@ -1,8 +1,10 @@
-"""The ports of a copy: what a manager needs of its two ends, and what they need of a link.
+"""The ports of a copy: the methods that a manager calls on its parties, and they on a link.
 
 No method here waits. A step is begun (start, offer, finish, abort) and then pumped until it is
-done; only the manager waits, and decides how long and for whom.
+done. Only the manager waits, and it decides how long and for which party.
 """
+
+# Decision: Everything is pumped, one place waits
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Link(NamedTuple):
-    """How COPY data travels on a connection, and why that way was chosen."""
+    """How COPY data travels on a connection, and the reason for that choice."""
 
     name: str
     reason: str
@@ -24,13 +26,13 @@ class Pumped(Protocol):
     """Carries out one step at a time without ever waiting."""
 
     def pump(self) -> bool:
-        """Go on with the last step as far as possible now; True when it is done.
+        """Continue the last step as far as possible now; True when the step is done.
 
-        Raises the fault: a genuine psycopg error if the server reported it.
+        Raises the fault: psycopg's own error if the server reported one.
         """
 
     def fileno(self) -> int | None:
-        """Return the descriptor to wait on, None where there is nothing to wait for."""
+        """Return the descriptor to wait on; None if there is nothing to wait for."""
 
     @property
     def events(self) -> int:
@@ -38,83 +40,76 @@ class Pumped(Protocol):
 
     @property
     def progress(self) -> int:
-        """About how many bytes moved so far; constant while the other side stalls."""
+        """About how many bytes were moved so far; constant while the other side stalls."""
 
     @property
     def can_resume(self) -> bool:
-        """Whether a step that raised may simply be pumped on."""
+        """Whether a step that raised can be pumped again."""
 
     def abort(self, reason: str) -> None:
-        """Begin to leave COPY before its end with nothing kept; the server is told `reason`.
+        """Begin to leave COPY before its end with nothing kept; idempotent.
 
-        Idempotent.
+        `reason` is sent to the server, which may log it.
         """
 
     def close(self) -> None:
         """Give up at once: the connection, if there is one, is closed."""
 
 
-class CopyOut(Pumped, Protocol):
-    """One ``COPY ... TO STDOUT`` on a connection."""
+class Copy(Pumped, Protocol):
+    """One COPY on a connection."""
 
     @property
     def tag(self) -> CommandTag | None:
-        """The server's CommandComplete, None before it came."""
+        """The server's CommandComplete; None before it was received."""
 
     def start(self) -> None:
         """Begin to enter COPY."""
 
+
+class CopyOut(Copy, Protocol):
+    """One ``COPY ... TO STDOUT`` on a connection."""
+
     def read(self) -> Chunk | None:
-        """Return the data since the last call, None where there is none."""
+        """Return the data since the last call; None if there is none."""
 
     @property
     def is_finished(self) -> bool:
-        """Whether the server completed the COPY and the connection is an ordinary one again."""
+        """Whether the server completed the COPY and the connection is free again."""
 
 
-class CopyIn(Pumped, Protocol):
+class CopyIn(Copy, Protocol):
     """One ``COPY ... FROM STDIN`` on a connection."""
 
-    @property
-    def tag(self) -> CommandTag | None:
-        """The server's CommandComplete, None before it came."""
-
-    def start(self) -> None:
-        """Begin to enter COPY."""
-
     def offer(self, chunk: Chunk) -> None:
-        """Begin to send `chunk`, all of it."""
+        """Begin to send all of `chunk`."""
 
     def finish(self) -> None:
         """End the data and begin to wait for the server's verdict."""
 
 
-class Producer(CopyOut, Protocol):
+class Party(Pumped, Protocol):
+    """The producer or a receiver of a copy."""
+
+    @property
+    def encoding(self) -> str | None:
+        """The encoding of the data, in PostgreSQL's spelling; None if unknown or irrelevant."""
+
+    @property
+    def rows(self) -> int | None:
+        """Rows by the server's own count; None before the end, or without a server."""
+
+
+class Producer(CopyOut, Party, Protocol):
     """The source of a copy; it runs once."""
 
-    @property
-    def encoding(self) -> str | None:
-        """The encoding of the data, in PostgreSQL's spelling; None where it is not known."""
 
-    @property
-    def rows(self) -> int | None:
-        """Rows that the server says it sent; None before the end, or where no server is."""
-
-
-class Receiver(CopyIn, Protocol):
-    """One target of a copy."""
-
-    @property
-    def encoding(self) -> str | None:
-        """The encoding that the data is taken to be in; None where any will do."""
-
-    @property
-    def rows(self) -> int | None:
-        """Rows that the server says it stored; None before the end, or where no server is."""
+class Receiver(CopyIn, Party, Protocol):
+    """A destination of a copy."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether it still works on its data although `pump` returned True.
+        """Whether data is still being worked on although `pump` returned True.
 
-        The others go on then, and it is pumped beside them.
+        The other receivers then continue, and this one is pumped beside them.
         """

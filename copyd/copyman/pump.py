@@ -1,5 +1,7 @@
 """Pumps the parties of a copy; the only place that waits, with one poll and a deadline for each."""
 
+# Decision: Everything is pumped, one place waits
+
 from __future__ import annotations
 
 import select
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def wait(parties: Iterable[Party], timeout: float | None) -> list[Party]:
-    """Wait up to `timeout` seconds; returns those of `parties` that can go on."""
+    """Wait up to `timeout` seconds; returns the `parties` that can continue."""
     by_descriptor: dict[int, Party] = {}
     poller = select.poll()
     for party in parties:
@@ -34,11 +36,11 @@ def wait(parties: Iterable[Party], timeout: float | None) -> list[Party]:
 def attend(
     awaited: Pumped, bystanders: Iterable[Party], *, stall_timeout: float | None
 ) -> dict[Party, Exception]:
-    """Wait until `awaited` has something, and pump `bystanders` that do meanwhile.
+    """Wait until `awaited` is ready, and pump ready `bystanders` meanwhile.
 
-    Returns the faults of bystanders as soon as there are any; none once `awaited` is ready.
+    Returns early with the faults of bystanders, if any.
 
-    Raises TimeoutError where `awaited` was silent for `stall_timeout` seconds.
+    Raises TimeoutError if `awaited` is silent for `stall_timeout` seconds.
     """
     listening = [party for party in bystanders if party.fileno() is not None]
     deadline = None if stall_timeout is None else monotonic() + stall_timeout
@@ -56,20 +58,20 @@ def attend(
 
 
 class Limits(NamedTuple):
-    """How long a party is waited for, in seconds; None is for ever."""
+    """How long to wait for a party, in seconds; None is for ever."""
 
     stall_timeout: float | None
     max_wait: float | None = None
 
     def remaining(self, *, idle: float, lag: float) -> float:
-        """Return the seconds until a party is at fault; 0 or less if it already is.
+        """Return the seconds until a party is at fault; 0 or less for a party at fault.
 
-        `idle`: seconds since its last progress; `lag`: seconds behind those that wait for it.
+        `idle`: seconds since its last progress; `lag`: seconds behind the parties that wait for it.
         """
         return min(_left(self.stall_timeout, idle), _left(self.max_wait, lag))
 
     def fault(self, *, idle: float) -> TimeoutError:
-        """Return the error of a party that is `idle` for so long."""
+        """Return the error of a party at fault after `idle` seconds without progress."""
         if _left(self.stall_timeout, idle) <= 0:
             return TimeoutError(f"no progress for {self.stall_timeout:g} s")
         return TimeoutError(f"held the others back for {self.max_wait:g} s")
@@ -90,13 +92,13 @@ def drive(
 ) -> dict[Party, Exception]:
     """Pump each of `parties` until its step is done; pump those of `behind` beside them.
 
-    Returns the faults by party: what its pump raised, or a TimeoutError for one that reached one of
-    `limits`. No party waits for another's fault.
+    Returns the faults by party: the exception of its pump, or a TimeoutError if the party reached
+    one of `limits`. No party waits for another's fault.
 
-    `until` ends it early. `moved` then holds the parties that are not done, each with its progress
-    and the moment of it; a call with some in it drives these only, the others are done.
+    At the moment `until` the call returns early: `moved` then holds the unfinished parties, each
+    with its progress and the moment of its last progress. A further call drives only these.
 
-    Charges each party in `lags` with its own pumping and the time that it is waited for.
+    Charges each party in `lags` with its own pumping and with the waiting for it.
     """
     faults: dict[Party, Exception] = {}
     lags = Lags() if lags is None else lags
@@ -135,16 +137,16 @@ def drive(
 
 
 def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
-    """Note the progress of each party, and the moment when it changed."""
+    """Note the progress of each party, and the moment of the last change."""
     for party, (progress, _) in moved.items():
-        if (come := party.progress) != progress:
-            moved[party] = come, now
+        if (current := party.progress) != progress:
+            moved[party] = current, now
 
 
 def _pump_all(
     parties: Iterable[Party], faults: dict[Party, Exception], lags: Lags[Party]
 ) -> list[Party]:
-    """Pump each once, charged with its own time; returns those that are not done, adds to `faults`."""
+    """Pump and charge each party once; returns the unfinished ones, adds to `faults`."""
     unfinished = []
     began = monotonic()
     for party in parties:
@@ -173,6 +175,6 @@ def each(parties: Iterable[Party], step: Callable[[Party], None]) -> dict[Party,
 def leave(
     parties: Collection[Party], reason: str, *, stall_timeout: float
 ) -> dict[Party, Exception]:
-    """Have each of `parties` leave COPY; returns the faults by party."""
+    """Make each of `parties` leave COPY; returns the faults by party."""
     faults = each(parties, lambda party: party.abort(reason))
     return faults | drive(set(parties) - faults.keys(), Limits(stall_timeout))

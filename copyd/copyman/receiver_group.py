@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     Faults = dict[Receiver, Exception]
 
 LATE_CYCLE = 0.02
-"""Seconds of a cycle that waits for the receivers that are behind at the end."""
+"""Seconds of a cycle that waits for late receivers at the end."""
 
 
 class ReceiverGroup:
-    """``active`` receivers take part, ``faulted`` ones left in the last cycle: `take_back` may follow.
+    """``active`` receivers take part; ``faulted`` ones left in the last cycle, see `take_back`.
 
-    ``has_rest``: a receiver that was taken back still needs some of the chunk.
+    ``has_rest``: a receiver that was taken back still needs a part of the chunk.
     """
+
+    # Decision: Lockstep stays
 
     def __init__(self, receivers: Iterable[Receiver]) -> None:
         self.active = set(receivers)
@@ -38,16 +40,17 @@ class ReceiverGroup:
         self.lags: Lags[Receiver] = Lags()
         self._budget = Budget()
         self._chunk: Chunk | None = None
-        self._unserved: set[Receiver] = set()  # the chunk is still to be offered to them
-        self._moved: dict[Receiver, tuple[int, float]] = {}  # of those that are late at the end
+        self._unserved: set[Receiver] = set()  # have not been offered the chunk
+        self._moved: dict[Receiver, tuple[int, float]] = {}  # see `drive`
 
     def start(self, encoding: str | None, limits: Limits) -> Faults:
-        """Enter COPY everywhere; `encoding` is the producer's."""
+        """Enter COPY at every receiver; `encoding` is the producer's."""
         faults = each(self.active, lambda receiver: self._start(receiver, encoding))
         return faults | drive(self.active - faults.keys(), limits, self.lags)
 
     def _start(self, receiver: Receiver, encoding: str | None) -> None:
         if encoding and receiver.encoding and encoding != receiver.encoding:
+            # Decision: Encodings are refused, not aligned
             raise CopydError(
                 f"its client_encoding is {receiver.encoding}, the producer's is {encoding}: "
                 "set both to the same"
@@ -56,32 +59,27 @@ class ReceiverGroup:
         self.started.append(receiver)
 
     def take(self, chunk: Chunk) -> None:
-        """Make `chunk` the one that `feed` brings to every receiver."""
+        """Set the chunk for `feed`."""
         self._chunk = chunk
         self._unserved = set(self.active)
         self.lags.credit(self.active, self._budget.seconds_for(chunk.size, moment=monotonic()))
 
     def feed(self, limits: Limits) -> Faults:
-        """Bring the chunk, or what is missing of it, to every receiver."""
+        """Send the chunk, or the rest of it, to every receiver."""
         self.has_rest = False
-        faults = self._offer()
+        faults: Faults = {}
+        if (chunk := self._chunk) is not None:
+            # A receiver that raises is offered the chunk again when it was taken back.
+            faults = each(self._unserved & self.active, lambda receiver: receiver.offer(chunk))
+            self._unserved = set(faults)
         ready = self.active - faults.keys()
         return faults | drive(ready, limits, self.lags, behind=self._behind)
-
-    def _offer(self) -> Faults:
-        """Offer the chunk where it is missing; a receiver that raises may be offered it again."""
-        chunk = self._chunk
-        if chunk is None:
-            return {}
-        faults = each(self._unserved & self.active, lambda receiver: receiver.offer(chunk))
-        self._unserved = set(faults)
-        return faults
 
     def _behind(self) -> list[Receiver]:
         return [receiver for receiver in self.active if receiver.is_behind]
 
     def finish(self, limits: Limits) -> Faults:
-        """End the data and await the verdicts, but not of those that are behind: see `await_late`."""
+        """End the data and wait for the verdicts, except of receivers that are behind."""
         faults = each(self.active, lambda receiver: receiver.finish())
         prompt, is_waiting = self.active, True
         while is_waiting:
@@ -91,13 +89,13 @@ class ReceiverGroup:
         return self._complete(prompt, faults)
 
     def await_late(self, limits: Limits) -> Faults:
-        """Wait a little for the verdicts of those that were behind."""
+        """Wait for `LATE_CYCLE` for the verdicts of the receivers that were behind."""
         late = set(self.active)
         faults = self._drive_a_while(late, limits)
         return self._complete(late - self._moved.keys(), faults)
 
     def _drive_a_while(self, receivers: set[Receiver], limits: Limits) -> Faults:
-        """Drive `receivers` up to a late cycle; those that are not done then are in ``_moved``."""
+        """Drive `receivers` for up to `LATE_CYCLE`; ``_moved`` then holds the unfinished ones."""
         return drive(
             receivers,
             limits,
@@ -108,33 +106,34 @@ class ReceiverGroup:
         )
 
     def _complete(self, done: set[Receiver], faults: Faults) -> Faults:
-        """Those of `done` that have no fault have completed."""
+        """Note that `done` have completed, except those with a fault."""
         self.completed.update(done - faults.keys())
         self.active.difference_update(self.completed)
         for receiver, fault in faults.items():
             self._moved.pop(receiver, None)
             if isinstance(fault, TimeoutError):
+                # Decision: Waiting for a verdict has a limit of its own, off by default
                 receiver.close()
                 faults[receiver] = OutcomeUnknown(f"no verdict: {fault}; the connection is closed")
         return faults
 
     def drop(self, faults: Faults) -> None:
-        """Take the receivers that faulted in this cycle out."""
+        """Remove the receivers that faulted in this cycle."""
         self.active.difference_update(faults)  # in place: the manager shares the set
         self.faulted = set(faults)
 
     def take_back(self, receiver: Receiver) -> None:
-        """Let a receiver that faulted in the last cycle go on where it stopped."""
+        """Add a receiver that faulted in the last cycle again; it continues where it stopped."""
         self.faulted.remove(receiver)
         self.active.add(receiver)
         self.has_rest = True
 
     def release_dropped(self) -> None:
-        """Make those that were not taken back leave COPY, without waiting."""
+        """Make faulted receivers leave COPY without waiting, unless they were taken back."""
         leave(self.faulted, "the receiver was dropped", stall_timeout=0)
         self.faulted = set()
 
     def held_back(self, receiver: Receiver) -> float:
-        """Return the seconds for which `receiver` held back the others; see CopyManager."""
+        """Return the seconds for which `receiver` has held back the others; see CopyManager."""
         others = (self.active | self.completed) - {receiver}
         return max(0.0, self.lags.lag(receiver, others))

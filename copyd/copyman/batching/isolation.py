@@ -1,8 +1,8 @@
-"""The search for the bad rows of a refused batch: decides what to try next; pure.
+"""The search for the bad rows of a refused batch: decides which rows to try next; pure.
 
-The caller tries spans of rows and reports each outcome: the `Refusal`, or None where the server
-took the span and keeps it. A row is bad only when it was refused alone, behind all good rows before
-it. The line that a server names is a hint where to try next, no more.
+The caller tries spans of rows and reports each outcome: the `Refusal`, or None if the server
+accepted the span. A row is bad only if it was refused alone, after all good rows before it. The line
+in a server's error is only a hint for the next try.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Span(NamedTuple):
-    """Rows from ``start`` up to ``stop``; ``is_likely``: the server took them before."""
+    """Rows from ``start`` up to ``stop``; ``is_likely``: the server accepted them before."""
 
     start: int
     stop: int
@@ -25,7 +25,7 @@ class Span(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """The number of rows."""
+        """Number of rows."""
         return self.stop - self.start
 
 
@@ -37,18 +37,18 @@ class Probe(NamedTuple):
 
 
 REACH = 2
-"""A probe reaches so many times the distance of the last bad row: rows behind a bad one are sent in vain."""
+"""Length of a probe in distances of the last bad row: rows after a bad row are sent in vain."""
 NEAREST = 128
 """The fewest rows of a probe."""
 MORE = 16
-"""A probe that inserts may have so many times the rows of one that only checks."""
+"""Factor of the rows in a probe that inserts, against a probe that only checks."""
 
 
 @dataclass
 class Found:
-    """Rows that are not loaded, and why.
+    """Rows that are not loaded, each with its refusal.
 
-    ``rejects`` are rows; ``held`` are spans that a foreign key refused, to be tried again later.
+    ``rejects``: row numbers. ``held``: spans that a foreign key refused, to be tried again later.
     """
 
     rejects: list[tuple[int, Refusal]] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Found:
 
     @property
     def rows(self) -> int:
-        """The number of rows that are not loaded."""
+        """Number of rows that are not loaded."""
         return len(self.rejects) + sum(span.rows for span, _ in self.held)
 
     def rest(self, whole: Span) -> Iterator[Span]:
@@ -72,15 +72,15 @@ class Found:
 
 
 class NamedRows:
-    """Finds rows that are bad on their own: those that the server names, one after the other.
+    """Finds the bad rows that the server names, from the first to the last.
 
-    Iterate, try each `Probe`, and set ``outcome`` to its refusal, None where it was not refused.
-    `refusal` is that of all `rows`, None if they were not tried. The search ends when a refusal names
-    no row. Each row in ``found`` still has to be refused again behind all other rows.
+    Iterate, try each `Probe`, and set ``outcome`` to its refusal or None. `refusal` is the refusal of
+    all `rows`, None if they were not tried. The search ends when a refusal names no row. Each row in
+    ``found`` is only a suspect: it must be refused again after all other rows.
 
-    Up to `few` rows are checked before the server inserts any of them, so nothing that they would
-    meet later is left in the table. A row that conflicts with another is only found by inserting:
-    probes insert from the first conflict on.
+    The server checks up to `few` rows before it inserts any, so a probe leaves no dead rows behind.
+    A row that conflicts with another is found only by inserting: probes insert after the first
+    conflict.
     """
 
     def __init__(self, rows: int, refusal: Refusal | None, few: int) -> None:
@@ -109,14 +109,14 @@ class NamedRows:
 
 
 class Isolation:
-    """Finds the bad rows of `whole`, which `refusal` was raised for; None if it was not tried.
+    """Finds the bad rows of `whole`; `refusal` is its refusal, None if it was not tried.
 
-    Iterate, load each span, and set ``outcome`` to its refusal, None where the server took it.
-    ``found`` is complete at the end.
+    Iterate, load each span, and set ``outcome`` to its refusal or None. ``found`` is complete at the
+    end.
 
-    A foreign key may refuse a row only until the referenced row is there: after `patience` such
-    refusals spans are held as they are, so that children before their parents do not have to be
-    found one by one. `backwards`: the last rows, which others may reference, are tried first.
+    A foreign key may accept a row later, once the referenced row is loaded. After `patience` such
+    refusals spans are held whole: children before their parents are not searched for one by one.
+    `backwards`: try the last rows, which others may reference, first.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Isolation:
                 self._note(span, self.outcome)
 
     def _note(self, span: Span, refusal: Refusal) -> None:
-        """Decide about a refused span: hold or reject it, or cut it."""
+        """Hold, reject or cut a refused span."""
         if refusal.may_pass:
             self._patience -= 1
             if span.rows == 1 or self._patience < 0:
@@ -153,7 +153,7 @@ class Isolation:
 
 
 def narrow(span: Span, line: int | None) -> Sequence[Span]:
-    """Cut `span` around `line`, counted from 1, or in halves where it has no such line."""
+    """Cut `span` around `line`, counted from 1, or in halves if `line` is not in it."""
     if line is None or not 1 <= line <= span.rows:
         middle = span.start + span.rows // 2
         return Span(span.start, middle), Span(middle, span.stop)

@@ -1,8 +1,7 @@
-"""Loading rows in batches of which each can be taken back.
+"""Loads rows in batches; a refused batch is rolled back, and `recovery` loads its good rows.
 
-Everything happens in the savepoint copyd_copy of the caller's transaction. A batch is one COPY that
-is fed while data comes, and is spooled until the server has taken it. A batch that is refused is
-rolled back, and `recovery` loads its good rows. Nothing here waits; see `Steps`.
+All batches are in the savepoint copyd_copy of the caller's transaction. A batch is one COPY, fed
+while data arrives, and spooled until the server has accepted it. Nothing here waits; see `Steps`.
 """
 
 from __future__ import annotations
@@ -10,13 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
 from copyd.copyman.batching.recovery import Recovery
 from copyd.copyman.batching.refusal import Refusal, Reject, Rejects
+from copyd.copyman.batching.skipped_rows import FIRST_VERSION
 from copyd.copyman.batching.spool import HeldRows, Rows, Spool
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from typing_extensions import LiteralString
 
     from copyd.copyman.batching.isolation import Found
     from copyd.copyman.batching.session import Session, Steps
@@ -25,52 +29,55 @@ if TYPE_CHECKING:
 COPY = b"copyd_copy"
 BATCH = b"copyd_batch"
 UNGROWN = 32
-"""Batches of the configured size; then it doubles with every second one, so that a copy has no
-more than 64 of them: more savepoints slow down every reader of the table."""
+"""Batches of the configured size; then the size doubles every second batch, so a copy has at most
+about 64: more savepoints slow down every reader of the table."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a loader is to do. A batch of ``batch_size`` bytes is kept in memory, more in a file.
+    """The options of `BatchReceiver`, which describes them."""
 
-    ``columns``: name and type of each column, in order, where the server may skip rows.
-    ``immediately``: statements that have constraints checked at the end of each COPY;
-    ``afterwards``: those that undo it. ``keeps_held``: rows that a foreign key refuses are left to
-    `Loader.retry` and not tried again at the end of the data.
-    """
-
-    statement: bytes
+    on_reject: Callable[[Reject], object]
     batch_rows: int
     batch_size: int
-    on_reject: Callable[[Reject], object]
-    columns: Mapping[str, str] | None = None
-    immediately: tuple[bytes, ...] = ()
-    afterwards: tuple[bytes, ...] = ()
-    max_rejects: int | None = None
-    keeps_held: bool = False
+    columns: Mapping[str, str] | None
+    immediate: Sequence[sql.Identifier]
+    max_rejects: int | None
+    keeps_held: bool
 
 
 class Loader:
     """One copy on one connection. ``read`` and ``loaded`` count rows.
 
-    ``waiting``: data that has come and is not sent. ``is_behind``: a batch was refused, and the data
-    that has come since is not all sent.
+    ``waiting``: data not sent yet. ``is_behind``: a batch was refused, and not all data since is
+    sent.
     """
 
-    def __init__(self, session: Session, options: Options) -> None:
+    def __init__(self, session: Session, statement: bytes, options: Options) -> None:
+        can_skip = session.connection.info.server_version >= FIRST_VERSION
+        self.options = options
         self.waiting = Spool(options.batch_size)
         self.is_ending = False
         self.is_behind = False
         self.is_begun = False
         self.read = self.loaded = 0
         self._session = session
-        self._options = options
+        self._immediately = self._set_constraints("IMMEDIATE")
+        self._afterwards = self._set_constraints("DEFERRED")
         self._rejects = Rejects(options.on_reject, options.max_rejects)
-        self._recovery = Recovery(session, options.statement, options.columns, self._rejects)
+        columns = options.columns if can_skip else None
+        self._recovery = Recovery(session, statement, columns, self._rejects)
         self._batch = Spool(options.batch_size)
         self._is_full = False
         self._number = 0
         self._held = HeldRows(Spool(options.batch_size))
+
+    def _set_constraints(self, mode: LiteralString) -> tuple[bytes, ...]:
+        if not self.options.immediate:
+            return ()
+        names = sql.SQL(", ").join(self.options.immediate)
+        statement = sql.SQL("SET CONSTRAINTS {} {}").format(names, sql.SQL(mode))
+        return (statement.as_bytes(self._session.connection),)
 
     @property
     def rejected(self) -> int:
@@ -84,24 +91,24 @@ class Loader:
 
     @property
     def rollback(self) -> tuple[bytes, ...]:
-        """Statements that take back everything, or at least get an answer from the server."""
+        """Statements that undo the copy; an empty one, for the server's answer, before its start."""
         if not self.is_begun:
             return (b"",)
         back = b"ROLLBACK TO SAVEPOINT " + COPY, b"RELEASE SAVEPOINT " + COPY
-        return (*back, *self._options.afterwards)
+        return (*back, *self._afterwards)
 
     def close(self) -> None:
-        """Give up all spooled rows."""
+        """Discard all spooled rows."""
         for spool in (self.waiting, self._batch, self._held.spool):
             spool.clear()
 
     def run(self) -> Steps[None]:
-        """Load all data that comes until ``is_ending``.
+        """Load all data until ``is_ending``.
 
-        Raises psycopg.Error where no row is to blame, and CopydError where rows do not add up.
-        The caller then has to roll back.
+        Raises psycopg.Error if no row is to blame, CopydError if rows do not add up. The caller must
+        then roll back.
         """
-        self._session.queue(*self._options.immediately, b"SAVEPOINT " + COPY)
+        self._session.queue(*self._immediately, b"SAVEPOINT " + COPY)
         yield from self._session.flush()
         self.is_begun = True
         yield from self._load_batch()
@@ -109,25 +116,25 @@ class Loader:
             self._session.queue(b"SAVEPOINT " + BATCH)
             yield from self._load_batch()
             self._session.queue(b"RELEASE SAVEPOINT " + BATCH)
-        if not self._options.keeps_held:
+        if not self.options.keeps_held:
             while (yield from self.retry()):
                 pass
             self.refuse()
         yield from self._session.flush()
-        self._session.queue(b"RELEASE SAVEPOINT " + COPY, *self._options.afterwards)
+        self._session.queue(b"RELEASE SAVEPOINT " + COPY, *self._afterwards)
         yield from self._session.flush()
         self.is_begun = False
 
     def retry(self) -> Steps[int]:
-        """Try the held rows again; returns how many the server takes now."""
+        """Try the held rows again; returns the number of rows that the server accepts now."""
         if not self.held:
             return 0
-        held, self._held = self._held, HeldRows(Spool(self._options.batch_size))
-        self._session.queue(*self._options.immediately, b"SAVEPOINT " + BATCH)
+        held, self._held = self._held, HeldRows(Spool(self.options.batch_size))
+        self._session.queue(*self._immediately, b"SAVEPOINT " + BATCH)
         yield from self._session.flush()
         rows = held.pack()
         found = yield from self._recovery.load(rows, None, BATCH, is_retry=True)
-        self._session.queue(b"RELEASE SAVEPOINT " + BATCH, *self._options.afterwards)
+        self._session.queue(b"RELEASE SAVEPOINT " + BATCH, *self._afterwards)
         yield from self._session.flush()
         for row, refusal in found.rejects:
             self._reject(rows, row, held.origin(row), refusal)
@@ -148,8 +155,6 @@ class Loader:
         self._held = HeldRows(self._held.spool)
         self._held.spool.clear()
 
-    # -- a batch ----------------------------------------------------------------------------------
-
     def _await_data(self) -> Steps[bool]:
         while not self.waiting and not self.is_ending:
             self.is_behind = False
@@ -157,7 +162,7 @@ class Loader:
         return bool(self.waiting)
 
     def _wait(self) -> Steps[None]:
-        """Wait for data, and notice meanwhile if the connection is lost."""
+        """Wait for data or for the loss of the connection."""
         yield True
         if not self.waiting:
             self._session.listen()
@@ -175,13 +180,13 @@ class Loader:
             rows, refusal = Rows(self._batch), None
             found = yield from self._recovery.confirm(rows, outcome)
         if found is None:
-            self.is_behind = True  # data that comes from now on waits
+            self.is_behind = True  # data from now on waits
             self._session.queue(b"ROLLBACK TO SAVEPOINT " + savepoint)
             found = yield from self._recovery.load(rows, refusal, savepoint)
         self._account(rows, found)
 
     def _feed(self) -> Iterator[Chunk | None]:
-        """Yield the chunks of one batch as they come, and spool them."""
+        """Yield the chunks of one batch as they arrive, and spool them."""
         growth = 2 ** (max(self._number - UNGROWN, 0) // 2)
         while not self._is_full:
             while not self.waiting:
@@ -189,30 +194,27 @@ class Loader:
                     return
                 self.is_behind = False
                 yield None
-            chunk, self._is_full = self._cut_to_fit(self.waiting.take(), growth)
+            chunk = self._cut_to_fit(self.waiting.take(), growth)
             self._batch.append(chunk)
             yield chunk
 
-    def _cut_to_fit(self, chunk: WireChunk, growth: int) -> tuple[WireChunk, bool]:
-        """Return as much of a chunk as goes into the batch, and whether the batch is full then."""
-        left = self._options.batch_rows * growth - self._batch.rows
-        is_large = self._batch.size + chunk.size >= self._options.batch_size * growth
+    def _cut_to_fit(self, chunk: WireChunk, growth: int) -> WireChunk:
+        """Return the rows of a chunk that fit into the batch; the rest waits."""
+        left = self.options.batch_rows * growth - self._batch.rows
+        is_large = self._batch.size + chunk.size >= self.options.batch_size * growth
         if chunk.messages < left and not is_large:
-            return chunk, False
-        return self._cut(chunk, left)
-
-    def _cut(self, chunk: WireChunk, rows: int) -> tuple[WireChunk, bool]:
-        """Return up to so many whole rows of a chunk, if one ends in it; the rest waits."""
-        rows = min(rows, chunk.messages)
+            return chunk
+        rows = min(left, chunk.messages)
         head, tail = chunk.part(0, rows), chunk.part(rows)
-        if head is None:
-            return chunk, False
+        if head is None:  # no row ends here: a batch never ends inside a row
+            return chunk
         if tail is not None:
             self.waiting.put_back(tail)
-        return head, True
+        self._is_full = True
+        return head
 
     def _fill_batch(self) -> Steps[None]:
-        """Wait for the rest of a batch that is refused already; raises the error where it is empty."""
+        """Wait for the rest of a refused batch; raises the server's error if the batch is empty."""
         if not len(self._batch):
             raise self._session.error
         for chunk in self._feed():
@@ -222,7 +224,7 @@ class Loader:
             raise self._session.error
 
     def _account(self, rows: Rows, found: Found) -> None:
-        """Count a batch: all of its rows are loaded except for those in `found`."""
+        """Count a batch: all of its rows are loaded except those in `found`."""
         before, self.read = self.read, self.read + len(rows)
         self.loaded += len(rows) - found.rows
         for row, refusal in sorted(found.rejects, key=lambda reject: reject[0]):

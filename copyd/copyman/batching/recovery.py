@@ -1,9 +1,11 @@
-"""Loading the good rows of a refused batch, around the bad ones.
+"""Loads the good rows of a refused batch, around the bad rows.
 
-A batch that was refused is rolled back to its savepoint and tried in parts, as `isolation` decides. A
-server that skips rows by itself (see `skipped_rows`) is let do so. Servers do not always repeat what
-they did before: each tactic expects less of them than the one before it.
+A refused batch is rolled back to its savepoint and tried in parts, as `isolation` decides. A server
+that can skip rows (see `skipped_rows`) does so. Servers do not always behave alike a second time:
+each tactic relies on less repetition than the tactic before.
 """
+
+# Decision: Bad rows are skimmed off, what is left is loaded as one
 
 from __future__ import annotations
 
@@ -25,22 +27,22 @@ if TYPE_CHECKING:
 
 ROWS = b"copyd_rows"
 MOST_PIECES = 4
-"""Savepoints that a refused batch may leave behind beside its own; beyond that it is loaded once
-more, which leaves none: savepoints slow down every reader of the table."""
+"""Extra savepoints that a refused batch may leave; beyond that the batch is loaded once more, which
+leaves none: savepoints slow down every reader of the table."""
 PIECES_IN_ALL = 8
-"""Savepoints that all refused batches together may leave behind beside their own."""
+"""Extra savepoints that all refused batches together may leave."""
 FEW_ROWS, FEW_BYTES = 500, 32 * 1024
-"""Rows that a probe checks without inserting any, at least one. A server inserts what it has checked once that is
-1,000 rows or 64 KiB: MAX_BUFFERED_TUPLES and MAX_BUFFERED_BYTES in PostgreSQL's copyfrom.c."""
+"""The most rows of a probe without inserts (at least one row). A server buffers up to 1,000 rows or
+64 KiB before it inserts: MAX_BUFFERED_TUPLES and MAX_BUFFERED_BYTES in PostgreSQL's copyfrom.c."""
 PATIENCE = 64
-"""Refusals by a foreign key that are narrowed down in one batch; see `Isolation`."""
+"""Foreign key violations that are narrowed down in each batch; see `Isolation`."""
 
 
 class _Tactic(NamedTuple):
     """A way to isolate.
 
-    ``is_bold``: rows that the server took before are loaded without a savepoint of their own.
-    ``gathers``: rows that were loaded in many pieces are loaded once more, as one.
+    ``skips``: the server skips bad rows. ``is_bold``: rows that the server accepted before are
+    loaded without a savepoint. ``gathers``: rows loaded in many pieces are loaded again, in one.
     """
 
     skips: bool
@@ -57,13 +59,13 @@ _TACTICS = (
 
 
 class _NotRepeatedError(Exception):
-    """The server did not repeat what it had done before: try the next tactic."""
+    """The server did not repeat its earlier behaviour: try the next tactic."""
 
 
 class Recovery:
     """Recovers refused batches on one connection.
 
-    `columns`: name and type of each column, in order, where the server may skip rows.
+    `columns`: the type of each column by name, in order, if the server may skip rows; else None.
     """
 
     def __init__(
@@ -74,29 +76,27 @@ class Recovery:
         rejects: Rejects,
     ) -> None:
         self._session = session
-        self._statement = statement
+        skipping = skipping_copy(statement) if columns is not None else None
+        self.statement = skipping or statement
+        """The COPY statement for the first try: the server skips bad rows if it can."""
+        self._plain_statement = statement
+        self._can_skip = skipping is not None
         self._columns = columns
         self._rejects = rejects
-        self._skips = skipping_copy(statement) if columns is not None else None
-        self._is_row_to_blame = False  # a COPY of no rows was taken, so that it must be the rows
-        self._skipped: dict[int, str] = {}  # rows that the server skipped, and its notices
-        self._has_loaded = False  # whether something of the batch in hand is loaded
-        self._pieces = 0  # savepoints that it has left behind
-        self._spare_pieces = PIECES_IN_ALL  # that further batches may leave behind
-        self._bad = 0  # rows of it that were refused alone
-
-    @property
-    def statement(self) -> bytes:
-        """The COPY statement to try first."""
-        return self._skips or self._statement
+        self._is_row_to_blame = False  # the server has accepted a COPY of no rows
+        self._skipped: dict[int, str] = {}  # the server's notice by skipped row
+        self._has_loaded = False  # some rows of the current batch are loaded
+        self._pieces = 0  # extra savepoints of the current batch
+        self._spare_pieces = PIECES_IN_ALL  # for all further batches
+        self._bad = 0  # rows of the current batch that were refused alone
 
     def confirm(self, rows: Rows, stored: int) -> Steps[Found | None]:
-        """Check a batch of which no row was refused; returns its skipped rows.
+        """Check a batch without a refused row; returns its skipped rows.
 
-        None where the server's count and its notices do not add up: the batch is to be recovered.
+        Returns None if the server's count and notices do not add up: the batch must be recovered.
         """
         try:
-            self._count(Span(0, len(rows)), stored, skips=self._skips is not None)
+            self._count(Span(0, len(rows)), stored, skips=self._can_skip)
             return Found((yield from self._reasons(rows)))
         except _NotRepeatedError:
             return None
@@ -104,13 +104,13 @@ class Recovery:
     def load(
         self, rows: Rows, refusal: Refusal | None, savepoint: bytes, *, is_retry: bool = False
     ) -> Steps[Found]:
-        """Load the good rows behind `savepoint`; returns the others.
+        """Load the good rows after `savepoint`; returns the others.
 
-        Raises psycopg.Error where no row is to blame, CopydError where the rows do not add up.
+        Raises psycopg.Error if no row is to blame, CopydError if the rows do not add up.
         """
         yield from self._blame_rows(refusal)
         for tactic in _TACTICS:
-            if tactic.skips and self._skips is None:
+            if tactic.skips and not self._can_skip:
                 continue
             try:
                 found = yield from self._follow(tactic, rows, refusal, savepoint, is_retry=is_retry)
@@ -124,12 +124,12 @@ class Recovery:
         raise CopydError("the server refuses rows differently each time it is asked")
 
     def _blame_rows(self, refusal: Refusal | None) -> Steps[None]:
-        """Raise the error where the rows are not to blame: a COPY without rows is refused as well."""
+        """Raise the error if no row is to blame: a COPY without rows is refused as well."""
         if refusal is None or self._is_row_to_blame:
             return
         error = self._session.error
         self._session.queue(b"SAVEPOINT " + ROWS)
-        outcome = yield from self._session.copy(self._statement, ())
+        outcome = yield from self._session.copy(self._plain_statement, ())
         if isinstance(outcome, Refusal):
             raise error
         self._take_back()
@@ -173,7 +173,7 @@ class Recovery:
     def _find_suspects(
         self, tactic: _Tactic, rows: Rows, refusal: Refusal | None
     ) -> Steps[list[tuple[int, Refusal]]]:
-        """Find rows that are probably bad without loading any."""
+        """Find rows that are probably bad, without loading any."""
         few = max(min(FEW_ROWS, FEW_BYTES * len(rows) // rows.size), 1)
         named = NamedRows(len(rows), refusal, few)
         for probe in named:
@@ -186,7 +186,7 @@ class Recovery:
     def _confirm_suspects(
         self, tactic: _Tactic, rows: Rows, suspects: list[tuple[int, Refusal]]
     ) -> Steps[None]:
-        """Check that the server refuses each suspect alone, behind all good rows."""
+        """Check that the server refuses each suspect alone, after all good rows."""
         for row, why in suspects:
             outcome = yield from self._probe(tactic, rows, Probe(Span(row, row + 1), inserts=True))
             if outcome is None or outcome.sqlstate != why.sqlstate:
@@ -207,7 +207,7 @@ class Recovery:
     def _try(
         self, tactic: _Tactic, rows: Selection, span: Span, savepoint: bytes
     ) -> Steps[Refusal | None]:
-        """Load one span; rolled back where it is refused."""
+        """Load a span; a refused span is rolled back."""
         has_savepoint = self._has_loaded and not (tactic.is_bold and span.is_likely)
         if has_savepoint:
             self._session.queue(b"SAVEPOINT " + ROWS)
@@ -230,13 +230,13 @@ class Recovery:
         return None
 
     def _copy(self, rows: Selection, spans: list[Span], *, skips: bool) -> Steps[int | Refusal]:
-        # Not as one message a row: a server that has refused one throws the others away singly.
+        # Not a message for each row: after a refusal the server discards messages one by one.
         pieces = (piece for span in spans for piece in rows.data(span.start, span.stop))
         chunks = (PayloadChunk([bytes(each)]) for each in pieces)
         return (yield from self._session.copy(self._statement_for(skips=skips), chunks))
 
     def _statement_for(self, *, skips: bool) -> bytes:
-        return self._skips if skips and self._skips is not None else self._statement
+        return self.statement if skips else self._plain_statement
 
     def _count(self, span: Span, stored: int, *, skips: bool) -> None:
         """Check that the server stored or skipped every row of `span`; note the skipped ones."""
@@ -254,7 +254,7 @@ class Recovery:
             )
 
     def _gather(self, rows: Selection, found: Found, savepoint: bytes) -> Steps[None]:
-        """Load the good rows once more, as one piece."""
+        """Load the good rows again, in one piece."""
         good = list(found.rest(Span(0, len(rows))))
         self._session.queue(b"ROLLBACK TO SAVEPOINT " + savepoint)
         self._pieces = 0
@@ -263,7 +263,7 @@ class Recovery:
             raise _NotRepeatedError
 
     def _reasons(self, rows: Rows | Selection) -> Steps[list[tuple[int, Refusal]]]:
-        """Ask for the reasons of skipped rows; each must have one."""
+        """Query the reasons of skipped rows; each row must have a reason."""
         skipped, self._skipped = self._skipped, {}
         if not skipped or self._columns is None:
             return []

@@ -1,8 +1,10 @@
 """A server's reason for refusing a row; pure.
 
-Message, detail and context may quote the row: they go to the reject's own files, never into a
-log, an event or a ``repr``.
+Message, detail and context may quote the row: they are written to reject files, never to a log, an
+event or a ``repr``.
 """
+
+# Decision: Facts instead of the server's words
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
     import psycopg
 
 _RAISE = "exec_stmt_raise"
-"""The function of PostgreSQL that carries out RAISE of PL/pgSQL."""
+"""PostgreSQL's C function for PL/pgSQL's RAISE."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a row was refused; ``line`` counts the rows of its COPY from 1, where the server knows."""
+    """Why a row was refused; ``line``: its number in the COPY, from 1, if the server names one."""
 
     sqlstate: str
     message: str = field(repr=False)
@@ -51,20 +53,20 @@ class Refusal:
 
     @property
     def is_conflict(self) -> bool:
-        """Whether the row is in the way of another one."""
+        """Whether the row conflicts with another row."""
         return self.sqlstate in CONFLICTS
 
     @property
     def may_pass(self) -> bool:
-        """Whether the row may be taken once others are there."""
+        """Whether the row may be accepted once the referenced row is loaded."""
         return self.sqlstate == FOREIGN_KEY
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row that was refused, as it was received, with its newline.
+    """A refused row, as received, with its newline.
 
-    ``ordinal``: which row of the copy, from 1. ``batch``: which batch it came in, from 1.
+    ``ordinal``: its number in the copy, from 1. ``batch``: the number of its batch, from 1.
     """
 
     ordinal: int
@@ -74,7 +76,7 @@ class Reject:
 
 
 class Rejects:
-    """Counts rejects and hands them on; no more than `most`, None for any number."""
+    """Counts rejects and calls `on_reject` with each; at most `most`, None for any number."""
 
     def __init__(self, on_reject: Callable[[Reject], object], most: int | None) -> None:
         self.count = 0
@@ -82,19 +84,19 @@ class Rejects:
         self._most = most
 
     def add(self, reject: Reject) -> None:
-        """Count `reject` and hand it on; raises CopydError where it is one too many."""
+        """Count `reject` and call `on_reject`; raises CopydError if there are too many."""
         self.count += 1
         self.require_room()
         self._on_reject(reject)
 
     def require_room(self, more: int = 0) -> None:
-        """Raise CopydError where `more` rejects would be too many."""
+        """Raise CopydError if `more` rejects would be too many."""
         if self._most is not None and self.count + more > self._most:
             raise CopydError(f"more than {self._most} rows were rejected (max_rejects)")
 
 
 def is_about_a_row(error: psycopg.Error) -> bool:
-    """Whether a row is to blame, and not the connection, the statement or the server."""
+    """Whether a row is to blame, rather than the connection, the statement or the server."""
     if error.sqlstate is None:
         return False
     blame = class_of(error.sqlstate).blame

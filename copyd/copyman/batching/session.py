@@ -1,7 +1,7 @@
-"""Statements and COPYs on one connection, one after the other, without ever waiting.
+"""Statements and COPYs on one connection, in sequence, without ever waiting.
 
-Each is a generator (`Steps`) that yields instead of waiting: True where it wants more data, False
-where it is the server's turn.
+Each is a generator (`Steps`) that yields instead of waiting: True if more data is wanted, False if
+the server has to answer.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     Steps = Generator[bool, None, T]
 
 LARGEST_PADDING = 64 * 1024 * 1024
-"""Bytes that are worth sending to end a row whose COPY was refused: the connection is needed."""
+"""The most bytes of padding to end a row after a refusal: more than usual, to keep the connection."""
 SKIPPED_IN = "copyfromparse.c"
-"""PostgreSQL's source file of the notice that ON_ERROR ignore has skipped a row."""
-BROKEN_OFF = "copyd has looked at the rows"
+"""PostgreSQL's source file of the notice about a row that ON_ERROR ignore has skipped."""
+BROKEN_OFF = "copyd has checked the rows"
 """The reason with which a probe fails its COPY; the server repeats it, with this SQLSTATE:"""
 QUERY_CANCELED = "57014"
 _NUMBER = re.compile(r"\d+")
@@ -53,166 +53,141 @@ class Session:
         self.skipped: list[tuple[int, str]] = []
         self._active: CopyIn | Query | None = None
         self._error: psycopg.Error | None = None
-        self._connection = connection
+        self.connection = connection
         self._link = link
         self._queued: list[bytes] = []
         self._moved = 0
 
     @property
     def events(self) -> int:
-        """Poll events to wait for."""
+        """The poll events to wait for."""
         return self._active.events if self._active is not None else select.POLLIN
 
     @property
     def moved(self) -> int:
         """Bytes of COPY data sent."""
-        is_copy = self._active is not None and not isinstance(self._active, Query)
-        return self._moved + (self._active.progress if is_copy else 0)  # type: ignore[union-attr]
+        return self._moved + (self._active.progress if self._active is not None else 0)
 
     @property
     def error(self) -> psycopg.Error:
-        """The error of the last refused COPY; there must have been one."""
+        """The server's error for the last refused COPY."""
         assert self._error is not None  # noqa: S101 - read after a refusal only
         return self._error
 
     def queue(self, *statements: bytes) -> None:
-        """Have statements sent before the next COPY, or by `flush`."""
+        """Add statements, to be sent before the next COPY or by `flush`."""
         self._queued += statements
 
     def drop_queued(self) -> None:
-        """Forget the statements that were not sent."""
+        """Discard the statements that were not sent."""
         self._queued.clear()
 
-    def flush(self) -> Generator[bool, None, list[PGresult]]:
+    def flush(self) -> Steps[list[PGresult]]:
         """Send the queued statements in one round trip; returns the results.
 
-        Raises psycopg.Error: the server's error, or that the connection is lost and closed.
+        Raises psycopg.Error: the server's error, or the loss of the connection, once it is closed.
         """
         if not self._queued:
             return []
         statements, self._queued = self._queued, []
-        query = Query(self._connection, b"; ".join(statements))
-        self._active = query
-        yield from self._await_result(query)
+        self._active = query = Query(self.connection, b"; ".join(statements))
+        yield from _until_done(query)
+        self._active = None
         if query.error is not None:
             raise query.error
         return query.results
 
     def reasons(
         self, skipped: Iterable[tuple[int, bytes, str]], columns: Mapping[str, str]
-    ) -> Generator[bool, None, dict[int, Refusal]]:
-        """Ask for the reasons of skipped rows, see `skipped_rows.reasons_query`.
+    ) -> Steps[dict[int, Refusal]]:
+        """Query the reasons of skipped rows, see `skipped_rows.reasons_query`.
 
-        The caller has to roll back to a savepoint where reasons are missing.
+        If reasons are missing, the caller must roll back to a savepoint.
         """
         try:
-            self.queue(skipped_rows.reasons_query(self._connection, skipped, columns))
+            self.queue(skipped_rows.reasons_query(self.connection, skipped, columns))
             *_, answer = yield from self.flush()
-            return skipped_rows.read_reasons(answer, self._connection.info.encoding)
+            return skipped_rows.read_reasons(answer, self.connection.info.encoding)
         except UnicodeError:
             return {}
         except psycopg.Error:
-            if self._connection.closed:
+            if self.connection.closed:
                 raise
             return {}
 
     def listen(self) -> None:
         """Read the server's messages between two statements.
 
-        Raises psycopg.Error where the connection is lost, and closes it.
+        Raises psycopg.Error if the connection is lost, and closes it.
         """
         notices: list[Diagnostic] = []
-        self._connection.add_notice_handler(notices.append)
+        self.connection.add_notice_handler(notices.append)
         try:
-            self._connection.pgconn.consume_input()
-            self._connection.pgconn.is_busy()  # makes libpq hand out what it holds
+            self.connection.pgconn.consume_input()
+            self.connection.pgconn.is_busy()  # makes libpq deliver buffered notices
         except psycopg.Error as error:
-            self._connection.close()
+            self.connection.close()
             raise _fatal(notices) or error from None
         finally:
-            self._connection.remove_notice_handler(notices.append)
+            self.connection.remove_notice_handler(notices.append)
         ending = _fatal(notices)
         if ending is not None:
-            self._connection.close()
+            self.connection.close()
             raise ending
 
     def close(self) -> None:
         """Close the connection and abandon the active statement."""
-        active, self._active = self._active, None
-        if active is not None and not isinstance(active, Query):
-            active.close()
-        self._connection.close()
+        if self._active is not None:
+            self._active.close()
+        self._active = None
+        self.connection.close()
 
     def leave(self, reason: str) -> Iterator[bool]:
         """Break off the active statement.
 
-        Raises psycopg.Error where the connection is lost, and closes it.
+        Raises psycopg.Error if the connection is lost, and closes it.
         """
         self.drop_queued()
         if isinstance(self._active, Query):
-            self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
-            yield from self._await_result(self._active)
+            self.connection.cancel_safe(timeout=CANCEL_TIMEOUT)
         elif self._active is not None:
             self._active.abort(reason)
+        if self._active is not None:
             yield from _until_done(self._active)
             self._active = None
 
-    def _await_result(self, query: Query) -> Iterator[bool]:
-        try:
-            while not query.pump():
-                yield False
-        except psycopg.Error:
-            self._connection.close()
-            raise
-        self._active = None
+    def copy(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Steps[int | Refusal]:
+        """COPY `chunks`, with None to wait for more; returns the number of rows stored.
 
-    def copy(
-        self, statement: bytes, chunks: Iterable[Chunk | None]
-    ) -> Generator[bool, None, int | Refusal]:
-        """COPY `chunks`, None among them where more are to come; returns how many rows were stored.
-
-        Returns the refusal where a row is to blame; the caller has to roll back to a savepoint
-        then. Raises psycopg.Error for anything else.
+        Returns the refusal if a row is to blame; the caller must then roll back to a savepoint.
+        Raises psycopg.Error for any other error.
         """
         return (yield from self._judged(self._copy_chunks(statement, chunks)))
 
-    def probe(
-        self, statement: bytes, chunk: Chunk, *, inserts: bool
-    ) -> Generator[bool, None, int | Refusal]:
-        """COPY one chunk as `copy` does, without keeping its rows.
+    def probe(self, statement: bytes, chunk: Chunk, *, inserts: bool) -> Steps[int | Refusal]:
+        """COPY a chunk as `copy` does, without keeping its rows.
 
-        Unless it `inserts`, the COPY is failed once all was sent: the server has checked the rows
-        by then and does not insert the rest. The caller has to roll back to a savepoint in any case.
+        Unless `inserts`, the client fails the COPY at the end of the data: the server has checked
+        the rows by then and not inserted them. The caller must roll back to a savepoint.
         """
         return (yield from self._judged(self._copy_whole(statement, chunk, inserts=inserts)))
 
-    def _judged(self, copying: Generator[bool, None, int]) -> Generator[bool, None, int | Refusal]:
+    def _judged(self, copying: Steps[int]) -> Steps[int | Refusal]:
         try:
             return (yield from copying)
         except psycopg.Error as error:
             is_broken_off = error.sqlstate == QUERY_CANCELED and BROKEN_OFF in str(error)
             if not is_broken_off and not is_about_a_row(error):
                 raise
-            if self._connection.closed:  # no row is to blame for that
+            if self.connection.closed:  # no row is to blame for a lost connection
                 raise _loss(error) from error
             if is_broken_off:
                 return 0
             self._error = error
             return Refusal.of(error)
 
-    def _open(self, statement: bytes) -> LibpqCopyIn | WireCopyIn:
-        statements, self._queued = self._queued, []
-        copy = open_copy_in(self._link, self._connection, b"; ".join([*statements, statement]))
-        copy.preceding, copy.is_last = len(statements), False
-        if isinstance(copy, WireCopyIn):
-            copy.largest_padding = LARGEST_PADDING
-        return copy
-
-    def _copy_chunks(
-        self, statement: bytes, chunks: Iterable[Chunk | None]
-    ) -> Generator[bool, None, int]:
-        copy = self._open(statement)
-        with self._noting_skips(copy):
+    def _copy_chunks(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Steps[int]:
+        with self._active_copy(statement) as copy:
             copy.start()
             yield from _until_done(copy)
             for chunk in chunks:
@@ -221,16 +196,13 @@ class Session:
                     yield from _until_done(copy)
                 else:
                     yield True
-                    copy.pump()  # it may have been refused meanwhile
+                    copy.pump()  # raises if the server has refused a row
             copy.finish()
             yield from _until_done(copy)
         return _stored(copy)
 
-    def _copy_whole(
-        self, statement: bytes, chunk: Chunk, *, inserts: bool
-    ) -> Generator[bool, None, int]:
-        copy = self._open(statement)
-        with self._noting_skips(copy):
+    def _copy_whole(self, statement: bytes, chunk: Chunk, *, inserts: bool) -> Steps[int]:
+        with self._active_copy(statement) as copy:
             if isinstance(copy, WireCopyIn):
                 copy.start_with(chunk, COPY_DONE if inserts else copy_fail(BROKEN_OFF))
             else:
@@ -245,20 +217,26 @@ class Session:
         return _stored(copy)
 
     @contextmanager
-    def _noting_skips(self, copy: CopyIn) -> Iterator[None]:
+    def _active_copy(self, statement: bytes) -> Iterator[LibpqCopyIn | WireCopyIn]:
+        """Make a COPY with the queued statements before it; note the rows that it skips."""
+        statements, self._queued = self._queued, []
+        copy = open_copy_in(self._link, self.connection, b"; ".join([*statements, statement]))
+        copy.preceding, copy.is_last = len(statements), False
+        if isinstance(copy, WireCopyIn):
+            copy.largest_padding = LARGEST_PADDING
         self._active = copy
         self.skipped = []
-        self._connection.add_notice_handler(self._note)
+        self.connection.add_notice_handler(self._note)
         try:
-            yield
+            yield copy
         finally:
-            self._connection.remove_notice_handler(self._note)
-            if copy.fileno() is None:  # else it was broken off: `leave` needs it
+            self.connection.remove_notice_handler(self._note)
+            if copy.fileno() is None:  # else broken off, and `leave` needs the active COPY
                 self._moved += copy.progress
                 self._active = None
 
     def _note(self, notice: Diagnostic) -> None:
-        """Note a skipped row: its line is the first number of the message, in any language."""
+        """Note a skipped row; its line is the first number of the message in every language."""
         if notice.source_file == SKIPPED_IN:
             said = notice.message_primary or ""
             found = _NUMBER.search(said)
@@ -267,7 +245,7 @@ class Session:
 
 
 def _loss(refusal: psycopg.Error) -> psycopg.Error:
-    """Return the loss of the connection behind `refusal`, the last error that it delivered."""
+    """Return the loss of the connection, the cause of its last error `refusal`."""
     loss = refusal.__cause__
     if isinstance(loss, psycopg.Error):
         return loss
@@ -275,7 +253,7 @@ def _loss(refusal: psycopg.Error) -> psycopg.Error:
 
 
 def _fatal(notices: Iterable[Diagnostic]) -> psycopg.Error | None:
-    """Return the error with which the server ended the connection."""
+    """Return the error by which the server ended the connection, if any."""
     for said in notices:
         if said.severity_nonlocalized in ("FATAL", "PANIC"):
             try:
@@ -290,6 +268,6 @@ def _stored(copy: CopyIn) -> int:
     return (copy.tag.rows or 0) if copy.tag is not None else 0
 
 
-def _until_done(copy: CopyIn) -> Iterator[bool]:
-    while not copy.pump():
+def _until_done(active: CopyIn | Query) -> Iterator[bool]:
+    while not active.pump():
         yield False

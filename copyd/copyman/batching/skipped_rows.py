@@ -1,8 +1,8 @@
-"""Rows that COPY itself skips on PostgreSQL 17 and later, in one pass; pure.
+"""Rows that COPY itself skips on PostgreSQL 17 and later; pure.
 
-COPY with ON_ERROR ignore skips a row that has an invalid value and reports its line, but not the
-reason. One query afterwards asks for the reasons of all skipped rows. PostgreSQL documentation,
-"COPY" and ``pg_input_error_info``.
+COPY with ON_ERROR ignore skips a row with an invalid value and reports its line, but not the reason.
+A query afterwards returns the reasons of all skipped rows. Source: PostgreSQL documentation, "COPY"
+and ``pg_input_error_info``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SELECT v.row, v.name, e.sql_error_code, e.message, e.detail, e.hint
 
 
 def skipping_copy(statement: bytes) -> bytes | None:
-    """Add ON_ERROR ignore to a COPY `statement`; None where its options do not allow it."""
+    """Add ON_ERROR ignore to a COPY `statement`; None if its options do not allow that."""
     found = _TAIL.search(statement)
     if found is None:
         return None
@@ -60,8 +60,8 @@ def reasons_query(
 ) -> bytes:
     """Return the query for the reasons of `skipped` rows.
 
-    `skipped`: each row's number, the row as it was sent, and the server's notice about it.
-    `columns`: the type of each, by name, in the order in which they are sent.
+    `skipped`: each row's number, the row as sent, and the server's notice. `columns`: types by
+    column name, in the order of the fields.
     """
     asked = [
         (number, *value)
@@ -74,7 +74,7 @@ def reasons_query(
 
 
 def read_reasons(result: PGresult, encoding: str) -> dict[int, Refusal]:
-    """Read the query's result: a Refusal by row number, for the first invalid column of the row."""
+    """Read the query's result: by row number, the Refusal for the first invalid column."""
     found: dict[int, Refusal] = {}
     for index in range(result.ntuples):
         number, name, state, message, detail, hint = (
@@ -93,7 +93,7 @@ def read_reasons(result: PGresult, encoding: str) -> dict[int, Refusal]:
 
 
 def _values(row: str, said: str, columns: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and type of the columns that the notice may mean."""
+    """Yield name, value and type of the columns that the notice names, or of all."""
     fields = row.removesuffix("\n").split("\t")
     named = [name for name in columns if name in said]
     for (name, type_), field in zip(columns.items(), fields):  # noqa: B905 - the row may be short
@@ -102,7 +102,7 @@ def _values(row: str, said: str, columns: Mapping[str, str]) -> Iterator[tuple[s
 
 
 def unescape(field: str) -> str:
-    """Return the value that a field of COPY's text format stands for."""
+    """Return the value of a field in COPY's text format."""
     return _ESCAPE.sub(_unescape_one, field) if "\\" in field else field
 
 

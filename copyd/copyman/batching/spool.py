@@ -1,13 +1,13 @@
-"""Rows that are kept until they are loaded, so that they can be sent again.
+"""Rows that are kept until they are loaded; nothing here touches a socket.
 
-A spool overflows into temporary files; nothing here touches a socket.
+A spool overflows into temporary files.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from tempfile import TemporaryFile, gettempdir
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 
     from copyd.copyman.batching.isolation import Span
     from copyd.copyman.batching.refusal import Refusal
+    from copyd.wire import Cut
 
 
 FETCHED = 4
-"""Chunks of the files that are in memory as well: rows are probed one after the other."""
+"""Chunks of the files that are cached in memory: rows are probed in order."""
 LOOSE_ROWS, LOOSE_SIZE = 512, 256 * 1024
-"""Rows, and bytes of them, that are held one by one before they are kept as a chunk."""
+"""Rows, and their bytes, that are held before they become a chunk."""
 
 
 class _SpoolFile:
-    """A file without a name, which goes with the last chunk in it."""
+    """An unnamed file, closed with the last chunk in it."""
 
     def __init__(self) -> None:
-        # Unbuffered: a full disk is an error of the write, not of the close.
+        # Unbuffered, so that a full disk is an error of the write, not of the close.
         self._file = TemporaryFile(prefix="copyd-", buffering=0)  # noqa: SIM115
         self._close = finalize(self, self._file.close)
         self._chunks = 0
@@ -51,12 +52,11 @@ class _SpoolFile:
         return offset
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset`."""
         self._file.seek(offset)
         return self._file.read(length)
 
     def release(self) -> bool:
-        """Give one chunk up; True where it was the last and the file is closed."""
+        """Discard a chunk; True if this was the last and the file is closed."""
         self._chunks -= 1
         if not self._chunks:
             self._close()
@@ -64,30 +64,27 @@ class _SpoolFile:
 
 
 class _Stored(NamedTuple):
-    """A chunk in a file: its place, and the arguments of `WireChunk.of`."""
+    """A chunk in a file: the arguments of `WireChunk`."""
 
     file: _SpoolFile
     offset: int
-    length: int
-    messages: int
-    size: int
-    owed: int
+    cut: Cut
     resumed: int
 
+    @property
+    def messages(self) -> int:
+        return self.cut.messages
+
     def read(self) -> WireChunk:
-        return WireChunk.of(
-            self.file.read(self.offset, self.length),
-            messages=self.messages,
-            size=self.size,
-            owed=self.owed,
-            resumed=self.resumed,
-        )
+        (_, length) = self.cut.spans[0]
+        block = memoryview(self.file.read(self.offset, length))
+        return WireChunk(block, self.cut, resumed=self.resumed)
 
 
 class Spool:
-    """Chunks in order: in memory until it holds `memory` bytes, the rest in files without a name.
+    """Chunks in order: up to `memory` bytes in memory, the rest in unnamed files.
 
-    Chunks are taken as they are: those of one cycle are shared by all who keep them.
+    Chunks are not copied: all receivers share the chunks of a cycle.
     """
 
     def __init__(self, memory: int) -> None:
@@ -95,7 +92,7 @@ class Spool:
         self.size = 0
         self._memory = memory
         self.entries: deque[WireChunk | _Stored] = deque()
-        self._file: _SpoolFile | None = None  # the one that is written to
+        self._file: _SpoolFile | None = None  # the file that new chunks are written to
         self._fetched: dict[_Stored, WireChunk] = {}
 
     def __len__(self) -> int:
@@ -109,23 +106,20 @@ class Spool:
         return (self[index] for index in range(len(self)))
 
     def append(self, chunk: WireChunk) -> None:
-        """Keep a chunk whose memory is its own (see `Chunk.kept`).
-
-        Raises CopydError where the disk is full.
-        """
+        """Add a chunk with its own memory (see `Chunk.kept`); raises CopydError on a full disk."""
         is_full = self.size >= self._memory
         self.entries.append(self._store(chunk) if is_full and self.entries else chunk)
         self.rows += chunk.messages
         self.size += chunk.size
 
     def put_back(self, chunk: WireChunk) -> None:
-        """Put `chunk` before all others."""
+        """Add `chunk` before all others."""
         self.entries.appendleft(chunk)
         self.rows += chunk.messages
         self.size += chunk.size
 
     def take(self) -> WireChunk:
-        """Take the first chunk away; raises IndexError where there is none."""
+        """Remove and return the first chunk; raises IndexError if there is none."""
         kept = self.entries.popleft()
         chunk = kept.read() if isinstance(kept, _Stored) else kept
         self._forget(kept)
@@ -134,7 +128,7 @@ class Spool:
         return chunk
 
     def clear(self) -> None:
-        """Give everything up."""
+        """Discard all chunks."""
         while self.entries:
             self._forget(self.entries.popleft())
         self.rows = self.size = 0
@@ -147,7 +141,8 @@ class Spool:
 
     def _store(self, chunk: WireChunk) -> _Stored:
         try:
-            # Several, so that the disk does not fill up; not too many, for each is a descriptor.
+            # Several files, because a file frees its space only as a whole; not too many, because
+            # each needs a descriptor.
             if self._file is None or self._file.size >= max(self._memory, self.size // 4):
                 self._file = _SpoolFile()
             offset = self._file.put(chunk.framed)
@@ -156,10 +151,8 @@ class Spool:
                 f"rows that wait for their server cannot be kept in {gettempdir()}: "
                 f"{error.strerror}; make room there, or set TMPDIR"
             ) from error
-        length = self._file.size - offset
-        return _Stored(
-            self._file, offset, length, chunk.messages, chunk.size, chunk.owed, chunk.resumed
-        )
+        cut = replace(chunk.cut, spans=((0, self._file.size - offset),))
+        return _Stored(self._file, offset, cut, chunk.resumed)
 
     def _fetch(self, stored: _Stored) -> WireChunk:
         if stored not in self._fetched:
@@ -170,7 +163,7 @@ class Spool:
 
 
 class Rows:
-    """The rows of a spool by number, from 0: each is one message, as servers and iterators give them."""
+    """The rows of a spool by number, from 0; servers and iterators send each row as a message."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -185,7 +178,7 @@ class Rows:
         return self._spool.size
 
     def data(self, start: int, stop: int) -> Iterator[memoryview]:
-        """Yield the payload of the rows from `start` up to `stop`, in pieces."""
+        """Yield the payload of rows `start` up to `stop`, in pieces."""
         if start >= stop:
             return
         first, begin = self._find(start)
@@ -197,11 +190,11 @@ class Rows:
                 yield piece
 
     def row(self, number: int) -> bytes:
-        """Return one row as it was received."""
+        """Return a row as received."""
         return b"".join(self.data(number, number + 1))
 
     def _find(self, row: int) -> tuple[int, int]:
-        """Say in which chunk a row begins, and how many rows end there before it."""
+        """Return the chunk in which a row begins, and the number of rows that end there before."""
         if row == 0:
             return 0, 0
         index = bisect_left(self._ended, row)
@@ -209,10 +202,9 @@ class Rows:
 
 
 class Selection:
-    """Rows without some of them, numbered anew from 0."""
+    """Rows without the rows `without` (in ascending order), renumbered from 0."""
 
     def __init__(self, rows: Rows, without: Sequence[int]) -> None:
-        """`without`: numbers of rows, in order."""
         self._rows = rows
         self._without = without
         self._shifts = [row - index for index, row in enumerate(without)]
@@ -221,11 +213,11 @@ class Selection:
         return len(self._rows) - len(self._without)
 
     def number(self, row: int) -> int:
-        """Return the number that a row has among all."""
+        """Return a row's number among all rows."""
         return row + bisect_right(self._shifts, row)
 
     def spans(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Yield where the rows from `start` up to `stop` lie among all."""
+        """Yield the spans, among all rows, of rows `start` up to `stop`."""
         while start < stop:
             index = bisect_right(self._shifts, start)
             end = min(self._shifts[index], stop) if index < len(self._shifts) else stop
@@ -233,17 +225,17 @@ class Selection:
             start = end
 
     def data(self, start: int, stop: int) -> Iterator[memoryview]:
-        """Yield the payload of the rows from `start` up to `stop`, in pieces."""
+        """Yield the payload of rows `start` up to `stop`, in pieces."""
         return (piece for span in self.spans(start, stop) for piece in self._rows.data(*span))
 
     def row(self, number: int) -> bytes:
-        """Return one row as it was received."""
+        """Return a row as received."""
         return self._rows.row(self.number(number))
 
 
 @dataclass
 class HeldRows:
-    """Rows that a foreign key has refused so far, and the origin of each."""
+    """Rows that a foreign key has refused so far, with the origin of each."""
 
     spool: Spool
     starts: list[int] = field(default_factory=list)  # in the spool, of each span
@@ -255,7 +247,7 @@ class HeldRows:
         return self.spool.rows + len(self.loose)
 
     def add(self, rows: Rows, span: Span, ordinal: int, batch: int, refusal: Refusal) -> None:
-        """Keep the rows of `span`; the first has this `ordinal` in the copy."""
+        """Add the rows of `span`; `ordinal` is the first row's number in the copy."""
         self.starts.append(len(self))
         self.spans.append((ordinal, batch, refusal))
         for row in range(span.start, span.stop):
@@ -265,7 +257,7 @@ class HeldRows:
                 self.pack()
 
     def pack(self) -> Rows:
-        """Bring all rows into the spool."""
+        """Move all rows into the spool."""
         if self.loose:
             self.spool.append(WireChunk.of_rows(self.loose))
             self.loose.clear()

@@ -1,6 +1,5 @@
-"""How COPY data travels on a connection: on its own byte stream, or through libpq."""
+"""The links of a COPY: the connection's own byte stream, or libpq."""
 
-from copyd.copyman.links.borrowed import give_back, lease
 from copyd.copyman.links.choice import LinkName, choose, open_copy_in, open_copy_out
 from copyd.copyman.links.conversation import CANCEL_TIMEOUT
 from copyd.copyman.links.libpq import LibpqCopyIn

@@ -11,52 +11,47 @@ from copyd.copyman.links.wire import WireCopyIn, WireCopyOut
 from copyd.copyman.ports import Link
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from copyd.connection import Connection
     from copyd.copyman.links.stream import Stream
     from copyd.copyman.ports import CopyOut
 
 LinkName = Literal["auto", "wire", "libpq"]
-"""The links to ask for; ``wire`` is the connection's own byte stream, plain or TLS."""
+"""The links that a user can choose; ``wire`` is the connection's own byte stream, plain or TLS."""
+_STREAMS: dict[str, Callable[[Connection], Stream]] = {"plain": PlainStream, "tls": TlsStream}
 
 
 def open_copy_out(link: Link, connection: Connection, statement: bytes) -> CopyOut:
-    """Prepare ``COPY ... TO STDOUT`` on the link that `choose` picked."""
+    """Prepare ``COPY ... TO STDOUT`` on `link`, which `choose` returned."""
     if link.name == "libpq":
         return LibpqCopyOut(connection, statement)
-    return WireCopyOut(connection, statement, _borrow(link, connection))
+    return WireCopyOut(connection, statement, _STREAMS[link.name](connection))
 
 
 def open_copy_in(link: Link, connection: Connection, statement: bytes) -> LibpqCopyIn | WireCopyIn:
-    """Prepare ``COPY ... FROM STDIN`` on the link that `choose` picked."""
+    """Prepare ``COPY ... FROM STDIN`` on `link`, which `choose` returned."""
     if link.name == "libpq":
         return LibpqCopyIn(connection, statement)
-    return WireCopyIn(connection, statement, _borrow(link, connection))
-
-
-def _borrow(link: Link, connection: Connection) -> Stream:
-    return PlainStream(connection) if link.name == "plain" else TlsStream(connection)
+    return WireCopyIn(connection, statement, _STREAMS[link.name](connection))
 
 
 def choose(
-    connection: Connection,
-    wanted: LinkName,
-    *,
-    is_listening: bool,
-    has_gssapi_encryption: bool,
+    connection: Connection, wanted: LinkName, *, is_listening: bool, has_gssapi_encryption: bool
 ) -> Link:
     """Return the link for `connection`, ``plain``, ``tls`` or ``libpq``, and the reason.
 
-    Raises ValueError where ``wire`` is wanted and cannot serve it.
+    Raises ValueError if ``wire`` is wanted and cannot be used.
     """
+    # Decision: A COPY on the connection's own byte stream, TLS included
     if wanted == "libpq":
         return Link("libpq", "asked for")
     has_tls = connection.pgconn.ssl_in_use
+    obstacle = why_not(connection) if has_tls else None
     if is_listening:
-        obstacle: str | None = "the connection LISTENs, and only libpq keeps its notifications"
+        obstacle = "the connection LISTENs, and only libpq keeps its notifications"
     elif has_gssapi_encryption:
         obstacle = "the connection has GSSAPI encryption"
-    else:
-        obstacle = why_not(connection) if has_tls else None
     if obstacle is None:
         reason = "TLS through libpq's own session" if has_tls else "no encryption"
         return Link("tls" if has_tls else "plain", reason)

@@ -1,4 +1,4 @@
-"""One COPY statement as a state machine, on whatever link its data travels."""
+"""One COPY statement as a state machine, on any link."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from copyd.wire import CommandTag
 
 CANCEL_TIMEOUT = 5.0
-"""Seconds to wait for a server to take a cancel request.
+"""Seconds to wait for a cancel request.
 
-libpq waits until the request was carried out, so that it cannot hit a later statement.
+libpq returns once the server has processed the request, so no later statement can be cancelled.
 """
 LISTEN_EVERY = 1024 * 1024
 """Bytes sent to a server before its messages are read again."""
 
 
 class State(Enum):
-    """Where the conversation with the server stands."""
+    """The steps of a COPY; `MOVES` has the order."""
 
     NEW = "new"
     STARTING = "entering COPY"
@@ -47,21 +47,24 @@ RESTING = (State.NEW, State.ENDED, State.LOST)
 
 
 class Conversation(ABC):
-    """One COPY statement, from its sending until the connection is free again."""
+    """One COPY statement, from its sending until the connection is free again.
+
+    ``error`` is the server's first error, ``tag`` its CommandComplete.
+    """
 
     wanted: str
-    """The kind of COPY, for people."""
+    """The kind of COPY, for error messages."""
     preceding = 0
-    """Commands that stand before the COPY in its statement."""
+    """Number of commands before the COPY in its statement."""
     is_last = True
-    """Whether libpq is to know afterwards where the server stands; else something more follows."""
+    """Whether libpq must learn the server's state afterwards; else another statement follows."""
 
     def __init__(self, connection: Connection, statement: bytes) -> None:
         self._connection = connection
         self._statement = statement
         self._state = State.NEW
         self._is_aborting = False
-        self._error: psycopg.Error | None = None
+        self.error: psycopg.Error | None = None
         self._query: Query | None = None
         self._outgoing: list[memoryview] = []
         self.tag: CommandTag | None = None
@@ -73,27 +76,18 @@ class Conversation(ABC):
         return self._moved
 
     @property
-    def state(self) -> State:
-        """Where the conversation stands."""
-        return self._state
-
-    @property
-    def error(self) -> psycopg.Error | None:
-        """The server's first error."""
-        return self._error
-
-    @property
     def can_resume(self) -> bool:
-        """Whether it is in COPY, however slow the other side may be."""
         return self._state is State.COPYING
 
+    @property
+    def is_finished(self) -> bool:
+        return self._state is State.ENDED and self.tag is not None
+
     def fileno(self) -> int | None:
-        """Return the connection's descriptor, None where there is nothing to wait for."""
         return None if self._state in RESTING else self._connection.fileno()
 
     @property
     def events(self) -> int:
-        """Poll events to wait for."""
         return self._query.events if self._query is not None else self._copy_events()
 
     @abstractmethod
@@ -101,7 +95,7 @@ class Conversation(ABC):
         """Send the COPY statement and move to STARTING."""
 
     def pump(self) -> bool:
-        """Go on with the last step; True when it is done.
+        """Continue the last step; True when the step is done.
 
         Raises psycopg.Error: the server's error, once the connection is free again, or the loss of
         the connection, once it is closed.
@@ -112,26 +106,27 @@ class Conversation(ABC):
             elif self._state not in RESTING:
                 self._pump_copy()
         except BaseException as error:
-            # Also where a signal's exception came in between: nobody knows now what was sent.
+            # Decision: Interrupted between two instructions, a connection is closed
+            # A signal's exception leaves open how much was sent.
             self.close()
-            if self._error is not None and isinstance(error, Exception):
-                raise self._error from error
+            if self.error is not None and isinstance(error, Exception):
+                raise self.error from error
             raise
-        if self._state is State.ENDED and self._error is not None and not self._is_aborting:
-            raise self._error
+        if self._state is State.ENDED and self.error is not None and not self._is_aborting:
+            raise self.error
         return self._state in RESTING or (self._state is State.COPYING and self._has_sent_all)
 
     def abort(self, reason: str) -> None:
         """Begin to leave COPY; `pump` is True when the connection is free again.
 
-        Raises psycopg.Error where the connection can only be closed.
+        Raises psycopg.Error if the connection has to be closed.
         """
         if not self._is_aborting:
             self._is_aborting = True
             self._abort(reason)
 
     def close(self) -> None:
-        """Close the connection: the server rolls back what it was given."""
+        """Close the connection; the server rolls back."""
         self._release()
         self._query = None
         self._connection.close()
@@ -147,38 +142,34 @@ class Conversation(ABC):
         return not self._outgoing
 
     def _pump_query(self, query: Query) -> None:
-        """Wait for libpq to see, with an empty statement, where the server stands."""
+        """Continue the empty statement that tells libpq the server's state."""
         if query.pump():
             self._query = None
             self._move(State.ENDED)
 
     def _fail(self, error: psycopg.Error) -> None:
-        """Keep the first error, to be raised when the connection is free again."""
-        if self._error is None:
-            self._error = error
+        """Keep the first error; `pump` raises it when the connection is free again."""
+        self.error = self.error or error
         self.tag = None
 
     def _refuse_statement(self) -> None:
         self._fail(psycopg.ProgrammingError(f"the statement is not one {self.wanted}"))
 
     def _cancel(self) -> None:
-        """Ask the server to stop the statement.
-
-        Raises psycopg.Error where it cannot be told within `CANCEL_TIMEOUT` seconds.
-        """
+        """Cancel the statement; raises psycopg.Error if that takes over `CANCEL_TIMEOUT` s."""
         self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
 
     @abstractmethod
     def _abort(self, reason: str) -> None:
-        """Ask the server, as far as it has come, to end the COPY with nothing kept."""
+        """Make the server end the COPY with nothing kept, from any state."""
 
     @abstractmethod
     def _copy_events(self) -> int:
-        """Poll events to wait for between STARTING and ENDING."""
+        """Return the poll events to wait for between STARTING and ENDING."""
 
     @abstractmethod
     def _pump_copy(self) -> None:
-        """Send and receive what can be without waiting, from STARTING to ENDING."""
+        """Send and receive without waiting, from STARTING to ENDING."""
 
     def _release(self) -> None:
         """Give up everything but the connection."""

@@ -1,4 +1,4 @@
-"""COPY through libpq's own functions: for encrypted connections, at the price of a call a row."""
+"""COPY through libpq's own functions, for any connection, at the price of a call a row."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 CHUNK_SIZE = 64 * 1024
 PIECE_SIZE = 16 * 1024
-"""Bytes handed to libpq at once; it tells of no progress within them."""
+"""Bytes passed to libpq at once; no progress is visible within them."""
 
 
 class _LibpqConversation(Conversation):
     """From PQsendQuery until PQgetResult has no more results."""
 
     answer: ExecStatus
-    """The result with which the server enters the wanted kind of COPY."""
+    """The result status by which the server enters the wanted kind of COPY."""
 
     def __init__(self, connection: Connection, statement: bytes) -> None:
         super().__init__(connection, statement)
         self._pgconn = connection.pgconn
-        self._is_discarding = False  # data of a COPY OUT that nobody wants any more
+        self._is_discarding = False  # data of a cancelled COPY OUT
 
     def start(self) -> None:
         self._pgconn.send_query(self._statement)
@@ -52,10 +52,10 @@ class _LibpqConversation(Conversation):
 
     @abstractmethod
     def _pump_data(self) -> None:
-        """Move COPY data as far as it goes without waiting."""
+        """Move COPY data without waiting."""
 
     def _pump_results(self) -> None:
-        """Enter COPY, or leave it, as the server answers."""
+        """Read results until the server has entered or left COPY."""
         self._pgconn.flush()
         self._pgconn.consume_input()
         while self._discard() and not self._pgconn.is_busy():
@@ -88,12 +88,12 @@ class _LibpqConversation(Conversation):
                 self._refuse_statement()
 
     def _throw_away(self) -> None:
-        """Cancel a COPY OUT; what is still on its way is discarded."""
+        """Cancel a COPY OUT and discard the data still on its way."""
         self._cancel()
         self._is_discarding = True
 
     def _discard(self) -> bool:
-        """Discard what has come of such a COPY OUT; False while there is more to come."""
+        """Discard received data of a cancelled COPY OUT; False while more is expected."""
         count = 1
         while self._is_discarding and count > 0:
             count, _ = self._pgconn.get_copy_data(1)
@@ -103,7 +103,7 @@ class _LibpqConversation(Conversation):
 
 
 class LibpqCopyOut(_LibpqConversation):
-    """``COPY ... TO STDOUT``; libpq hands out one message after the other."""
+    """``COPY ... TO STDOUT``, message by message."""
 
     answer = ExecStatus.COPY_OUT
     wanted = "COPY ... TO STDOUT"
@@ -112,19 +112,14 @@ class LibpqCopyOut(_LibpqConversation):
         super().__init__(connection, statement)
         self._pieces: list[bytes] = []
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the server completed the COPY and the connection is free again."""
-        return self._state is State.ENDED and self.tag is not None
-
     def read(self) -> Chunk | None:
-        """Return the messages that have come, None where none have; raises as `pump` does."""
+        """Return the messages received since the last call, or None; raises as `pump` does."""
         self.pump()
         pieces, self._pieces = self._pieces, []
         return PayloadChunk(pieces) if pieces else None
 
     def _abort(self, reason: str) -> None:
-        del reason  # a source keeps nothing, there is nothing to explain to it
+        del reason  # a cancel request carries no text
         if self._state is State.STARTING:
             self._cancel()
         elif self._state is State.COPYING:
@@ -132,16 +127,16 @@ class LibpqCopyOut(_LibpqConversation):
             self._move(State.ENDING)
 
     def _pump_data(self) -> None:
-        """Take messages from libpq until a chunk is full, none is there, or all have come."""
+        """Take messages from libpq until a chunk is full, none is left, or COPY has ended."""
         size, before = 0, -1
         while before < size < CHUNK_SIZE and self._state is State.COPYING:
             before = size
-            self._pgconn.consume_input()  # libpq takes in 8 or 16 kB at a time
+            self._pgconn.consume_input()  # libpq reads 8 or 16 kB at a time
             size += self._take_messages()
         self._moved += size
 
     def _take_messages(self) -> int:
-        """Take the messages that libpq holds; returns their size."""
+        """Take the messages in libpq's buffer; returns their size."""
         size = 0
         count, data = self._pgconn.get_copy_data(1)
         while count > 0:
@@ -154,7 +149,7 @@ class LibpqCopyOut(_LibpqConversation):
 
 
 class LibpqCopyIn(_LibpqConversation):
-    """``COPY ... FROM STDIN``; a chunk is handed over without its framing."""
+    """``COPY ... FROM STDIN``; libpq frames the payload of each chunk anew."""
 
     answer = ExecStatus.COPY_IN
     wanted = "COPY ... FROM STDIN"
@@ -166,16 +161,14 @@ class LibpqCopyIn(_LibpqConversation):
         self._is_unexplained = False
 
     def offer(self, chunk: Chunk) -> None:
-        """Begin to send `chunk`."""
-        if self._state is not State.COPYING:  # the server refused meanwhile: `pump` will say so
-            return
+        if self._state is not State.COPYING:
+            return  # the server has refused the COPY: `pump` raises the error
         payload = memoryview(chunk.payload)
         self._outgoing = [
             payload[start : start + PIECE_SIZE] for start in range(0, len(payload), PIECE_SIZE)
         ]
 
     def finish(self) -> None:
-        """Send CopyDone; `pump` is True once the server has said COPY and how many rows."""
         if self._state is State.COPYING:
             self._pgconn.put_copy_end(None)
             self._move(State.ENDING)
@@ -183,7 +176,7 @@ class LibpqCopyIn(_LibpqConversation):
     def _abort(self, reason: str) -> None:
         if self._state is State.COPYING:
             self._leave(reason)
-        elif self._state in (State.STARTING, State.ENDING) and self._error is None:
+        elif self._state in (State.STARTING, State.ENDING) and self.error is None:
             self._cancel()
 
     def start(self) -> None:
@@ -215,7 +208,7 @@ class LibpqCopyIn(_LibpqConversation):
             self._listen()
 
     def _listen(self) -> None:
-        """Drain notices; find out that the server refused.
+        """Drain notices, and detect an error of the server.
 
         libpq does not report an error during COPY IN. But a server sends little else then: data
         that is no notice by the next call is an error.
@@ -226,7 +219,7 @@ class LibpqCopyIn(_LibpqConversation):
         has_data = bool(poller.poll(0))
         if has_data:
             self._pgconn.consume_input()
-        self._pgconn.is_busy()  # makes libpq hand out the notices that it holds
+        self._pgconn.is_busy()  # makes libpq deliver buffered notices
         has_notice = self._notices > before
         if self._is_unexplained and not has_notice:
             self._leave("the server refused a row")

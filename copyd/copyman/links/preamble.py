@@ -1,8 +1,7 @@
-"""Before a COPY: BEGIN as psycopg would send it, and two facts that decide about the link."""
+"""The round trip before a COPY: BEGIN as psycopg sends it, and two facts that decide the link."""
 
 from __future__ import annotations
 
-import select
 from typing import TYPE_CHECKING
 
 from copyd.copyman.links.query import Query, begin_statement, require_usable
@@ -10,7 +9,8 @@ from copyd.copyman.links.query import Query, begin_statement, require_usable
 if TYPE_CHECKING:
     from copyd.connection import Connection
 
-# libpq itself tells of GSSAPI only from version 16 on, and then not whether it encrypts.
+# Decision: One question before COPY
+# libpq reports GSSAPI only from version 16 on, and then not whether it encrypts.
 _FACTS = b"""
     SELECT (SELECT count(*) FROM pg_catalog.pg_listening_channels()),
         (SELECT count(*) FROM pg_catalog.pg_stat_gssapi
@@ -18,70 +18,35 @@ _FACTS = b"""
 """
 
 
-class Preamble:
-    """One round trip at most, on an idle connection or in its open transaction."""
+class Preamble(Query):
+    """At most one round trip, on an idle connection or in its open transaction.
 
-    progress = 0
-    can_resume = False
+    With `asks_facts`, ``is_listening`` and ``has_gssapi_encryption`` are known once `pump` is True.
+    """
+
+    is_aborted = False
 
     def __init__(self, connection: Connection, *, asks_facts: bool) -> None:
-        """`asks_facts`: ask the server for what forbids to borrow the byte stream."""
-        self._connection = connection
+        require_usable(connection)
         self._asks_facts = asks_facts
-        self._query: Query | None = None
-        self.is_aborted = False
-        self.is_listening = False
-        """Whether notifications may come; known once `pump` is True, if it was asked."""
-        self.has_gssapi_encryption = False
-        """Known likewise."""
+        statements = [begin_statement(connection), _FACTS if asks_facts else None]
+        super().__init__(connection, b"; ".join(filter(None, statements)) or None)
 
     @property
-    def events(self) -> int:
-        return self._query.events if self._query is not None else select.POLLIN
+    def is_listening(self) -> bool:
+        return self._asks_facts and self.results[-1].get_value(0, 0) != b"0"
 
-    def fileno(self) -> int | None:
-        return self._query.fileno() if self._query is not None else None
-
-    def start(self) -> None:
-        """Send the statements, if any.
-
-        Raises psycopg.Error where the connection cannot enter COPY.
-        """
-        require_usable(self._connection)
-        statements = [begin_statement(self._connection)]
-        statements += [_FACTS] if self._asks_facts else []
-        asked = b"; ".join(filter(None, statements))
-        if asked:
-            self._query = Query(self._connection, asked)
+    @property
+    def has_gssapi_encryption(self) -> bool:
+        return self._asks_facts and self.results[-1].get_value(0, 1) != b"0"
 
     def pump(self) -> bool:
-        """Go on; True when the transaction is open.
-
-        Raises psycopg.Error: the server's error, or that the connection is lost and closed.
-        """
-        query = self._query
-        if query is None:
-            return True
-        try:
-            if not query.pump():
-                return False
-        except BaseException:
-            self.close()
-            raise
-        self._query = None
-        if query.error is not None:
-            raise query.error
-        if self._asks_facts:
-            facts = query.results[-1]
-            self.is_listening = facts.get_value(0, 0) != b"0"
-            self.has_gssapi_encryption = facts.get_value(0, 1) != b"0"
-        return True
+        """Continue; True when the transaction is open; raises the server's error once."""
+        was_done = self.is_done
+        if super().pump() and not was_done and self.error is not None:
+            raise self.error
+        return self.is_done
 
     def abort(self, reason: str) -> None:
-        """Go no further: there is no COPY yet to explain `reason` to."""
-        del reason
+        del reason  # no COPY has begun that could report it
         self.is_aborted = True
-
-    def close(self) -> None:
-        self._query = None
-        self._connection.close()

@@ -1,4 +1,4 @@
-"""libpq around a COPY, for all links: ordinary statements, states, errors and notices."""
+"""libpq around a COPY, for all links: statements, errors and notices."""
 
 from __future__ import annotations
 
@@ -27,30 +27,40 @@ _MORE_LINES = {
 
 
 class Query:
-    """One ordinary statement through libpq, without waiting; an empty one makes libpq read."""
+    """A statement, sent through libpq without waiting.
 
-    def __init__(self, connection: Connection, statement: bytes) -> None:
-        """Send `statement`.
+    An empty statement makes libpq read; None sends nothing. The constructor and `pump` raise
+    psycopg.OperationalError if the connection is lost; `pump` then closes it.
+    """
 
-        Raises psycopg.OperationalError where the connection is lost.
-        """
+    progress = 0
+    can_resume = False
+
+    def __init__(self, connection: Connection, statement: bytes | None) -> None:
         self._connection = connection
         self._pgconn = connection.pgconn
-        self._pgconn.send_query(statement)
         self.results: list[PGresult] = []
+        self.is_done = statement is None
+        if statement is not None:
+            self._pgconn.send_query(statement)
 
-    def fileno(self) -> int:
-        return self._pgconn.socket
+    def fileno(self) -> int | None:
+        return None if self.is_done else self._pgconn.socket
 
     @property
     def events(self) -> int:
         return select.POLLIN | (select.POLLOUT if self._pgconn.flush() else 0)
 
     def pump(self) -> bool:
-        """Read what has come; True when ``results`` are complete.
+        """Read the server's answer so far; True when ``results`` are complete."""
+        try:
+            self.is_done = self.is_done or self._read()
+        except BaseException:
+            self.close()
+            raise
+        return self.is_done
 
-        Raises psycopg.OperationalError where the connection is lost.
-        """
+    def _read(self) -> bool:
         self._pgconn.flush()
         self._pgconn.consume_input()
         while not self._pgconn.is_busy():
@@ -61,6 +71,10 @@ class Query:
             if result.status in COPY_STATES:
                 return True
         return False
+
+    def close(self) -> None:
+        self.is_done = True
+        self._connection.close()
 
     @property
     def error(self) -> psycopg.Error | None:
@@ -74,8 +88,8 @@ class Query:
 def require_usable(connection: Connection) -> None:
     """Refuse a connection that cannot enter COPY now.
 
-    Raises psycopg.InterfaceError where it is busy, in a failed transaction or in pipeline mode,
-    psycopg.OperationalError where it is closed.
+    Raises psycopg.InterfaceError if the connection is busy, in a failed transaction or in pipeline
+    mode, psycopg.OperationalError if it is closed.
     """
     if connection.closed:
         raise psycopg.OperationalError("the connection is closed")
@@ -88,7 +102,7 @@ def require_usable(connection: Connection) -> None:
 
 
 def begin_statement(connection: Connection) -> bytes | None:
-    """Return the statement with which psycopg would open a transaction now, None where none is."""
+    """Return the BEGIN that psycopg would send now; None in autocommit or in a transaction."""
     if connection.autocommit or connection.pgconn.transaction_status != TransactionStatus.IDLE:
         return None
     words = ["BEGIN"]
@@ -102,7 +116,7 @@ def begin_statement(connection: Connection) -> bytes | None:
 
 
 class _Notice:
-    """As much of a PGresult as psycopg reads of a notice."""
+    """The part of a PGresult that psycopg reads of a notice."""
 
     def __init__(self, body: bytes) -> None:
         self._fields = error_fields(body)
@@ -112,14 +126,14 @@ class _Notice:
 
 
 def hand_on_notice(connection: Connection, body: bytes) -> None:
-    """Give a NoticeResponse to the notice handlers of `connection`, as libpq would have done."""
+    """Pass a NoticeResponse to the notice handlers of `connection`, as libpq would."""
     handler = connection.pgconn.notice_handler
     if handler is not None:
         handler(cast("PGresult", _Notice(body)))
 
 
 def server_error(body: bytes, encoding: str) -> psycopg.Error:
-    """Build from an ErrorResponse the exception that psycopg would raise for it."""
+    """Return the exception that psycopg would raise for an ErrorResponse."""
     fields: dict[int, bytes | None] = {
         DiagnosticField(code): text
         for code, text in error_fields(body).items()

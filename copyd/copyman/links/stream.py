@@ -1,4 +1,4 @@
-"""The byte stream under a libpq connection, borrowed for the length of one COPY."""
+"""The byte stream of a libpq connection, borrowed for one COPY."""
 
 from __future__ import annotations
 
@@ -7,48 +7,51 @@ import os
 import socket
 import termios
 from struct import Struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from psycopg import Connection, OperationalError
+from psycopg import OperationalError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from copyd.connection import Connection
+
 _INT = Struct("@i")
 _VIEWS_AT_ONCE = 64  # well below what one sendmsg takes
 _SEND_BUFFER = 2 * 1024 * 1024
-"""Bytes asked for a local socket, which the kernel caps (``net.core.wmem_max``); TCP finds its own.
+"""Send buffer of a local socket, in bytes; the kernel caps this (``net.core.wmem_max``).
 
-The default holds less than one block, and all wait while the slowest destination takes that in."""
+The default is smaller than one block, so all would wait for the slowest destination. TCP sizes its
+own buffers."""
 
 
 class Stream(Protocol):
-    """Bytes both ways, without waiting; raises OperationalError where the connection is lost."""
+    """Bytes both ways, without waiting; raises OperationalError if the connection is lost."""
 
     @property
     def is_flushed(self) -> bool:
-        """Whether all that was taken is on its way; else ``send`` again, even nothing."""
+        """Whether all accepted bytes are on their way; else call `send` again, even with nothing."""
 
     @property
     def unsent(self) -> int:
-        """Bytes, about, of what was sent that a local socket's peer has not taken; 0 over TCP."""
+        """About how many sent bytes a local socket's peer has not read; 0 over TCP."""
 
     def receive(self, target: memoryview) -> int:
-        """Fill `target` from its start; returns how many bytes, 0 only where none have come."""
+        """Fill `target` from its start; returns the number of bytes, 0 only if none arrived."""
 
     def send(self, views: Sequence[memoryview]) -> int:
-        """Send from the start of `views`; returns how many bytes were taken, 0 where full."""
+        """Send from the start of `views`; returns the number of bytes accepted, 0 if full."""
 
     def close(self) -> None:
-        """Give the stream back to libpq, open as it was."""
+        """Return the stream to libpq, open."""
 
 
 class PlainStream:
-    """An unencrypted socket, by a duplicate of libpq's descriptor."""
+    """An unencrypted socket, through a duplicate of libpq's descriptor."""
 
     is_flushed = True
 
-    def __init__(self, connection: Connection[Any]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._socket = socket.socket(fileno=os.dup(connection.fileno()))
         self._socket.settimeout(0)
         self._is_local = self._socket.family == socket.AF_UNIX
@@ -58,8 +61,9 @@ class PlainStream:
     @property
     def unsent(self) -> int:
         if not self._is_local:
-            return 0  # how much of it the other kernel holds cannot be seen, and that is more
-        # SIOCOUTQ of Linux, with the kernel's own overhead.
+            return 0  # most unread bytes are in the other kernel, which does not report them
+        # Decision: Lockstep stays
+        # Linux's SIOCOUTQ; includes the kernel's own overhead.
         (size,) = _INT.unpack(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(_INT.size)))
         return int(size)
 

@@ -1,7 +1,7 @@
 """The TLS session of a libpq connection, borrowed: libpq's own SSL object and its own OpenSSL.
 
-libpq documents ``PQsslStruct``, which gives the OpenSSL session of a connection. Its functions
-are looked up through the library that psycopg was loaded with, whose dependencies are that libpq
+libpq documents ``PQsslStruct``, which returns the OpenSSL session of a connection. The functions
+are looked up through the library that psycopg was loaded with, whose dependencies are this libpq
 and its libssl: another OpenSSL in this process (Python's own) must not touch the session.
 """
 
@@ -11,20 +11,22 @@ import ctypes
 import ctypes.util
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from psycopg import Connection, OperationalError, pq
+from psycopg import OperationalError, pq
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from copyd.connection import Connection
+
 _WRITE_SIZE = 64 * 1024
-"""Bytes that one SSL_write is given: four TLS records. More spares hardly anything."""
+"""Bytes of one SSL_write: four TLS records. More saves hardly anything."""
 _WANT_READ, _WANT_WRITE = 2, 3
 
 
 class _Library:
-    """The functions of libpq and OpenSSL that are needed; OSError, AttributeError: not there."""
+    """Functions of libpq and OpenSSL; raises OSError or AttributeError if they are not found."""
 
     def __init__(self, path: str) -> None:
         library = ctypes.CDLL(path)
@@ -43,7 +45,7 @@ class _Library:
 
 @cache
 def _library() -> _Library | str:
-    """Return the library, or why there is none."""
+    """Return the library, or the reason for its absence."""
     if pq.__impl__ == "python":
         path = ctypes.util.find_library("pq")
     else:
@@ -56,34 +58,37 @@ def _library() -> _Library | str:
         return f"OpenSSL was not found beside libpq: {error}"
 
 
-def why_not(connection: Connection[Any]) -> str | None:
-    """Say why the TLS session of `connection` cannot be borrowed, None where it can."""
+def why_not(connection: Connection) -> str | None:
+    """Return the reason why the TLS session of `connection` cannot be borrowed, or None."""
     library = _library()
     if isinstance(library, str):
         return library
     return None if _session(library, connection) else "libpq's TLS is not OpenSSL's"
 
 
-def _session(library: _Library, connection: Connection[Any]) -> int | None:
-    pointer = getattr(connection.pgconn, "pgconn_ptr", None)  # psycopg's protocol leaves it out
+def _session(library: _Library, connection: Connection) -> int | None:
+    pointer = getattr(connection.pgconn, "pgconn_ptr", None)  # not in psycopg's protocol
     session: int | None = library.session(pointer, b"OpenSSL") if pointer else None
     return session
 
 
 class TlsStream:
-    """Whole records through libpq's session; the socket under it stays libpq's."""
+    """Whole records through libpq's session, for which `why_not` returned None.
+
+    The socket stays libpq's.
+    """
 
     unsent = 0
 
-    def __init__(self, connection: Connection[Any]) -> None:
-        """Borrow the session of `connection`, about which `why_not` had nothing to say."""
+    def __init__(self, connection: Connection) -> None:
         library = _library()
         if isinstance(library, str):
             raise OperationalError(library)
         self._library = library
         self._connection = connection
         self._session = _session(library, connection)
-        self._taken = b""  # perhaps encrypted in part already: it must go out as it is
+        # Decision: A TLS record that was begun is the stream's
+        self._taken = b""
 
     @property
     def is_flushed(self) -> bool:
@@ -116,12 +121,12 @@ class TlsStream:
         self._session = None
 
     def _require_open(self) -> None:
-        """Raise where the connection was closed meanwhile: libpq freed its session then."""
+        # libpq freed the session when the connection was closed.
         if self._connection.closed:
             raise OperationalError("the connection is closed")
 
     def _flush(self) -> bool:
-        """Send what was taken; False where it must be tried again."""
+        """Send the accepted bytes; False if this has to be repeated."""
         if not self._taken:
             return True
         self._library.clear_errors()
@@ -133,14 +138,14 @@ class TlsStream:
         return True
 
     def _check(self, result: int, doing: str, *, has_data: bool = False) -> None:
-        """Raise, unless it is just that nothing more can be moved now."""
+        """Raise, unless the session only has to wait or `has_data` was received before."""
         code = self._library.get_error(self._session, result)
         if code not in (_WANT_READ, _WANT_WRITE) and not has_data:
             raise OperationalError(f"connection lost while {doing}: TLS error {code}")
 
 
 def _first_bytes(views: Sequence[memoryview], size: int) -> bytes:
-    """Copy the first `size` bytes of `views`, fewer where there are fewer."""
+    """Copy up to `size` bytes from the start of `views`."""
     if len(views) == 1:
         return bytes(views[0][:size])
     parts = []

@@ -1,8 +1,8 @@
-"""COPY spoken by us on the borrowed byte stream of an idle libpq connection.
+"""COPY on the borrowed byte stream of an idle libpq connection.
 
-libpq never notices: it opened the transaction before and asks an empty query after, which brings
-its idea of the transaction up to date. In between every byte of the stream is ours, from the
-Query message to ReadyForQuery, and CopyData is passed on as it stands.
+libpq opens the transaction before and sends an empty query afterwards, which updates its view of
+the transaction. In between every byte of the stream is copyd's, from the Query message to
+ReadyForQuery, and CopyData is relayed unchanged.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 BLOCK_SIZE = 256 * 1024
 INBOX_SIZE = 8 * 1024
 LARGEST_PADDING = 1024 * 1024
-"""Bytes that are worth sending to end a message that nobody wants any more, to keep a connection."""
+"""The most bytes of padding that are sent to end a message and keep the connection."""
 
 
 class _WireConversation(Conversation):
-    """From the Query message until ReadyForQuery and libpq's own empty query after it."""
+    """From the Query message until ReadyForQuery and libpq's empty query."""
 
     answer: bytes
-    """The message with which the server enters the wanted kind of COPY."""
+    """The message by which the server enters the wanted kind of COPY."""
 
     def __init__(
         self, connection: Connection, statement: bytes, stream: Stream, *, block_size: int
@@ -77,16 +77,15 @@ class _WireConversation(Conversation):
     def _pump_copy(self) -> None:
         if self._stream is not None:
             self._pump_stream(self._stream)
-            # A server that refuses is ready before it has the rest of the message it was in.
+            # A server that refuses is ready before the rest of the current message was sent.
             if self._is_ready and self._has_sent_all:
                 self._hand_back()
 
     @abstractmethod
     def _pump_stream(self, stream: Stream) -> None:
-        """Send and receive what can be without waiting."""
+        """Send and receive without waiting."""
 
     def _send(self, stream: Stream) -> None:
-        """Send what is outgoing, or as much of it as is taken."""
         while not self._has_sent_all:
             sent = stream.send(self._outgoing)
             if not sent:
@@ -98,7 +97,7 @@ class _WireConversation(Conversation):
                 self._outgoing[0] = self._outgoing[0][sent:]
 
     def _receive(self, stream: Stream) -> Cut | None:
-        """Receive one block from the server; None where nothing has come."""
+        """Receive one block from the server; None if nothing arrived."""
         rest = len(self._rest)
         count = stream.receive(self._view[rest:])
         if not count:
@@ -112,7 +111,6 @@ class _WireConversation(Conversation):
         return cut
 
     def _hear(self, message: Message) -> None:
-        """Act on one message; a changed parameter is read and dropped."""
         match message.kind:
             case b"G" | b"H":
                 self._enter_copy(message)
@@ -124,7 +122,7 @@ class _WireConversation(Conversation):
                 self.tag = CommandTag.parse(message.body)
             case b"T":
                 self._refuse_statement()
-                self._cancel()  # it may have many rows
+                self._cancel()  # a query may return many rows
             case b"I":
                 self._refuse_statement()
             case b"E":
@@ -135,7 +133,7 @@ class _WireConversation(Conversation):
                 hand_on_notice(self._connection, message.body)
 
     def _enter_copy(self, message: Message) -> None:
-        """The server is in COPY: as wanted, or it must be made to leave it."""
+        """Begin the data, or make the server leave a COPY of the wrong kind."""
         self._scanner.is_text = not copy_response(message.body).is_binary
         is_wanted = self._state is State.STARTING and message.kind == self.answer
         if is_wanted and not self._is_aborting:
@@ -149,10 +147,10 @@ class _WireConversation(Conversation):
             self._cancel()
 
     def _hand_back(self) -> None:
-        """ReadyForQuery: give the stream back and let libpq see where the server stands."""
+        """Return the stream after ReadyForQuery, and tell libpq the server's state."""
         if self._rest or not self._scanner.is_between_messages:
             raise ProtocolError("the server went on after it was ready for the next query")
-        if self.tag is None and self._error is None:
+        if self.tag is None and self.error is None:
             raise ProtocolError("the server ended the statement without a verdict")
         self._release()
         self._move(State.RETURNING)
@@ -163,7 +161,7 @@ class _WireConversation(Conversation):
 
 
 class WireCopyOut(_WireConversation):
-    """``COPY ... TO STDOUT``; a chunk lies in the block that it was received in."""
+    """``COPY ... TO STDOUT``; a chunk stays in the block where it was received."""
 
     answer = b"H"
     wanted = "COPY ... TO STDOUT"
@@ -172,20 +170,15 @@ class WireCopyOut(_WireConversation):
         super().__init__(connection, statement, stream, block_size=BLOCK_SIZE)
         self._received: WireChunk | None = None
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether the server completed the COPY and libpq has its connection back."""
-        return self._state is State.ENDED and self.tag is not None
-
     def read(self) -> Chunk | None:
-        """Return the data of one block, None where none has come; raises as `pump` does."""
+        """Return the data of one block, or None; raises as `pump` does."""
         if self._received is None:
             self.pump()
         chunk, self._received = self._received, None
         return chunk
 
     def _abort(self, reason: str) -> None:
-        del reason  # a source keeps nothing, there is nothing to explain to it
+        del reason  # a cancel request carries no text
         self._received = None
         if self._state in (State.STARTING, State.COPYING):
             self._cancel()
@@ -194,8 +187,8 @@ class WireCopyOut(_WireConversation):
 
     def _pump_stream(self, stream: Stream) -> None:
         self._send(stream)
-        # Until there is data to hand out, or nothing left: a TLS session holds bytes that no
-        # poll of the socket tells of.
+        # Until there is a chunk or nothing is left: a poll of the socket does not see bytes that
+        # the TLS session has buffered.
         while self._received is None:
             resumed = self._scanner.owed
             cut = self._receive(stream)
@@ -207,7 +200,7 @@ class WireCopyOut(_WireConversation):
 
 
 class WireCopyIn(_WireConversation):
-    """``COPY ... FROM STDIN``; chunks are sent as they were framed at the source."""
+    """``COPY ... FROM STDIN``; chunks are sent as the source framed them."""
 
     answer = b"G"
     wanted = "COPY ... FROM STDIN"
@@ -221,19 +214,19 @@ class WireCopyIn(_WireConversation):
 
     @property
     def progress(self) -> int:
-        """Bytes sent, less about those that a local server has not taken from the socket's buffer.
+        """Bytes sent, less those that a local server has not read from the socket's buffer.
 
-        A poll reports room only once much of the buffer is free, and a slow server has not stalled
-        until then. Not counted while it leaves: others may be waiting for that.
+        A poll reports room only when much of the buffer is free; a slow server has not stalled
+        until then. While leaving COPY, unread bytes are not subtracted: others may be waiting.
         """
         counts_unsent = self._stream is not None and not self._is_aborting
         return self._moved - (self._stream.unsent if counts_unsent else 0)  # type: ignore[union-attr]
 
     def start_with(self, chunk: Chunk, end: bytes) -> None:
-        """Send the statement, all of its data and its end, without waiting between.
+        """Send the statement, all of its data and its end, without waiting in between.
 
-        A server that does not enter COPY ignores the messages of COPY: PostgreSQL documentation, "COPY
-        Operations". `pump` is True once it has given its verdict, as after `finish`.
+        A server that does not enter COPY ignores these messages: PostgreSQL documentation, "COPY
+        Operations". `pump` is True after the verdict, as after `finish`.
         """
         self.start()
         self._outgoing += [*chunk.framed, memoryview(end)]
@@ -245,13 +238,12 @@ class WireCopyIn(_WireConversation):
             self._move(State.ENDING)
 
     def offer(self, chunk: Chunk) -> None:
-        """Begin to send `chunk`; its memory must stay as it is until `pump` returned True."""
-        if self._state is State.COPYING:  # else the server refused meanwhile: `pump` will say so
+        """Begin to send `chunk`; its memory must not change until `pump` returned True."""
+        if self._state is State.COPYING:  # else the COPY was refused: `pump` raises the error
             self._chunk = chunk
             self._outgoing = list(chunk.framed)
 
     def finish(self) -> None:
-        """Send CopyDone; `pump` is True once the server has said COPY and how many rows."""
         if self._state is State.COPYING:
             self._outgoing.append(memoryview(COPY_DONE))
             self._move(State.ENDING)
@@ -261,7 +253,7 @@ class WireCopyIn(_WireConversation):
             self._realign()
             self._outgoing.append(memoryview(copy_fail(reason)))
             self._move(State.ENDING)
-        elif self._state in (State.STARTING, State.ENDING) and self._error is None:
+        elif self._state in (State.STARTING, State.ENDING) and self.error is None:
             self._cancel()
 
     def _pump_stream(self, stream: Stream) -> None:
@@ -269,29 +261,28 @@ class WireCopyIn(_WireConversation):
         try:
             self._send(stream)
         except psycopg.OperationalError:
-            self._read_final_messages(stream)
+            # The server's reason for closing the connection may have arrived before the reset.
+            with suppress(psycopg.OperationalError):
+                self._receive_all(stream)
             raise
         is_due = self._moved - self._listened_at >= LISTEN_EVERY
         if is_idle or self._outgoing or is_due or self._state is not State.COPYING:
             self._listened_at = self._moved
-            while self._receive(stream) is not None:
-                pass
+            self._receive_all(stream)
 
-    def _read_final_messages(self, stream: Stream) -> None:
-        """Read the server's reason for closing the connection: it may have come before the reset."""
-        with suppress(psycopg.OperationalError):
-            while self._receive(stream) is not None:
-                pass
+    def _receive_all(self, stream: Stream) -> None:
+        while self._receive(stream) is not None:
+            pass
 
     def _fail(self, error: psycopg.Error) -> None:
-        """The server refused the COPY: it ignores all but the end of the current message."""
+        # A server that refused the COPY still reads to the end of the current message.
         super()._fail(error)
         if self._state is State.COPYING:
             self._realign()
             self._move(State.ENDING)
 
     def _realign(self) -> None:
-        """Cut what is outgoing to the end of the current message, padded if it is not here."""
+        """Cut the outgoing data at the end of the current message; pad a missing end."""
         if self._chunk is None:
             return
         missing = self._chunk.owed
@@ -300,6 +291,6 @@ class WireCopyIn(_WireConversation):
             missing = self._chunk.boundary(sent) - sent
         if missing > self.largest_padding:
             raise psycopg.OperationalError(f"connection closed: a row still owes {missing} bytes")
-        # Copied, because the block will be read into again before all this is sent.
+        # A copy, because the producer reuses the block before all of this is sent.
         padded = b"".join(self._outgoing)[:missing].ljust(missing, b"\0")
         self._outgoing = [memoryview(padded)] if padded else []

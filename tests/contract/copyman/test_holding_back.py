@@ -81,7 +81,7 @@ class Punctual(NullReceiver):
             self._timer = None
         return True
 
-    def fileno(self) -> int | None:  # type: ignore[override]
+    def fileno(self) -> int | None:
         return self._reader if self._timer is not None else None
 
 
