@@ -34,7 +34,7 @@ class Message(Enum):
 
 
 class ErrorClass(NamedTuple):
-    """``kind`` is the metrics' label; ``transient``: prefixes of SQLSTATEs that may pass by themselves."""
+    """``kind`` is the metrics' label; ``transient``: prefixes of SQLSTATEs of passing errors."""
 
     kind: str
     blame: Blame = Blame.RAISED
@@ -79,7 +79,7 @@ def is_transient_state(sqlstate: str) -> bool:
 
 
 def copy_line(context: str | None) -> int | None:
-    """Return the line number that COPY gives in an error's CONTEXT; None if there is none.
+    """Return the line number of COPY in an error's CONTEXT; None if there is none.
 
     ``COPY t, line 7, column x: ...``: the table's name may contain commas, the words may be
     translated, and the quoted value may look like such a line.

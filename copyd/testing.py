@@ -1,4 +1,4 @@
-"""A scripted source and scripted destinations, for tests of code that uses `copyd.copyman`.
+"""A scripted source and scripted destinations, for tests of users of `copyd.copyman`.
 
 No server is needed. A test names the faults and their steps. See docs/copyman.md.
 """
@@ -63,10 +63,10 @@ class ScriptedProducer(IteratorProducer):
 
 
 class ScriptedReceiver(CallReceiver):
-    """A destination that collects rows in ``lines`` and faults at given steps.
+    """A destination with its rows in ``lines``, and with faults at given steps.
 
     ``faults_at``: raise `error` once; the receiver can be reconciled. ``refuses_at``: raise `error`
-    and leave COPY, as a server that refuses a row does. ``stalls_at``: make no progress until
+    and leave COPY, as a server does after a bad row. ``stalls_at``: make no progress until
     `release`. ``rows`` and ``tag`` are None until the verdict; ``is_closed`` is True after a drop.
     """
 

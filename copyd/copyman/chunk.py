@@ -1,4 +1,4 @@
-"""COPY data of one cycle, in each form that receivers need; a form is made at most once."""
+"""COPY data of a cycle, in each form needed by a receiver; a form is made at most once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Chunk(Protocol):
     """COPY data, valid until its producer is read again.
 
     A chunk may begin and end inside a message's body, never inside a header. ``messages``: number
-    of messages that end in the chunk. ``size``: payload bytes. ``owed``: bytes of the last
+    of messages with their end in the chunk. ``size``: payload bytes. ``owed``: bytes of the last
     message's body in later chunks.
     """
 
@@ -58,7 +58,7 @@ class Chunk(Protocol):
 class WireChunk:
     """CopyData as a server sent it, in the block where it was received.
 
-    ``resumed``: bytes at the start that finish an earlier message.
+    ``resumed``: bytes at the start, the end of an earlier message.
     """
 
     def __init__(self, block: memoryview, cut: Cut, *, resumed: int) -> None:

@@ -26,7 +26,7 @@ class ProducerFault(Fault):
 
 
 class ReceiverFault(Fault):
-    """Receivers raised in one cycle and were removed from ``manager.receivers``.
+    """Receivers raised in a cycle and were removed from ``manager.receivers``.
 
     ``faults``: each receiver's exception; a `TimeoutError` means a stall.
     """

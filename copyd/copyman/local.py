@@ -109,10 +109,10 @@ class NullReceiver(_LocalReceiver):
 
 
 class CallReceiver(_LocalReceiver):
-    """Calls `callable` once a cycle with the list of whole COPY lines (bytes) of that cycle.
+    """Calls `callable` once a cycle with the list of whole COPY lines (bytes) of the cycle.
 
-    A line that arrives in parts is passed on when it is whole. The lists of all calls together
-    contain every line once, in order.
+    A partial line waits for its end. The lists of all calls together contain every line once, in
+    order.
     """
 
     def __init__(self, callable: Callable[[list[bytes]], object]) -> None:  # noqa: A002 - the seed's name

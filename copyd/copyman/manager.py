@@ -1,4 +1,4 @@
-"""The CopyManager: one producer's chunks, in lockstep, to every receiver that keeps up.
+"""The CopyManager: a producer's chunks, in lockstep, to every receiver that keeps up.
 
 A copy succeeds only when the producer and every remaining receiver have confirmed its end; any
 other outcome is CopyFail. See docs/copyman.md.
@@ -11,7 +11,7 @@ from time import sleep
 from typing import TYPE_CHECKING
 
 from copyd.copyman.faults import CannotReconcile, CopyFail, ProducerFault, ReceiverFault
-from copyd.copyman.pump import Limits, attend, drive, leave
+from copyd.copyman.pump import Limits, attend, drive, each, leave
 from copyd.copyman.receiver_group import ReceiverGroup
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ class _Phase(Enum):
 
 
 class CopyManager:
-    """Copies from one Producer to many Receivers; a context manager and an iterator.
+    """Copies from a Producer to many Receivers; a context manager and an iterator.
 
-    Entering starts COPY everywhere. Each iteration transfers one chunk to all of ``receivers``
+    Entering starts COPY everywhere. Each iteration transfers a chunk to all of ``receivers``
     and yields ``(num_messages, num_bytes)``: CopyData messages (in text, a row each) and bytes of
     payload. At the end ``receivers`` is empty, and ``completed`` contains the receivers whose
     server confirmed the copy; those behind (see `Receiver.is_behind`) may need more iterations than
@@ -186,14 +186,14 @@ class CopyManager:
         self._group.take_back(receiver)
 
     def charge(self, receiver: Receiver, seconds: float) -> None:
-        """Count `seconds` of an earlier copy against `receiver`, as if it had held back this one."""
+        """Count `seconds` against `receiver`, held back in an earlier copy of the same run."""
         self._group.lags.charge(receiver, seconds)
 
     def held_back(self, receiver: Receiver) -> float:
         """Return the seconds for which `receiver` has held back the remaining others.
 
         This is its time beyond the fastest of them, for accepting chunks and for its verdict after
-        the end of the data, less the time that `Budget` grants. Alternating delays cancel out.
+        the end of the data, less the time granted by `Budget`. Alternating delays cancel out.
         Without another receiver the result is 0.
 
         Raises RuntimeError if the receiver never belonged to this manager.
@@ -206,21 +206,16 @@ class CopyManager:
             raise RuntimeError(f"{receiver!r} is not a receiver of this copy")
 
     def _start_producer(self) -> None:
-        try:
-            self.producer.start()
-        except RuntimeError:
-            raise  # a second run is the caller's mistake
-        except Exception as error:
-            raise self._cannot_start(error) from error
-        self._started.append(self.producer)
-        faults = drive([self.producer], Limits(self.producer_stall_timeout))
+        faults = each([self.producer], lambda producer: producer.start())
+        if not faults:
+            self._started.append(self.producer)
+            faults = drive([self.producer], Limits(self.producer_stall_timeout))
+        elif isinstance(faults[self.producer], RuntimeError):
+            raise faults[self.producer]  # a second run is the caller's mistake
         if faults:
-            fault = faults[self.producer]
-            raise self._cannot_start(fault) from fault
-
-    def _cannot_start(self, error: Exception) -> CopyFail:
-        self._producer_fault = error
-        return CopyFail(self, f"the producer cannot start: {error}", producer_fault=error)
+            self._producer_fault = error = faults[self.producer]
+            reason = f"the producer cannot start: {error}"
+            raise CopyFail(self, reason, producer_fault=error) from error
 
     def _start_receivers(self) -> None:
         limits = Limits(self.stall_timeout, self.max_wait if self.drops_at_start else None)
@@ -233,7 +228,7 @@ class CopyManager:
             raise failure from next(iter(faults.values()))
 
     def _advance(self) -> bool:
-        """Transfer a chunk, or wait briefly for receivers that are behind; False at the end."""
+        """Transfer a chunk, or wait briefly for late receivers; False at the end."""
         if not self.receivers:
             return False
         if self._phase is _Phase.EXHAUSTED:
@@ -242,7 +237,7 @@ class CopyManager:
         return self._is_readable and self._transfer_chunk()
 
     def _transfer_chunk(self) -> bool:
-        """Transfer a chunk, or the rest of one, to every receiver; False at the end."""
+        """Transfer a chunk, or the rest of the last, to every receiver; False at the end."""
         if not self._group.has_rest:
             chunk = self._read()
             if chunk is None:

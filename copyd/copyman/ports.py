@@ -1,6 +1,6 @@
-"""The ports of a copy: the methods that a manager calls on its parties, and they on a link.
+"""The ports of a copy, between a manager and its parties, and between a party and its link.
 
-No method here waits. A step is begun (start, offer, finish, abort) and then pumped until it is
+No method waits. A step is begun (start, offer, finish, abort) and then pumped until it is
 done. Only the manager waits, and it decides how long and for which party.
 """
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class Link(NamedTuple):
-    """How COPY data travels on a connection, and the reason for that choice."""
+    """How COPY data travels on a connection, and the reason for this choice."""
 
     name: str
     reason: str
 
 
 class Pumped(Protocol):
-    """Carries out one step at a time without ever waiting."""
+    """Carries out a step at a time without ever waiting."""
 
     def pump(self) -> bool:
         """Continue the last step as far as possible now; True when the step is done.
 
-        Raises the fault: psycopg's own error if the server reported one.
+        Raises the fault: psycopg's own error for an error of the server.
         """
 
     def fileno(self) -> int | None:
@@ -44,7 +44,7 @@ class Pumped(Protocol):
 
     @property
     def can_resume(self) -> bool:
-        """Whether a step that raised can be pumped again."""
+        """Whether a step can be pumped again after an exception."""
 
     def abort(self, reason: str) -> None:
         """Begin to leave COPY before its end with nothing kept; idempotent.
@@ -53,11 +53,11 @@ class Pumped(Protocol):
         """
 
     def close(self) -> None:
-        """Give up at once: the connection, if there is one, is closed."""
+        """Give up at once and close the connection, if any."""
 
 
 class Copy(Pumped, Protocol):
-    """One COPY on a connection."""
+    """A COPY on a connection."""
 
     @property
     def tag(self) -> CommandTag | None:
@@ -68,7 +68,7 @@ class Copy(Pumped, Protocol):
 
 
 class CopyOut(Copy, Protocol):
-    """One ``COPY ... TO STDOUT`` on a connection."""
+    """A ``COPY ... TO STDOUT`` on a connection."""
 
     def read(self) -> Chunk | None:
         """Return the data since the last call; None if there is none."""
@@ -79,7 +79,7 @@ class CopyOut(Copy, Protocol):
 
 
 class CopyIn(Copy, Protocol):
-    """One ``COPY ... FROM STDIN`` on a connection."""
+    """A ``COPY ... FROM STDIN`` on a connection."""
 
     def offer(self, chunk: Chunk) -> None:
         """Begin to send all of `chunk`."""
@@ -111,5 +111,5 @@ class Receiver(CopyIn, Party, Protocol):
     def is_behind(self) -> bool:
         """Whether data is still being worked on although `pump` returned True.
 
-        The other receivers then continue, and this one is pumped beside them.
+        The other receivers then continue, and the manager pumps this receiver beside them.
         """

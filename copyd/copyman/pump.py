@@ -1,4 +1,4 @@
-"""Pumps the parties of a copy; the only place that waits, with one poll and a deadline for each."""
+"""Pumps the parties of a copy; the only place that waits, with a single poll and a deadline for each."""
 
 # Decision: Everything is pumped, one place waits
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def wait(parties: Iterable[Party], timeout: float | None) -> list[Party]:
-    """Wait up to `timeout` seconds; returns the `parties` that can continue."""
+    """Wait up to `timeout` seconds; returns the ready `parties`."""
     by_descriptor: dict[int, Party] = {}
     poller = select.poll()
     for party in parties:
@@ -66,7 +66,7 @@ class Limits(NamedTuple):
     def remaining(self, *, idle: float, lag: float) -> float:
         """Return the seconds until a party is at fault; 0 or less for a party at fault.
 
-        `idle`: seconds since its last progress; `lag`: seconds behind the parties that wait for it.
+        `idle`: seconds since its last progress; `lag`: seconds behind the waiting parties.
         """
         return min(_left(self.stall_timeout, idle), _left(self.max_wait, lag))
 
@@ -92,8 +92,8 @@ def drive(
 ) -> dict[Party, Exception]:
     """Pump each of `parties` until its step is done; pump those of `behind` beside them.
 
-    Returns the faults by party: the exception of its pump, or a TimeoutError if the party reached
-    one of `limits`. No party waits for another's fault.
+    Returns the faults by party: the exception of its pump, or a TimeoutError at one of `limits`. No
+    party waits for another's fault.
 
     At the moment `until` the call returns early: `moved` then holds the unfinished parties, each
     with its progress and the moment of its last progress. A further call drives only these.

@@ -1,4 +1,4 @@
-"""The receivers of one copy, in lockstep; each step returns the faults by receiver."""
+"""The receivers of a copy, in lockstep; each step returns the faults by receiver."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LATE_CYCLE = 0.02
 class ReceiverGroup:
     """``active`` receivers take part; ``faulted`` ones left in the last cycle, see `take_back`.
 
-    ``has_rest``: a receiver that was taken back still needs a part of the chunk.
+    ``has_rest``: a receiver taken back still needs a part of the chunk.
     """
 
     # Decision: Lockstep stays
@@ -79,7 +79,7 @@ class ReceiverGroup:
         return [receiver for receiver in self.active if receiver.is_behind]
 
     def finish(self, limits: Limits) -> Faults:
-        """End the data and wait for the verdicts, except of receivers that are behind."""
+        """End the data and wait for the verdicts, except of receivers behind the others."""
         faults = each(self.active, lambda receiver: receiver.finish())
         prompt, is_waiting = self.active, True
         while is_waiting:
@@ -89,7 +89,7 @@ class ReceiverGroup:
         return self._complete(prompt, faults)
 
     def await_late(self, limits: Limits) -> Faults:
-        """Wait for `LATE_CYCLE` for the verdicts of the receivers that were behind."""
+        """Wait for `LATE_CYCLE` for the verdicts of late receivers."""
         late = set(self.active)
         faults = self._drive_a_while(late, limits)
         return self._complete(late - self._moved.keys(), faults)
@@ -106,7 +106,7 @@ class ReceiverGroup:
         )
 
     def _complete(self, done: set[Receiver], faults: Faults) -> Faults:
-        """Note that `done` have completed, except those with a fault."""
+        """Move `done` to ``completed``, except receivers with a fault."""
         self.completed.update(done - faults.keys())
         self.active.difference_update(self.completed)
         for receiver, fault in faults.items():
@@ -118,12 +118,12 @@ class ReceiverGroup:
         return faults
 
     def drop(self, faults: Faults) -> None:
-        """Remove the receivers that faulted in this cycle."""
+        """Remove the receivers with `faults` from this cycle."""
         self.active.difference_update(faults)  # in place: the manager shares the set
         self.faulted = set(faults)
 
     def take_back(self, receiver: Receiver) -> None:
-        """Add a receiver that faulted in the last cycle again; it continues where it stopped."""
+        """Add a receiver from ``faulted`` again; its chunk continues where it stopped."""
         self.faulted.remove(receiver)
         self.active.add(receiver)
         self.has_rest = True

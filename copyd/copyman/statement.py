@@ -164,8 +164,8 @@ class Statement(ABC, Generic[AnyCopy]):
 class StatementProducer(Statement[CopyOut]):
     """The rows of ``COPY ... TO STDOUT`` on an ordinary psycopg connection.
 
-    The connection must not be used during the copy. Afterwards it is free again, in the
-    transaction that psycopg would have opened, or closed if the server was lost.
+    The connection must not be used during the copy. Afterwards it is free again, in the transaction
+    psycopg would have opened, or closed if the server was lost.
     """
 
     def start(self) -> None:
@@ -191,9 +191,8 @@ class StatementProducer(Statement[CopyOut]):
 class StatementReceiver(Statement[CopyIn]):
     """``COPY ... FROM STDIN`` on an ordinary psycopg connection.
 
-    The connection must not be used during the copy. Afterwards it is free again, in the
-    transaction that psycopg would have opened, or closed if the server was lost. COMMIT is the
-    caller's. A receiver can run again, in another copy.
+    For the connection see `StatementProducer`. COMMIT is the caller's. A receiver can run again, in
+    another copy.
     """
 
     def offer(self, chunk: Chunk) -> None:

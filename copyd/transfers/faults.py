@@ -1,7 +1,9 @@
-"""One error, classified: may it pass, how is it counted, and how much of it may be logged.
+"""The classification of an error: transient or not, its kind for metrics, its text for logs.
 
-A message that may quote a row is replaced by SQLSTATE, condition and place.
+SQLSTATE, condition and place replace a message that may quote a row.
 """
+
+# Decision: Facts instead of the server's words
 
 from __future__ import annotations
 
@@ -16,33 +18,33 @@ from copyd.transfers.stop import RunStopped
 
 
 class RowsRefused(CopydError):
-    """Rows of a table were refused; the cause is the server's error, which may quote them."""
+    """Rows of a table were refused; the cause is the server's error, which may quote rows."""
 
 
 _RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
 """Source files of the procedural languages: a function chose message and SQLSTATE."""
 OTHERS = ("stall", "connection", "refused", "source", "stopped", "other")
-"""Kinds of errors without a SQLSTATE; those with one are in `copyd.server_errors`."""
+"""Kinds of errors without a SQLSTATE; the others are in `copyd.server_errors`."""
 NOBODYS = frozenset({"source", "stopped"})
-"""Kinds for which no destination can be blamed."""
+"""Kinds of errors that are no destination's fault."""
 
 
 class SourceFailed(CopydError):
-    """The source is given up for this run, whatever its destinations are like."""
+    """The source failed and is given up for this run, with all destinations."""
 
 
 def counted(number: int, noun: str) -> str:
-    """Return "1 table", "2 tables": for nouns that take an s."""
+    """Return a count with its noun, such as "1 table" or "2 tables"."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of `error` on one line; it may quote a row: for the terminal only."""
+    """Return the message on a single line; for terminals only, because it may quote a row."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def in_full(error: BaseException) -> str:
-    """Return everything about `error`, its cause included, on one line; for the terminal only."""
+    """Return the message, with its cause, on a single line; for terminals only."""
     cause = error.__cause__
     if isinstance(error, RowsRefused) and cause is not None:
         return f"{one_line(error)}: {one_line(cause)}"
@@ -50,7 +52,7 @@ def in_full(error: BaseException) -> str:
 
 
 def name_table(error: BaseException, table: str) -> BaseException:
-    """Name the table in an error that may quote rows: its CONTEXT may not."""
+    """Name the table in an error that may quote rows; its CONTEXT may lack the name."""
     if not isinstance(error, psycopg.Error) or not error.sqlstate or _is_safe(error):
         return error
     refused = RowsRefused(f"table {table}: {facts(error)}")
@@ -59,9 +61,9 @@ def name_table(error: BaseException, table: str) -> BaseException:
 
 
 def facts(error: BaseException) -> str:
-    """Return what may be logged of `error`, on one line.
+    """Return the text of `error` for logs, on a single line.
 
-    The server's message where it cannot quote a row; else SQLSTATE, condition and place.
+    The server's message if it cannot quote a row; else SQLSTATE, condition and place.
     """
     if not isinstance(error, psycopg.Error) or not error.sqlstate:
         return one_line(error)
@@ -71,7 +73,7 @@ def facts(error: BaseException) -> str:
 
 
 def _is_safe(error: psycopg.Error) -> bool:
-    """Whether the message cannot quote a row; a CONTEXT means that a function was running."""
+    """Whether the message cannot quote a row; a CONTEXT means a function was running."""
     if error.diag.source_file in _RAISED_IN:
         return False
     message = class_of(error.sqlstate or "").message
@@ -80,7 +82,7 @@ def _is_safe(error: psycopg.Error) -> bool:
 
 
 def _condition(error: psycopg.Error) -> str:
-    """The condition's name as PostgreSQL spells it, from the class that psycopg names after it."""
+    """Return PostgreSQL's condition name; psycopg names its exception classes after it."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 
 
@@ -96,7 +98,7 @@ def _place(error: psycopg.Error) -> str:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the cause may pass by itself: a lost connection, a stall, a server going down."""
+    """Whether the cause may pass by itself: a lost connection, a stall, a shutdown."""
     error = _root(error)
     if isinstance(error, psycopg.Error) and error.sqlstate:
         return is_transient_state(error.sqlstate)
@@ -104,7 +106,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def kind(error: BaseException) -> str:
-    """Return the kind under which metrics count `error`."""
+    """Return the kind of `error`, a label of metrics."""
     if isinstance(error, (SourceFailed, RunStopped)):
         return "source" if isinstance(error, SourceFailed) else "stopped"
     error = _root(error)
@@ -118,7 +120,7 @@ def kind(error: BaseException) -> str:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the error behind sentences of ours: they are classified by their cause."""
+    """Return the cause behind copyd's own errors; errors are classified by their cause."""
     while isinstance(error, CopydError) and error.__cause__ is not None:
         error = error.__cause__
     return error

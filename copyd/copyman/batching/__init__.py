@@ -1,4 +1,4 @@
-"""A receiver that keeps refused rows out without losing the good ones."""
+"""A receiver for COPY that rejects bad rows and loads all others."""
 
 from copyd.copyman.batching.isolation import Found, Isolation, Span
 from copyd.copyman.batching.receiver import BatchReceiver

@@ -46,7 +46,7 @@ MORE = 16
 
 @dataclass
 class Found:
-    """Rows that are not loaded, each with its refusal.
+    """Rows not loaded, each with its refusal.
 
     ``rejects``: row numbers. ``held``: spans that a foreign key refused, to be tried again later.
     """
@@ -56,7 +56,7 @@ class Found:
 
     @property
     def rows(self) -> int:
-        """Number of rows that are not loaded."""
+        """Number of rows not loaded."""
         return len(self.rejects) + sum(span.rows for span, _ in self.held)
 
     def rest(self, whole: Span) -> Iterator[Span]:
@@ -72,15 +72,14 @@ class Found:
 
 
 class NamedRows:
-    """Finds the bad rows that the server names, from the first to the last.
+    """Finds the bad rows named by the server, from the first to the last.
 
     Iterate, try each `Probe`, and set ``outcome`` to its refusal or None. `refusal` is the refusal of
     all `rows`, None if they were not tried. The search ends when a refusal names no row. Each row in
     ``found`` is only a suspect: it must be refused again after all other rows.
 
     The server checks up to `few` rows before it inserts any, so a probe leaves no dead rows behind.
-    A row that conflicts with another is found only by inserting: probes insert after the first
-    conflict.
+    Conflicting rows are found only by inserting: probes insert after the first conflict.
     """
 
     def __init__(self, rows: int, refusal: Refusal | None, few: int) -> None:
@@ -115,7 +114,7 @@ class Isolation:
     end.
 
     A foreign key may accept a row later, once the referenced row is loaded. After `patience` such
-    refusals spans are held whole: children before their parents are not searched for one by one.
+    refusals spans are held whole, so that children before their parents need no further search.
     `backwards`: try the last rows, which others may reference, first.
     """
 
@@ -158,9 +157,5 @@ def narrow(span: Span, line: int | None) -> Sequence[Span]:
         middle = span.start + span.rows // 2
         return Span(span.start, middle), Span(middle, span.stop)
     row = span.start + line - 1
-    around = (
-        Span(span.start, row, is_likely=True),
-        Span(row, row + 1),
-        Span(row + 1, span.stop),
-    )
+    around = Span(span.start, row, is_likely=True), Span(row, row + 1), Span(row + 1, span.stop)
     return [part for part in around if part.rows]

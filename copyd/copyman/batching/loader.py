@@ -1,7 +1,7 @@
 """Loads rows in batches; a refused batch is rolled back, and `recovery` loads its good rows.
 
-All batches are in the savepoint copyd_copy of the caller's transaction. A batch is one COPY, fed
-while data arrives, and spooled until the server has accepted it. Nothing here waits; see `Steps`.
+All batches are in the savepoint copyd_copy of the caller's transaction. Each is a COPY, fed while
+data arrives, and spooled until the server has accepted all rows. Nothing here waits; see `Steps`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from psycopg import sql
 
 from copyd.copyman.batching.recovery import Recovery
 from copyd.copyman.batching.refusal import Refusal, Reject, Rejects
-from copyd.copyman.batching.skipped_rows import FIRST_VERSION
 from copyd.copyman.batching.spool import HeldRows, Rows, Spool
 from copyd.errors import CopydError
 
@@ -47,14 +46,13 @@ class Options:
 
 
 class Loader:
-    """One copy on one connection. ``read`` and ``loaded`` count rows.
+    """A copy on a connection. ``read`` and ``loaded`` count rows.
 
-    ``waiting``: data not sent yet. ``is_behind``: a batch was refused, and not all data since is
-    sent.
+    ``held``: rows refused by a foreign key, to be tried again. ``waiting``: data not sent yet.
+    ``is_behind``: a batch was refused, and not all data since is sent.
     """
 
     def __init__(self, session: Session, statement: bytes, options: Options) -> None:
-        can_skip = session.connection.info.server_version >= FIRST_VERSION
         self.options = options
         self.waiting = Spool(options.batch_size)
         self.is_ending = False
@@ -64,13 +62,12 @@ class Loader:
         self._session = session
         self._immediately = self._set_constraints("IMMEDIATE")
         self._afterwards = self._set_constraints("DEFERRED")
-        self._rejects = Rejects(options.on_reject, options.max_rejects)
-        columns = options.columns if can_skip else None
-        self._recovery = Recovery(session, statement, columns, self._rejects)
+        self.rejects = Rejects(options.on_reject, options.max_rejects)
+        self._recovery = Recovery(session, statement, options.columns, self.rejects)
         self._batch = Spool(options.batch_size)
         self._is_full = False
         self._number = 0
-        self._held = HeldRows(Spool(options.batch_size))
+        self.held = HeldRows(Spool(options.batch_size))
 
     def _set_constraints(self, mode: LiteralString) -> tuple[bytes, ...]:
         if not self.options.immediate:
@@ -80,18 +77,8 @@ class Loader:
         return (statement.as_bytes(self._session.connection),)
 
     @property
-    def rejected(self) -> int:
-        """Rows that were rejected."""
-        return self._rejects.count
-
-    @property
-    def held(self) -> int:
-        """Rows that a foreign key has refused and that are to be tried again."""
-        return len(self._held)
-
-    @property
     def rollback(self) -> tuple[bytes, ...]:
-        """Statements that undo the copy; an empty one, for the server's answer, before its start."""
+        """Statements that undo the copy; before its start an empty one, for the server's answer."""
         if not self.is_begun:
             return (b"",)
         back = b"ROLLBACK TO SAVEPOINT " + COPY, b"RELEASE SAVEPOINT " + COPY
@@ -99,7 +86,7 @@ class Loader:
 
     def close(self) -> None:
         """Discard all spooled rows."""
-        for spool in (self.waiting, self._batch, self._held.spool):
+        for spool in (self.waiting, self._batch, self.held.spool):
             spool.clear()
 
     def run(self) -> Steps[None]:
@@ -126,10 +113,10 @@ class Loader:
         self.is_begun = False
 
     def retry(self) -> Steps[int]:
-        """Try the held rows again; returns the number of rows that the server accepts now."""
+        """Try the held rows again; returns the number of rows accepted now."""
         if not self.held:
             return 0
-        held, self._held = self._held, HeldRows(Spool(self.options.batch_size))
+        held, self.held = self.held, HeldRows(Spool(self.options.batch_size))
         self._session.queue(*self._immediately, b"SAVEPOINT " + BATCH)
         yield from self._session.flush()
         rows = held.pack()
@@ -140,20 +127,20 @@ class Loader:
             self._reject(rows, row, held.origin(row), refusal)
         for span, refusal in sorted(found.held, key=lambda each: each[0]):
             ordinal, batch, _ = held.origin(span.start)
-            self._held.add(rows, span, ordinal, batch, refusal)
+            self.held.add(rows, span, ordinal, batch, refusal)
         accepted = len(rows) - found.rows
         self.loaded += accepted
         held.spool.clear()
         return accepted
 
     def refuse(self) -> None:
-        """Reject the rows that a foreign key still refuses."""
-        rows = self._held.pack()
+        """Reject the held rows."""
+        rows = self.held.pack()
         for row in range(len(rows)):
-            *_, refusal = origin = self._held.origin(row)
+            *_, refusal = origin = self.held.origin(row)
             self._reject(rows, row, origin, refusal)
-        self._held = HeldRows(self._held.spool)
-        self._held.spool.clear()
+        self.held = HeldRows(self.held.spool)
+        self.held.spool.clear()
 
     def _await_data(self) -> Steps[bool]:
         while not self.waiting and not self.is_ending:
@@ -186,7 +173,7 @@ class Loader:
         self._account(rows, found)
 
     def _feed(self) -> Iterator[Chunk | None]:
-        """Yield the chunks of one batch as they arrive, and spool them."""
+        """Yield the chunks of a batch as they arrive, and spool them."""
         growth = 2 ** (max(self._number - UNGROWN, 0) // 2)
         while not self._is_full:
             while not self.waiting:
@@ -199,7 +186,7 @@ class Loader:
             yield chunk
 
     def _cut_to_fit(self, chunk: WireChunk, growth: int) -> WireChunk:
-        """Return the rows of a chunk that fit into the batch; the rest waits."""
+        """Return as much of a chunk as the batch has room for; the rest waits."""
         left = self.options.batch_rows * growth - self._batch.rows
         is_large = self._batch.size + chunk.size >= self.options.batch_size * growth
         if chunk.messages < left and not is_large:
@@ -230,14 +217,14 @@ class Loader:
         for row, refusal in sorted(found.rejects, key=lambda reject: reject[0]):
             self._reject(rows, row, (before + row + 1, self._number, refusal), refusal)
         for span, refusal in found.held:
-            self._held.add(rows, span, before + span.start + 1, self._number, refusal)
+            self.held.add(rows, span, before + span.start + 1, self._number, refusal)
         self._batch.clear()
-        if self.loaded + self.rejected + self.held != self.read:
+        if self.loaded + self.rejects.count + len(self.held) != self.read:
             raise CopydError(
                 f"rows do not add up: {self.read} read, {self.loaded} loaded, "
-                f"{self.rejected} rejected, {self.held} held"
+                f"{self.rejects.count} rejected, {len(self.held)} held"
             )
 
     def _reject(self, rows: Rows, row: int, origin: tuple[int, int, Refusal], why: Refusal) -> None:
         ordinal, batch, _ = origin
-        self._rejects.add(Reject(ordinal, batch, rows.row(row), why))
+        self.rejects.add(Reject(ordinal, batch, rows.row(row), why))

@@ -1,4 +1,4 @@
-"""A receiver that loads all rows except those that its server refuses."""
+"""A receiver for COPY that rejects bad rows and loads all others."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ _OTHER_FORMATS = re.compile(rb"(?is)\bfrom\s+stdin\b.*\b(?:csv|binary|header)\b|
 
 
 class BatchReceiver(StatementReceiver):
-    """``COPY ... FROM STDIN`` in text format that continues after a refused row.
+    """``COPY ... FROM STDIN`` in text format, continued after a refused row.
 
-    A row that causes an error becomes a `Reject`. `on_reject` is called with each, once the rest of
-    its batch is loaded; a reject is final when the copy completes. An exception of `on_reject` ends
-    the copy at this receiver, and so does any other error. Nothing is added to the caller's
-    transaction unless the copy completes (``tag``).
+    A refused row becomes a `Reject`. `on_reject` is called with each, once the rest of its batch is
+    loaded; a reject is final when the copy completes. An exception of `on_reject` ends the copy at
+    this receiver, and so does any other error. Nothing is added to the caller's transaction unless
+    the copy completes (``tag``).
 
     ``batch_rows``, ``batch_size``: rows and bytes after which a batch is full; up to ``batch_size``
     bytes are kept in memory, the rest in a temporary file. ``columns``: types by column name, in the
-    order of the statement, so that PostgreSQL 17 and later can skip rows in one pass.
+    order of the statement; with these PostgreSQL 17 and later can skip bad rows by itself.
     ``immediate``: deferrable constraints of the table, checked with each batch. ``max_rejects``: the
-    most rows that may be rejected, None for any number.
+    largest number of rejects, None for any number.
 
-    A row that a foreign key refuses is held and tried again at the end of the data, as long as the
-    server accepts some; with ``keeps_held`` that is left to `retry` and `refuse`.
+    A row refused by a foreign key is held and tried again at the end of the data, as long as the
+    server accepts some; with ``keeps_held`` the caller does this with `retry` and `refuse`.
     """
 
     def __init__(
@@ -73,30 +73,30 @@ class BatchReceiver(StatementReceiver):
 
     @property
     def read(self) -> int:
-        """Rows that the server has judged."""
+        """Rows judged by the server."""
         return self._batches.loader.read if self._batches else 0
 
     @property
     def loaded(self) -> int:
-        """Rows that the server has accepted."""
+        """Rows accepted by the server."""
         return self._batches.loader.loaded if self._batches else 0
 
     @property
     def rejected(self) -> int:
-        """Rows that the server has refused."""
-        return self._batches.loader.rejected if self._batches else 0
+        """Rows refused by the server."""
+        return self._batches.loader.rejects.count if self._batches else 0
 
     @property
     def held(self) -> int:
-        """Rows that a foreign key has refused and that are to be tried again."""
-        return self._batches.loader.held if self._batches else 0
+        """Rows refused by a foreign key, to be tried again."""
+        return len(self._batches.loader.held) if self._batches else 0
 
     @property
     def is_behind(self) -> bool:  # type: ignore[override]
         return self._batches is not None and self._batches.is_behind
 
     def retry(self, *, stall_timeout: float | None = None) -> int:
-        """Try the held rows again; returns the number of rows that the server accepts now.
+        """Try the held rows again; returns the number of rows accepted now.
 
         For use after the end of the copy, in its transaction. Raises psycopg.Error, after which the
         transaction must be rolled back. Raises TimeoutError if the server does not answer for
@@ -106,7 +106,7 @@ class BatchReceiver(StatementReceiver):
         return batches.retry(Limits(stall_timeout))
 
     def refuse(self) -> None:
-        """Reject the rows that a foreign key still refuses."""
+        """Reject the held rows."""
         if self._batches is not None:
             self._batches.loader.refuse()
 
@@ -182,7 +182,9 @@ class _BatchedCopyIn:
         except BaseException:
             self.close()
             raise
-        return wants_data or self._has_room
+        most = MOST_WAITING * self.loader.options.batch_size
+        has_room = self.loader.waiting.size < most and not self.loader.is_ending
+        return wants_data or (self.is_behind and has_room)
 
     def retry(self, limits: Limits) -> int:
         self._steps = self.loader.retry()
@@ -210,12 +212,6 @@ class _BatchedCopyIn:
         self._steps = None
         self._session.close()
         self.loader.close()
-
-    @property
-    def _has_room(self) -> bool:
-        """Whether the other receivers need not wait for this one."""
-        most = MOST_WAITING * self.loader.options.batch_size
-        return self.is_behind and self.loader.waiting.size < most and not self.loader.is_ending
 
     def _run(self) -> Steps[None]:
         yield from self.loader.run()

@@ -1,8 +1,8 @@
 """Loads the good rows of a refused batch, around the bad rows.
 
-A refused batch is rolled back to its savepoint and tried in parts, as `isolation` decides. A server
-that can skip rows (see `skipped_rows`) does so. Servers do not always behave alike a second time:
-each tactic relies on less repetition than the tactic before.
+A refused batch is rolled back to its savepoint and tried in parts, as `isolation` decides, with the
+server's own skipping if possible (see `skipped_rows`). Servers do not always behave alike a second
+time: each tactic relies on less repetition than the tactic before.
 """
 
 # Decision: Bad rows are skimmed off, what is left is loaded as one
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from copyd.copyman.batching.isolation import Found, Isolation, NamedRows, Probe, Span
 from copyd.copyman.batching.refusal import Refusal
-from copyd.copyman.batching.skipped_rows import skipping_copy
+from copyd.copyman.batching.skipped_rows import FIRST_VERSION, skipping_copy
 from copyd.copyman.batching.spool import Rows, Selection
 from copyd.copyman.chunk import PayloadChunk
 from copyd.errors import CopydError
@@ -41,8 +41,8 @@ PATIENCE = 64
 class _Tactic(NamedTuple):
     """A way to isolate.
 
-    ``skips``: the server skips bad rows. ``is_bold``: rows that the server accepted before are
-    loaded without a savepoint. ``gathers``: rows loaded in many pieces are loaded again, in one.
+    ``skips``: the server skips bad rows. ``is_bold``: rows accepted before are loaded without a
+    savepoint. ``gathers``: rows loaded in many pieces are loaded again, in a single piece.
     """
 
     skips: bool
@@ -63,10 +63,7 @@ class _NotRepeatedError(Exception):
 
 
 class Recovery:
-    """Recovers refused batches on one connection.
-
-    `columns`: the type of each column by name, in order, if the server may skip rows; else None.
-    """
+    """Recovers refused batches on a connection; see `BatchReceiver` for `columns`."""
 
     def __init__(
         self,
@@ -76,7 +73,8 @@ class Recovery:
         rejects: Rejects,
     ) -> None:
         self._session = session
-        skipping = skipping_copy(statement) if columns is not None else None
+        has_skips = session.connection.info.server_version >= FIRST_VERSION
+        skipping = skipping_copy(statement) if columns is not None and has_skips else None
         self.statement = skipping or statement
         """The COPY statement for the first try: the server skips bad rows if it can."""
         self._plain_statement = statement
@@ -173,7 +171,7 @@ class Recovery:
     def _find_suspects(
         self, tactic: _Tactic, rows: Rows, refusal: Refusal | None
     ) -> Steps[list[tuple[int, Refusal]]]:
-        """Find rows that are probably bad, without loading any."""
+        """Find probably bad rows without loading any."""
         few = max(min(FEW_ROWS, FEW_BYTES * len(rows) // rows.size), 1)
         named = NamedRows(len(rows), refusal, few)
         for probe in named:
@@ -186,7 +184,7 @@ class Recovery:
     def _confirm_suspects(
         self, tactic: _Tactic, rows: Rows, suspects: list[tuple[int, Refusal]]
     ) -> Steps[None]:
-        """Check that the server refuses each suspect alone, after all good rows."""
+        """Check each suspect: the server must refuse the row alone, after all good rows."""
         for row, why in suspects:
             outcome = yield from self._probe(tactic, rows, Probe(Span(row, row + 1), inserts=True))
             if outcome is None or outcome.sqlstate != why.sqlstate:
@@ -194,10 +192,9 @@ class Recovery:
 
     def _probe(self, tactic: _Tactic, rows: Rows, probe: Probe) -> Steps[Refusal | None]:
         chunk = PayloadChunk([b"".join(rows.data(probe.span.start, probe.span.stop))])
+        statement = self.statement if tactic.skips else self._plain_statement
         self._session.queue(b"SAVEPOINT " + ROWS)
-        outcome = yield from self._session.probe(
-            self._statement_for(skips=tactic.skips), chunk, inserts=probe.inserts
-        )
+        outcome = yield from self._session.probe(statement, chunk, inserts=probe.inserts)
         self._take_back()
         return outcome if isinstance(outcome, Refusal) else None
 
@@ -233,13 +230,11 @@ class Recovery:
         # Not a message for each row: after a refusal the server discards messages one by one.
         pieces = (piece for span in spans for piece in rows.data(span.start, span.stop))
         chunks = (PayloadChunk([bytes(each)]) for each in pieces)
-        return (yield from self._session.copy(self._statement_for(skips=skips), chunks))
-
-    def _statement_for(self, *, skips: bool) -> bytes:
-        return self.statement if skips else self._plain_statement
+        statement = self.statement if skips else self._plain_statement
+        return (yield from self._session.copy(statement, chunks))
 
     def _count(self, span: Span, stored: int, *, skips: bool) -> None:
-        """Check that the server stored or skipped every row of `span`; note the skipped ones."""
+        """Check the count of `span`: each row was stored or skipped; note the skipped rows."""
         skipped = dict(self._session.skipped)
         if skips:
             is_within = all(1 <= line <= span.rows for line in skipped)
@@ -254,7 +249,7 @@ class Recovery:
             )
 
     def _gather(self, rows: Selection, found: Found, savepoint: bytes) -> Steps[None]:
-        """Load the good rows again, in one piece."""
+        """Load the good rows again, in a single piece."""
         good = list(found.rest(Span(0, len(rows))))
         self._session.queue(b"ROLLBACK TO SAVEPOINT " + savepoint)
         self._pieces = 0

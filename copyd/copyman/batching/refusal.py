@@ -25,7 +25,7 @@ _RAISE = "exec_stmt_raise"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a row was refused; ``line``: its number in the COPY, from 1, if the server names one."""
+    """Why a row was refused; ``line``: its number in the COPY, from 1, if known."""
 
     sqlstate: str
     message: str = field(repr=False)

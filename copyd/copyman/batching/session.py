@@ -1,6 +1,6 @@
-"""Statements and COPYs on one connection, in sequence, without ever waiting.
+"""Statements and COPYs on a connection, in sequence, without ever waiting.
 
-Each is a generator (`Steps`) that yields instead of waiting: True if more data is wanted, False if
+Each is a generator (`Steps`) and yields instead of waiting: True if more data is wanted, False if
 the server has to answer.
 """
 
@@ -46,13 +46,14 @@ _NUMBER = re.compile(r"\d+")
 class Session:
     """Queues statements and runs COPYs on `connection`.
 
-    ``skipped``: line, from 1, and notice of each row that the server skipped in the last COPY.
+    ``skipped``: line, from 1, and notice of each row skipped by the server in the last COPY.
+    ``error``: the server's error for the last refused COPY, unset before a refusal.
     """
 
     def __init__(self, connection: Connection, link: Link) -> None:
         self.skipped: list[tuple[int, str]] = []
         self._active: CopyIn | Query | None = None
-        self._error: psycopg.Error | None = None
+        self.error: psycopg.Error
         self.connection = connection
         self._link = link
         self._queued: list[bytes] = []
@@ -68,22 +69,16 @@ class Session:
         """Bytes of COPY data sent."""
         return self._moved + (self._active.progress if self._active is not None else 0)
 
-    @property
-    def error(self) -> psycopg.Error:
-        """The server's error for the last refused COPY."""
-        assert self._error is not None  # noqa: S101 - read after a refusal only
-        return self._error
-
     def queue(self, *statements: bytes) -> None:
         """Add statements, to be sent before the next COPY or by `flush`."""
         self._queued += statements
 
     def drop_queued(self) -> None:
-        """Discard the statements that were not sent."""
+        """Discard the statements not sent yet."""
         self._queued.clear()
 
     def flush(self) -> Steps[list[PGresult]]:
-        """Send the queued statements in one round trip; returns the results.
+        """Send the queued statements in a single round trip; returns the results.
 
         Raises psycopg.Error: the server's error, or the loss of the connection, once it is closed.
         """
@@ -108,18 +103,13 @@ class Session:
             self.queue(skipped_rows.reasons_query(self.connection, skipped, columns))
             *_, answer = yield from self.flush()
             return skipped_rows.read_reasons(answer, self.connection.info.encoding)
-        except UnicodeError:
-            return {}
-        except psycopg.Error:
+        except (UnicodeError, psycopg.Error):
             if self.connection.closed:
                 raise
             return {}
 
     def listen(self) -> None:
-        """Read the server's messages between two statements.
-
-        Raises psycopg.Error if the connection is lost, and closes it.
-        """
+        """Read the server's messages; raises psycopg.Error if the connection is lost, and closes it."""
         notices: list[Diagnostic] = []
         self.connection.add_notice_handler(notices.append)
         try:
@@ -130,8 +120,7 @@ class Session:
             raise _fatal(notices) or error from None
         finally:
             self.connection.remove_notice_handler(notices.append)
-        ending = _fatal(notices)
-        if ending is not None:
+        if (ending := _fatal(notices)) is not None:
             self.connection.close()
             raise ending
 
@@ -143,10 +132,7 @@ class Session:
         self.connection.close()
 
     def leave(self, reason: str) -> Iterator[bool]:
-        """Break off the active statement.
-
-        Raises psycopg.Error if the connection is lost, and closes it.
-        """
+        """Break off the active statement; raises psycopg.Error if the connection is lost."""
         self.drop_queued()
         if isinstance(self._active, Query):
             self.connection.cancel_safe(timeout=CANCEL_TIMEOUT)
@@ -183,7 +169,7 @@ class Session:
                 raise _loss(error) from error
             if is_broken_off:
                 return 0
-            self._error = error
+            self.error = error
             return Refusal.of(error)
 
     def _copy_chunks(self, statement: bytes, chunks: Iterable[Chunk | None]) -> Steps[int]:
@@ -218,7 +204,7 @@ class Session:
 
     @contextmanager
     def _active_copy(self, statement: bytes) -> Iterator[LibpqCopyIn | WireCopyIn]:
-        """Make a COPY with the queued statements before it; note the rows that it skips."""
+        """Make a COPY, with the queued statements before it; note skipped rows."""
         statements, self._queued = self._queued, []
         copy = open_copy_in(self._link, self.connection, b"; ".join([*statements, statement]))
         copy.preceding, copy.is_last = len(statements), False
@@ -237,18 +223,15 @@ class Session:
 
     def _note(self, notice: Diagnostic) -> None:
         """Note a skipped row; its line is the first number of the message in every language."""
-        if notice.source_file == SKIPPED_IN:
-            said = notice.message_primary or ""
-            found = _NUMBER.search(said)
-            if found:
-                self.skipped.append((int(found[0]), said))
+        said = notice.message_primary or ""
+        if notice.source_file == SKIPPED_IN and (found := _NUMBER.search(said)):
+            self.skipped.append((int(found[0]), said))
 
 
 def _loss(refusal: psycopg.Error) -> psycopg.Error:
     """Return the loss of the connection, the cause of its last error `refusal`."""
-    loss = refusal.__cause__
-    if isinstance(loss, psycopg.Error):
-        return loss
+    if isinstance(refusal.__cause__, psycopg.Error):
+        return refusal.__cause__
     return psycopg.OperationalError("the connection was lost when a row was refused")
 
 

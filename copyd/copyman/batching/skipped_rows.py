@@ -1,4 +1,4 @@
-"""Rows that COPY itself skips on PostgreSQL 17 and later; pure.
+"""Rows skipped by COPY itself on PostgreSQL 17 and later; pure.
 
 COPY with ON_ERROR ignore skips a row with an invalid value and reports its line, but not the reason.
 A query afterwards returns the reasons of all skipped rows. Source: PostgreSQL documentation, "COPY"
@@ -41,7 +41,7 @@ SELECT v.row, v.name, e.sql_error_code, e.message, e.detail, e.hint
 
 
 def skipping_copy(statement: bytes) -> bytes | None:
-    """Add ON_ERROR ignore to a COPY `statement`; None if its options do not allow that."""
+    """Add ON_ERROR ignore to a COPY `statement`; None if its options do not allow this."""
     found = _TAIL.search(statement)
     if found is None:
         return None
@@ -81,19 +81,13 @@ def read_reasons(result: PGresult, encoding: str) -> dict[int, Refusal]:
             None if (value := result.get_value(index, field)) is None else value.decode(encoding)
             for field in range(6)
         )
-        refusal = Refusal(
-            sqlstate=state or "22000",
-            message=message or "",
-            detail=detail,
-            hint=hint,
-            column=name,
-        )
+        refusal = Refusal(state or "22000", message or "", detail, hint, column=name)
         found.setdefault(int(number or 0), refusal)
     return found
 
 
 def _values(row: str, said: str, columns: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and type of the columns that the notice names, or of all."""
+    """Yield name, value and type of the columns named in the notice, or of all."""
     fields = row.removesuffix("\n").split("\t")
     named = [name for name in columns if name in said]
     for (name, type_), field in zip(columns.items(), fields):  # noqa: B905 - the row may be short

@@ -1,7 +1,4 @@
-"""Rows that are kept until they are loaded; nothing here touches a socket.
-
-A spool overflows into temporary files.
-"""
+"""Rows kept until they are loaded, in memory and temporary files; nothing here touches a socket."""
 
 from __future__ import annotations
 
@@ -194,7 +191,7 @@ class Rows:
         return b"".join(self.data(number, number + 1))
 
     def _find(self, row: int) -> tuple[int, int]:
-        """Return the chunk in which a row begins, and the number of rows that end there before."""
+        """Return the chunk in which a row begins, and the number of rows before it in the chunk."""
         if row == 0:
             return 0, 0
         index = bisect_left(self._ended, row)
@@ -235,7 +232,7 @@ class Selection:
 
 @dataclass
 class HeldRows:
-    """Rows that a foreign key has refused so far, with the origin of each."""
+    """Rows refused so far by a foreign key, with the origin of each."""
 
     spool: Spool
     starts: list[int] = field(default_factory=list)  # in the spool, of each span

@@ -1,4 +1,4 @@
-"""One COPY statement as a state machine, on any link."""
+"""A COPY statement as a state machine, on any link."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ import psycopg
 
 if TYPE_CHECKING:
     from copyd.connection import Connection
-    from copyd.copyman.links.query import Query
     from copyd.wire import CommandTag
 
 CANCEL_TIMEOUT = 5.0
-"""Seconds to wait for a cancel request.
-
-libpq returns once the server has processed the request, so no later statement can be cancelled.
-"""
+"""Seconds to wait for a cancel request. libpq returns once the server has processed the request, so
+no later statement can be cancelled."""
 LISTEN_EVERY = 1024 * 1024
 """Bytes sent to a server before its messages are read again."""
 
@@ -47,7 +44,7 @@ RESTING = (State.NEW, State.ENDED, State.LOST)
 
 
 class Conversation(ABC):
-    """One COPY statement, from its sending until the connection is free again.
+    """A COPY statement, from its sending until the connection is free again.
 
     ``error`` is the server's first error, ``tag`` its CommandComplete.
     """
@@ -65,14 +62,13 @@ class Conversation(ABC):
         self._state = State.NEW
         self._is_aborting = False
         self.error: psycopg.Error | None = None
-        self._query: Query | None = None
         self._outgoing: list[memoryview] = []
         self.tag: CommandTag | None = None
         self._moved = 0
 
     @property
     def progress(self) -> int:
-        """Bytes of the COPY that were sent or received."""
+        """Bytes sent or received so far."""
         return self._moved
 
     @property
@@ -87,8 +83,9 @@ class Conversation(ABC):
         return None if self._state in RESTING else self._connection.fileno()
 
     @property
+    @abstractmethod
     def events(self) -> int:
-        return self._query.events if self._query is not None else self._copy_events()
+        """The poll events to wait for."""
 
     @abstractmethod
     def start(self) -> None:
@@ -101,9 +98,7 @@ class Conversation(ABC):
         the connection, once it is closed.
         """
         try:
-            if self._query is not None:
-                self._pump_query(self._query)
-            elif self._state not in RESTING:
+            if self._state not in RESTING:
                 self._pump_copy()
         except BaseException as error:
             # Decision: Interrupted between two instructions, a connection is closed
@@ -117,10 +112,7 @@ class Conversation(ABC):
         return self._state in RESTING or (self._state is State.COPYING and self._has_sent_all)
 
     def abort(self, reason: str) -> None:
-        """Begin to leave COPY; `pump` is True when the connection is free again.
-
-        Raises psycopg.Error if the connection has to be closed.
-        """
+        """Begin to leave COPY; raises psycopg.Error if the connection has to be closed."""
         if not self._is_aborting:
             self._is_aborting = True
             self._abort(reason)
@@ -128,7 +120,6 @@ class Conversation(ABC):
     def close(self) -> None:
         """Close the connection; the server rolls back."""
         self._release()
-        self._query = None
         self._connection.close()
         self._move(State.LOST)
 
@@ -141,12 +132,6 @@ class Conversation(ABC):
     def _has_sent_all(self) -> bool:
         return not self._outgoing
 
-    def _pump_query(self, query: Query) -> None:
-        """Continue the empty statement that tells libpq the server's state."""
-        if query.pump():
-            self._query = None
-            self._move(State.ENDED)
-
     def _fail(self, error: psycopg.Error) -> None:
         """Keep the first error; `pump` raises it when the connection is free again."""
         self.error = self.error or error
@@ -156,7 +141,7 @@ class Conversation(ABC):
         self._fail(psycopg.ProgrammingError(f"the statement is not one {self.wanted}"))
 
     def _cancel(self) -> None:
-        """Cancel the statement; raises psycopg.Error if that takes over `CANCEL_TIMEOUT` s."""
+        """Cancel the statement; raises psycopg.Error after `CANCEL_TIMEOUT` s."""
         self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
 
     @abstractmethod
@@ -164,12 +149,8 @@ class Conversation(ABC):
         """Make the server end the COPY with nothing kept, from any state."""
 
     @abstractmethod
-    def _copy_events(self) -> int:
-        """Return the poll events to wait for between STARTING and ENDING."""
-
-    @abstractmethod
     def _pump_copy(self) -> None:
-        """Send and receive without waiting, from STARTING to ENDING."""
+        """Send and receive without waiting, from STARTING to RETURNING."""
 
     def _release(self) -> None:
         """Give up everything but the connection."""

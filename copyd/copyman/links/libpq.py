@@ -40,7 +40,8 @@ class _LibpqConversation(Conversation):
         self._pgconn.send_query(self._statement)
         self._move(State.STARTING)
 
-    def _copy_events(self) -> int:
+    @property
+    def events(self) -> int:
         is_sending = bool(self._outgoing) or self._pgconn.flush() == 1
         return select.POLLIN | (select.POLLOUT if is_sending else 0)
 
@@ -157,7 +158,7 @@ class LibpqCopyIn(_LibpqConversation):
     def __init__(self, connection: Connection, statement: bytes) -> None:
         super().__init__(connection, statement)
         self._listened_at = 0
-        self._notices = 0
+        self._notices: list[Diagnostic] = []
         self._is_unexplained = False
 
     def offer(self, chunk: Chunk) -> None:
@@ -180,17 +181,13 @@ class LibpqCopyIn(_LibpqConversation):
             self._cancel()
 
     def start(self) -> None:
-        self._connection.add_notice_handler(self._count_notice)
+        self._connection.add_notice_handler(self._notices.append)
         super().start()
 
     def _release(self) -> None:
         if self._state not in RESTING:
-            self._connection.remove_notice_handler(self._count_notice)
+            self._connection.remove_notice_handler(self._notices.append)
         super()._release()
-
-    def _count_notice(self, notice: Diagnostic) -> None:
-        del notice
-        self._notices += 1
 
     def _leave(self, reason: str) -> None:
         self._outgoing = []
@@ -211,16 +208,15 @@ class LibpqCopyIn(_LibpqConversation):
         """Drain notices, and detect an error of the server.
 
         libpq does not report an error during COPY IN. But a server sends little else then: data
-        that is no notice by the next call is an error.
+        without a notice by the next call is an error.
         """
-        before = self._notices
+        self._notices.clear()
         poller = select.poll()  # select.select refuses descriptors from 1024 on
         poller.register(self._pgconn.socket, select.POLLIN)
         has_data = bool(poller.poll(0))
         if has_data:
             self._pgconn.consume_input()
         self._pgconn.is_busy()  # makes libpq deliver buffered notices
-        has_notice = self._notices > before
-        if self._is_unexplained and not has_notice:
+        if self._is_unexplained and not self._notices:
             self._leave("the server refused a row")
-        self._is_unexplained = has_data and not has_notice
+        self._is_unexplained = has_data and not self._notices

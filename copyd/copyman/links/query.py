@@ -1,4 +1,4 @@
-"""libpq around a COPY, for all links: statements, errors and notices."""
+"""libpq around a COPY, for all links: statements, the preamble, errors and notices."""
 
 from __future__ import annotations
 
@@ -24,6 +24,13 @@ _MORE_LINES = {
     DiagnosticField.MESSAGE_HINT: "HINT",
     DiagnosticField.CONTEXT: "CONTEXT",
 }
+# Decision: One question before COPY
+# libpq reports GSSAPI only from version 16 on, and then not whether it encrypts.
+_FACTS = b"""
+    SELECT (SELECT count(*) FROM pg_catalog.pg_listening_channels()),
+        (SELECT count(*) FROM pg_catalog.pg_stat_gssapi
+            WHERE pid = pg_catalog.pg_backend_pid() AND encrypted)
+"""
 
 
 class Query:
@@ -86,11 +93,7 @@ class Query:
 
 
 def require_usable(connection: Connection) -> None:
-    """Refuse a connection that cannot enter COPY now.
-
-    Raises psycopg.InterfaceError if the connection is busy, in a failed transaction or in pipeline
-    mode, psycopg.OperationalError if it is closed.
-    """
+    """Raise psycopg.Error if the connection is closed or cannot enter COPY now."""
     if connection.closed:
         raise psycopg.OperationalError("the connection is closed")
     pgconn = connection.pgconn
@@ -102,7 +105,7 @@ def require_usable(connection: Connection) -> None:
 
 
 def begin_statement(connection: Connection) -> bytes | None:
-    """Return the BEGIN that psycopg would send now; None in autocommit or in a transaction."""
+    """Return psycopg's BEGIN for this connection; None in autocommit or in a transaction."""
     if connection.autocommit or connection.pgconn.transaction_status != TransactionStatus.IDLE:
         return None
     words = ["BEGIN"]
@@ -115,8 +118,42 @@ def begin_statement(connection: Connection) -> bytes | None:
     return " ".join(words).encode()
 
 
+class Preamble(Query):
+    """At most a round trip, on an idle connection or in its open transaction.
+
+    With `asks_facts`, ``is_listening`` and ``has_gssapi_encryption`` are known once `pump` is True.
+    """
+
+    is_aborted = False
+
+    def __init__(self, connection: Connection, *, asks_facts: bool) -> None:
+        require_usable(connection)
+        self._asks_facts = asks_facts
+        statements = [begin_statement(connection), _FACTS if asks_facts else None]
+        super().__init__(connection, b"; ".join(filter(None, statements)) or None)
+
+    @property
+    def is_listening(self) -> bool:
+        return self._asks_facts and self.results[-1].get_value(0, 0) != b"0"
+
+    @property
+    def has_gssapi_encryption(self) -> bool:
+        return self._asks_facts and self.results[-1].get_value(0, 1) != b"0"
+
+    def pump(self) -> bool:
+        """Continue; True when the transaction is open; raises the server's error once."""
+        was_done = self.is_done
+        if super().pump() and not was_done and self.error is not None:
+            raise self.error
+        return self.is_done
+
+    def abort(self, reason: str) -> None:
+        del reason  # no COPY has begun that could report it
+        self.is_aborted = True
+
+
 class _Notice:
-    """The part of a PGresult that psycopg reads of a notice."""
+    """The part of a PGresult read by psycopg for a notice."""
 
     def __init__(self, body: bytes) -> None:
         self._fields = error_fields(body)
@@ -133,7 +170,7 @@ def hand_on_notice(connection: Connection, body: bytes) -> None:
 
 
 def server_error(body: bytes, encoding: str) -> psycopg.Error:
-    """Return the exception that psycopg would raise for an ErrorResponse."""
+    """Return psycopg's exception for an ErrorResponse."""
     fields: dict[int, bytes | None] = {
         DiagnosticField(code): text
         for code, text in error_fields(body).items()

@@ -1,4 +1,4 @@
-"""The byte stream of a libpq connection, borrowed for one COPY."""
+"""The byte stream of a libpq connection, borrowed for a COPY."""
 
 from __future__ import annotations
 

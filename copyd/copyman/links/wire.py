@@ -51,6 +51,7 @@ class _WireConversation(Conversation):
     ) -> None:
         super().__init__(connection, statement)
         self._stream: Stream | None = stream
+        self._query: Query | None = None
         self._scanner = Scanner()
         self._block = bytearray(block_size)
         self._view = memoryview(self._block)
@@ -65,9 +66,12 @@ class _WireConversation(Conversation):
         super()._release()
         if self._stream is not None:
             self._stream.close()
-            self._stream = None
+        self._stream = self._query = None
 
-    def _copy_events(self) -> int:
+    @property
+    def events(self) -> int:
+        if self._query is not None:
+            return self._query.events
         return select.POLLIN | (0 if self._has_sent_all else select.POLLOUT)
 
     @property
@@ -75,7 +79,10 @@ class _WireConversation(Conversation):
         return not self._outgoing and (self._stream is None or self._stream.is_flushed)
 
     def _pump_copy(self) -> None:
-        if self._stream is not None:
+        if self._query is not None and self._query.pump():
+            self._query = None
+            self._move(State.ENDED)
+        elif self._stream is not None:
             self._pump_stream(self._stream)
             # A server that refuses is ready before the rest of the current message was sent.
             if self._is_ready and self._has_sent_all:
@@ -97,7 +104,7 @@ class _WireConversation(Conversation):
                 self._outgoing[0] = self._outgoing[0][sent:]
 
     def _receive(self, stream: Stream) -> Cut | None:
-        """Receive one block from the server; None if nothing arrived."""
+        """Receive a block from the server; None if nothing arrived."""
         rest = len(self._rest)
         count = stream.receive(self._view[rest:])
         if not count:
@@ -171,7 +178,7 @@ class WireCopyOut(_WireConversation):
         self._received: WireChunk | None = None
 
     def read(self) -> Chunk | None:
-        """Return the data of one block, or None; raises as `pump` does."""
+        """Return the data of a block, or None; raises as `pump` does."""
         if self._received is None:
             self.pump()
         chunk, self._received = self._received, None
@@ -214,7 +221,7 @@ class WireCopyIn(_WireConversation):
 
     @property
     def progress(self) -> int:
-        """Bytes sent, less those that a local server has not read from the socket's buffer.
+        """Bytes sent, less the bytes in the socket's buffer not read by a local server.
 
         A poll reports room only when much of the buffer is free; a slow server has not stalled
         until then. While leaving COPY, unread bytes are not subtracted: others may be waiting.
@@ -225,7 +232,7 @@ class WireCopyIn(_WireConversation):
     def start_with(self, chunk: Chunk, end: bytes) -> None:
         """Send the statement, all of its data and its end, without waiting in between.
 
-        A server that does not enter COPY ignores these messages: PostgreSQL documentation, "COPY
+        A server outside COPY ignores these messages: PostgreSQL documentation, "COPY
         Operations". `pump` is True after the verdict, as after `finish`.
         """
         self.start()
