@@ -34,7 +34,7 @@ class Message(Enum):
 
 
 class ErrorClass(NamedTuple):
-    """``kind`` is the metrics' label; ``transient``: prefixes of SQLSTATEs of passing errors."""
+    """``kind`` is the metrics' label; ``transient``: SQLSTATE prefixes of passing errors (a lock, a shutdown)."""
 
     kind: str
     blame: Blame = Blame.RAISED
@@ -71,11 +71,6 @@ CLASSES = {
 def class_of(sqlstate: str) -> ErrorClass:
     """Return the class of `sqlstate`, or `UNLISTED`."""
     return CLASSES.get(sqlstate[:2], UNLISTED)
-
-
-def is_transient_state(sqlstate: str) -> bool:
-    """Whether the error may pass by itself, such as a shutdown, a lock or a full disk."""
-    return sqlstate.startswith(class_of(sqlstate).transient)
 
 
 def copy_line(context: str | None) -> int | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LENGTH = Struct(">I")
-_LARGEST_MESSAGE = 256 * 1024 * 1024
+_LARGEST_MESSAGE = 256 * 1024 * 1024  # PostgreSQL refuses messages from 1 GiB on
 
 
 class Chunk(Protocol):

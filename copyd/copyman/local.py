@@ -143,5 +143,5 @@ class CallReceiver(_LocalReceiver):
         """Call the callable; if it raises, the next call has the same lines."""
         if self._lines:
             self._callable(self._lines)
-            self._lines = []
+            self._lines = []  # only now: after an exception the lines are due again
         return True

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def wait(parties: Iterable[Party], timeout: float | None) -> list[Party]:
     """Wait up to `timeout` seconds; returns the ready `parties`."""
     by_descriptor: dict[int, Party] = {}
-    poller = select.poll()
+    poller = select.poll()  # select.select refuses descriptors from 1024 on
     for party in parties:
         descriptor = party.fileno()
         if descriptor is None:
-            return [party]
+            return [party]  # nothing to wait for
         by_descriptor[descriptor] = party
         poller.register(descriptor, party.events)
     milliseconds = None if timeout is None else max(timeout, 0.0) * 1_000

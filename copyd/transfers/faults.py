@@ -13,7 +13,7 @@ import psycopg
 
 from copyd.copyman import CannotReconcile
 from copyd.errors import CopydError
-from copyd.server_errors import Message, class_of, copy_line, is_transient_state
+from copyd.server_errors import Message, class_of, copy_line
 from copyd.transfers.stop import RunStopped
 
 
@@ -101,7 +101,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the cause may pass by itself: a lost connection, a stall, a shutdown."""
     error = _root(error)
     if isinstance(error, psycopg.Error) and error.sqlstate:
-        return is_transient_state(error.sqlstate)
+        return error.sqlstate.startswith(class_of(error.sqlstate).transient)
     return isinstance(error, (psycopg.OperationalError, OSError, TimeoutError))
 
 

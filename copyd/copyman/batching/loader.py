@@ -156,7 +156,7 @@ class Loader:
 
     def _load_batch(self) -> Steps[None]:
         self._number += 1
-        savepoint = COPY if self._number == 1 else BATCH
+        savepoint = COPY if self._number == 1 else BATCH  # most copies need only one savepoint
         self._batch.clear()
         self._is_full = False
         outcome = yield from self._session.copy(self._recovery.statement, self._feed())

@@ -162,7 +162,7 @@ class _BatchedCopyIn:
 
     def offer(self, chunk: Chunk) -> None:
         if chunk.size:
-            self.loader.waiting.append(chunk.kept)
+            self.loader.waiting.append(chunk.kept)  # the producer reuses the chunk's memory
 
     def finish(self) -> None:
         self.loader.is_ending = True

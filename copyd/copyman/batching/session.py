@@ -168,7 +168,7 @@ class Session:
             if self.connection.closed:  # no row is to blame for a lost connection
                 raise _loss(error) from error
             if is_broken_off:
-                return 0
+                return 0  # by this client, because no row was refused
             self.error = error
             return Refusal.of(error)
 

@@ -39,7 +39,7 @@ class _SpoolFile:
 
     def put(self, views: Iterable[memoryview]) -> int:
         """Append `views`; returns their offset."""
-        offset = self._file.seek(self.size)
+        offset = self._file.seek(self.size)  # a read may have moved the position
         for view in views:
             left = view
             while left:
@@ -67,10 +67,6 @@ class _Stored(NamedTuple):
     offset: int
     cut: Cut
     resumed: int
-
-    @property
-    def messages(self) -> int:
-        return self.cut.messages
 
     def read(self) -> WireChunk:
         (_, length) = self.cut.spans[0]
@@ -164,7 +160,7 @@ class Rows:
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._ended = list(accumulate(chunk.messages for chunk in spool.entries))
+        self._ended = list(accumulate(chunk.cut.messages for chunk in spool.entries))
 
     def __len__(self) -> int:
         return self._ended[-1] if self._ended else 0

@@ -211,7 +211,7 @@ class LibpqCopyIn(_LibpqConversation):
         without a notice by the next call is an error.
         """
         self._notices.clear()
-        poller = select.poll()  # select.select refuses descriptors from 1024 on
+        poller = select.poll()
         poller.register(self._pgconn.socket, select.POLLIN)
         has_data = bool(poller.poll(0))
         if has_data:

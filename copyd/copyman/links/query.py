@@ -76,7 +76,7 @@ class Query:
                 return True
             self.results.append(result)
             if result.status in COPY_STATES:
-                return True
+                return True  # libpq repeats this result for ever
         return False
 
     def close(self) -> None:

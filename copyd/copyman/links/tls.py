@@ -43,6 +43,7 @@ class _Library:
         self.clear_errors.restype, self.clear_errors.argtypes = None, []
 
 
+# Decision: A COPY on the connection's own byte stream, TLS included
 @cache
 def _library() -> _Library | str:
     """Return the library, or the reason for its absence."""
@@ -99,7 +100,7 @@ class TlsStream:
         read, session = self._library.read, self._session
         begin = position = ctypes.addressof(ctypes.c_char.from_buffer(target))
         stop = begin + len(target)
-        self._library.clear_errors()
+        self._library.clear_errors()  # SSL_get_error reads the thread's error queue
         while position < stop:
             count = read(session, position, stop - position)
             if count <= 0:

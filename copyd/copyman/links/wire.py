@@ -109,7 +109,7 @@ class _WireConversation(Conversation):
         count = stream.receive(self._view[rest:])
         if not count:
             return None
-        self._block[:rest] = self._rest
+        self._block[:rest] = self._rest  # a part of a header
         stop = rest + count
         cut = self._scanner.feed(self._block, stop)
         self._rest = bytes(self._view[stop - cut.rest : stop])
