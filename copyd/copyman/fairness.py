@@ -1,6 +1,6 @@
 """Fairness: how far each party lags behind, and the time budget that excuses it; reads no clock."""
 
-# Decision: Who is slow is a difference of sums
+# Decision: Slowness is a difference of sums
 
 from __future__ import annotations
 

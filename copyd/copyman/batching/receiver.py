@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from copyd.copyman.links import LinkName
     from copyd.copyman.ports import CopyIn, Link
 
-# Decision: Who looks for bad rows holds nobody back
+# Decision: A search for bad rows holds no other destination back
 MOST_WAITING = 16
 """Batches that a receiver may fall behind before the others wait for it."""
 _OTHER_FORMATS = re.compile(rb"(?is)\bfrom\s+stdin\b.*\b(?:csv|binary|header)\b|\bcopy\s+binary\b")

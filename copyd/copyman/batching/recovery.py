@@ -5,7 +5,7 @@ server's own skipping if possible (see `skipped_rows`). Servers do not always be
 time: each tactic relies on less repetition than the tactic before.
 """
 
-# Decision: Bad rows are skimmed off, what is left is loaded as one
+# Decision: Bad rows are taken out first, the rest is loaded as one
 
 from __future__ import annotations
 
