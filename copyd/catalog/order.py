@@ -59,7 +59,6 @@ def load_order(
 
 
 def _waits(key: ForeignKey) -> bool:
-    """Whether the check of `key` can wait for COMMIT."""
     return key.is_deferrable and key.action != "r"  # ON DELETE RESTRICT never waits
 
 

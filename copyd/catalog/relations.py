@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _KINDS = ("r", "p", "v", "m", "f")  # pg_class.relkind: relations with rows, foreign tables last
 _TABLES = ("r", "p")
-_LOCKABLE = ("r", "p", "v")
+_LOCKABLE = ("r", "p", "v")  # by LOCK TABLE
 
 _RELATIONS = statement("copyd.catalog", "relations")
 _OIDS = statement("copyd.catalog", "oids")
@@ -97,7 +97,6 @@ class Relation:
 
     @property
     def is_lockable(self) -> bool:
-        """Whether LOCK TABLE accepts it."""
         return self.kind in _LOCKABLE
 
 

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 COMMON = {
     "client_encoding": "UTF8",
-    "statement_timeout": "0",
+    "statement_timeout": "0",  # a timeout of the role must not end a long COPY
     "idle_in_transaction_session_timeout": "0",
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "TimeZone": "UTC",
-    "extra_float_digits": "3",
+    "extra_float_digits": "3",  # the shortest text that is read back as the same number
     "bytea_output": "hex",
-    "lc_monetary": "C",
+    "lc_monetary": "C",  # money has the format of the locale
     "array_nulls": "on",
     "xmloption": "content",
 }

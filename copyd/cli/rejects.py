@@ -1,4 +1,4 @@
-"""``copyd rejects``: the rows that destinations refused, with the reasons."""
+"""``copyd rejects``: rows refused by destinations, with the reasons."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 @click.group()
 def rejects() -> None:
-    """Show the rows that destinations refused (on_error = "resume_next")."""
+    """Show rejected rows (on_error = "resume_next")."""
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of both commands."""
     for add in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else."),
-        click.option("--run", "run", metavar="RUN", help="Only this run; its beginning is enough."),
+        click.option(
+            "--run", "run", metavar="RUN", help="Only this run; the start of its id is enough."
+        ),
         destination_option("Show"),
         config_option,
         click.argument("name", metavar="TRANSFER"),
@@ -38,11 +39,11 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @rejects.command("list", short_help="A line for each table of each run.")
 @_options
 def list_(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json: bool) -> None:
-    """Count the rejects of TRANSFER, for each run, destination and table, by SQLSTATE.
+    """Count the rejects of TRANSFER by run, destination, table and SQLSTATE.
 
-    Pending rejects are those of a run that is still going, or that may not have been committed.
+    Pending rejects are from a run in progress, or from a run whose COMMIT is in doubt.
 
-    Exit codes: 0 also where there are none, 1 the files cannot be read, 2 wrong usage, 78 bad
+    Exit codes: 0 even without rejects, 1 the files cannot be read, 2 wrong usage, 78 bad
     configuration, 130 interrupted, 143 ended by SIGTERM.
     """
     from copyd.cli.views import rejects
@@ -60,11 +61,11 @@ def list_(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json
 @rejects.command(short_help="The rows and their reasons.")
 @_options
 def show(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json: bool) -> None:
-    """Show the rejects of TRANSFER: each row as it was received, and the server's message.
+    """Show the rejects of TRANSFER: each row as received, and the server's message.
 
-    Characters that a terminal would obey are escaped. The files have the rows as they are.
+    Control characters are escaped here, but not in the files.
 
-    Exit codes: as those of list.
+    Exit codes: see list.
     """
     from copyd.cli.views import rejects
     from copyd.loading.rejects import rows
@@ -91,10 +92,7 @@ def show(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json:
 def _find(
     name: str, path: Path, only: Sequence[str], run: str | None
 ) -> tuple[Path, list[KeptTable]]:
-    """Return the folder of the rejects, and those that the options select.
-
-    Raises click.UsageError where there is no such transfer, destination or run.
-    """
+    """Return the folder of the rejects, and the selected rejects; raises click.UsageError."""
     from copyd.loading.rejects import kept
 
     config = open_config(path)

@@ -61,7 +61,6 @@ class Position:
 
     @property
     def lsn_text(self) -> str:
-        """The LSN as PostgreSQL spells it."""
         return f"{self.lsn >> 32:X}/{self.lsn & 0xFFFFFFFF:X}"
 
 
@@ -106,7 +105,7 @@ class Ledger:
     schema: str = "copyd"
 
     def prepare(self, connection: Connection) -> bool:
-        """Check the ledger, or create it; see `ledger_table.prepare`."""
+        """Check or create the ledger; see `ledger_table.prepare`."""
         return ledger_table.prepare(connection, self.schema)
 
     def refusals(self, connection: Connection) -> tuple[str, ...]:
@@ -114,7 +113,7 @@ class Ledger:
         return tuple(ledger_table.refusals(ledger_table.look(connection, self.schema), self.schema))
 
     def creation(self, connection: Connection) -> tuple[sql.Composed, ...]:
-        """Return the statements that `prepare` would execute; none if the ledger exists."""
+        """Return the statements to create the ledger; none if there is a ledger."""
         return ledger_table.creation(connection, self.schema)
 
     def look(
@@ -187,10 +186,10 @@ class Ledger:
         )
 
     def has_committed(self, connection: Connection, schema: str, name: str, run: str) -> bool:
-        """Whether `run` committed a load of this table, and at most one other run since.
+        """Whether `run` committed a load of this table; not known after two other COMMITs.
 
-        Waits for a COMMIT in progress, also one waiting for a standby. Raises
-        psycopg.errors.LockNotAvailable if that takes too long.
+        Waits for COMMITs in progress, even if they wait for a standby. Raises
+        psycopg.errors.LockNotAvailable after ``lock_timeout``.
         """
         return run in self.last_runs(connection, schema, name)
 
@@ -210,7 +209,7 @@ class Ledger:
         return row or (None, None)
 
     def after_commit_done(self, names: Iterable[TableName]) -> sql.Composed:
-        """Return the statement to note that ``run`` has completed its work after COMMIT.
+        """Return the statement to note that ``run`` completed the work after its COMMIT.
 
         Rows of other runs stay unchanged; `hold` the rows first.
         """
@@ -223,7 +222,7 @@ class Ledger:
     def hold(self, names: Iterable[TableName]) -> sql.Composed:
         """Return the statement to lock the rows of these tables, created if missing.
 
-        It raises psycopg.errors.LockNotAvailable if another run holds one of them.
+        The statement raises psycopg.errors.LockNotAvailable if another run holds a row.
         """
         return sql.SQL(_HOLD).format(self._table, _wanted(names))
 
@@ -251,7 +250,7 @@ def _wanted(names: Iterable[TableName]) -> sql.Composed:
 
 
 def _entry(row: DictRow) -> Entry | None:
-    """Return the row as an entry; None if it was only ever locked."""
+    """Return the row as an entry; None if the row was only locked so far."""
     if row["run"] is None:
         return None
     table = TableName(row["schema"], row["name"])

@@ -1,4 +1,4 @@
-"""The ledger's table: its creation, and the refusal of a table that could run code as us.
+"""The ledger's table: creation, and the refusal of a table which could run code as us.
 
 A function called by a trigger, rule, policy, default, constraint or index runs with the rights of the
 writing role. So only this role and superusers may be able to add them, and none may exist.
@@ -39,7 +39,7 @@ _FACTS = statement("copyd.loading", "ledger_facts")
 
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
-    """The ledger in the catalogs. No owner: it does not exist. A writer of None: PUBLIC."""
+    """The ledger in the catalogs. Owners are None if missing; a writer of None is PUBLIC."""
 
     role: str
     database: str
@@ -61,10 +61,10 @@ class LedgerFacts:
 
 
 def prepare(connection: Connection, schema: str) -> bool:
-    """Check, in one query, that the table in `schema` can be trusted; create it if it is missing.
+    """Check, in one query, that the table in `schema` can be trusted; create a missing table.
 
-    True if it was created: then commit soon, because other runs wait to create it too. Raises
-    CopydError if it may not be created, or cannot be trusted.
+    True if created: then commit soon, because other runs wait. Raises CopydError if the table cannot
+    be trusted, or the role may not create it.
     """
     # Decision: The ledger decides, and is not trusted blindly
     if _checked(connection, schema).table_owner is not None:
@@ -90,7 +90,7 @@ def prepare(connection: Connection, schema: str) -> bool:
 def creation(connection: Connection, schema: str) -> tuple[sql.Composed, ...]:
     """Return the statements to create the ledger; none if it exists.
 
-    The list lacks REVOKE, which `prepare` adds if default privileges grant rights to others.
+    `prepare` adds REVOKE if default privileges grant rights to others.
     """
     facts = look(connection, schema)
     if facts.table_owner is not None:

@@ -1,4 +1,4 @@
-"""Privileges of the current role on tables of a destination, compared with those that a run needs.
+"""Privileges of the current role on tables of a destination, compared with the needs of a run.
 
 The needs of each statement were tried on PostgreSQL 13 to 18.
 """
@@ -48,7 +48,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """The current role; ``may_stage``: it can create temporary tables in ``database``."""
+    """The current role; ``may_stage``: create temporary tables in ``database``."""
 
     name: str
     is_superuser: bool

@@ -146,7 +146,7 @@ class Bisection:
         return None
 
     def _attempt(self, step: Callable[[], Applied]) -> Applied | psycopg.Error:
-        """Execute `step` in a savepoint; returns its error if a row causes it."""
+        """Execute `step` in a savepoint; returns an error caused by a row."""
         try:
             with self._connection.transaction():
                 return step()

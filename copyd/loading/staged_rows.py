@@ -101,7 +101,7 @@ def number_rows(target: Target, trial: Target) -> tuple[sql.Composed, ...]:
 
 
 def same_keys(target: Target, trial: Target) -> sql.Composed:
-    """Stage the keys of `target` for `trial`, if they are not; rolling back a trial undoes it."""
+    """Stage the keys of `target` for `trial`, unless an earlier trial did and was not rolled back."""
     return sql.SQL(
         "CREATE TEMPORARY TABLE IF NOT EXISTS {} ON COMMIT DROP AS SELECT * FROM {}"
     ).format(_key_stage(trial), _key_stage(target))

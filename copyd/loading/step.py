@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Result(Enum):
-    """The meaning of a statement's result row, or of its row count if it returns no row."""
+    """The meaning of a statement's result row, or else of its row count."""
 
     NOTHING = "nothing that counts"
     TRANSACTION = "the number of the transaction"
@@ -52,7 +52,7 @@ class Step:
     """A statement and the meaning of its result, for ``target`` if set.
 
     ``otherwise``: steps to execute instead if rows swap unique values; the statement then runs in a
-    savepoint. ``is_rewrite``: it deletes and inserts rows which other tables may reference.
+    savepoint. ``is_rewrite``: deletes and inserts rows which other tables may reference.
     """
 
     statement: sql.Composable

@@ -1,7 +1,7 @@
 """The statements of replace, append and merge for a table of a destination.
 
-The search path is pg_catalog, pg_temp; all other names are qualified. Replace empties the table, then
-fills it by `copy_rows`. Append and merge copy rows into a staging table, then apply them by key.
+The search path is pg_catalog, pg_temp; all other names are qualified. Replace empties the table and
+uses `copy_rows`. Append and merge copy rows into a staging table, then apply them by key.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def apply(connection: Connection, steps: Iterable[Step]) -> Applied:
 def take(
     connection: Connection, step: Step, values: Mapping[str, object] | None = None
 ) -> tuple[Applied, tuple[Any, ...]]:
-    """Execute a step; returns the rows it applied, and its result row.
+    """Execute a step; returns the applied rows and the result row.
 
     Raises CopydError if staged rows have the same key, or a rewrite would change other tables;
     psycopg.Error if the server refuses a row.

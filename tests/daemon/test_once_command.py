@@ -433,7 +433,7 @@ def test_what_the_destinations_say_is_kept_apart(site: ConfiguredFanout) -> None
     assert site.ask("us", "SELECT what FROM calls") == [("done",)] * 2
 
 
-def test_rows_that_are_refused_are_put_aside_counted_and_shown(
+def test_rows_that_are_refused_are_rejected_counted_and_shown(
     site: ConfiguredFanout, tmp_path: Path
 ) -> None:
     site.configure(

@@ -1,5 +1,5 @@
--- deferrable_constraints: the constraints of one table whose check may wait for COMMIT.
--- Returns schema, name. Foreign keys count only where foreign_keys is true.
+-- deferrable_constraints: the deferrable constraints of a table.
+-- Returns schema, name. Foreign keys only if foreign_keys is true.
 SELECT DISTINCT n.nspname, k.conname
   FROM pg_catalog.pg_constraint AS k JOIN pg_catalog.pg_namespace AS n
     ON n.oid OPERATOR(pg_catalog.=) k.connamespace

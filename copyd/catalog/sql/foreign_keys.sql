@@ -1,7 +1,7 @@
 -- foreign_keys: the enforced foreign keys from and to a list of tables.
 -- Returns referencing, referenced, action (confdeltype), is_deferrable, name, {schema, table}.
--- A partition's foreign keys count as its root's where the root is asked for. Those that a key of
--- the root has brought to its partitions say nothing new.
+-- Foreign keys of a partition count as its root's, if the root is in the list. Keys inherited from a
+-- key of the root are left out.
 -- is_enforced: pg_constraint.conenforced from PostgreSQL 18 on, else true.
 WITH asked AS (SELECT o AS oid FROM pg_catalog.unnest(%(oids)s::oid[]) AS o),
      member AS (

@@ -1,7 +1,7 @@
--- keys: what tells two rows of a table apart, the primary key first, then the shortest.
+-- keys: the unique keys of tables which identify a row, the primary key first, then the shortest.
 -- Returns relation, columns, the schemas and names of their = operators, is_primary.
--- Strategy 3 of a B-tree is =. An index whose collation is not the column's finds other values equal
--- than the column's = does. From PostgreSQL 18 on NOT NULL may be NOT VALID: NULLs may be there.
+-- Strategy 3 of a B-tree is =. An index with another collation than the column's has another idea of
+-- equal values. From PostgreSQL 18 on NOT NULL may be NOT VALID, so that there may be NULLs.
 -- Source: PostgreSQL documentation, "pg_index", "B-Tree Support Functions", "ALTER TABLE".
 SELECT i.indrelid::bigint, k.columns, k.schemas, k.operators, i.indisprimary
   FROM pg_catalog.pg_index i

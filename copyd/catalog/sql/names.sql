@@ -1,6 +1,6 @@
--- names: every relation of some kinds (relkind), by name.
+-- names: all relations of the given kinds (relkind), ordered by name.
 -- Returns oid, schema, name, kind, persistence, and the parent of a partition, else NULL.
--- A child by plain inheritance is no partition, hence relispartition.
+-- relispartition, because a child table by plain inheritance is not a partition.
 SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relpersistence::text,
        (SELECT i.inhparent FROM pg_catalog.pg_inherits i
          WHERE c.relispartition AND i.inhrelid = c.oid)::bigint

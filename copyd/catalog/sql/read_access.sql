@@ -1,4 +1,4 @@
--- read_access: what the current role may do with one relation of the source; no row where it is gone.
+-- read_access: the current role's privileges on a relation of the source; no row if it was dropped.
 -- Returns role, may_enter, may_lock, has_row_security, unreadable (columns).
 -- lock: the privileges any of which allows LOCK TABLE ... IN ACCESS SHARE MODE.
 SELECT current_user::text AS role,

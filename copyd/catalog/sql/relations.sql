@@ -1,4 +1,4 @@
--- relations: one row for each relation of a list of oids that still exists.
+-- relations: a row for each existing relation of a list of oids.
 -- Returns oid, schema, name, kind (relkind), persistence, filenode, estimated_rows.
 -- A partitioned table has no file of its own: its filenode is a digest of those of its leaves, so
 -- that a TRUNCATE or rewrite of any of them shows. Rows are estimated as the planner does it, by

@@ -1,4 +1,4 @@
--- types: the given types and, recursively, all that they are made of.
+-- types: the given types and, recursively, their elements, fields, base types and subtypes.
 -- Returns a row of pg_type each: element only for a true array; fields of a composite; labels of an
 -- enum; subtype of a range.
 -- multirange: pg_range.rngmultitypid from PostgreSQL 14 on, else NULL.

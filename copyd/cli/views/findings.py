@@ -1,4 +1,4 @@
-"""The findings of a check: a table for people, JSON for machines."""
+"""The findings of a check as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 def table(findings: Iterable[Finding]) -> Table:
-    """Return a table with a line for each finding; a dash where it concerns no transfer or table."""
+    """Return a line for each finding; a dash if it is not about a transfer or table."""
     rendered = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("transfer", "server", "table", "severity", "sentence"):
         rendered.add_column(title, overflow="fold")

@@ -1,4 +1,4 @@
-"""Rejects for people and as JSON. Control characters are escaped: they hold rows of others."""
+"""Rejects as text and as JSON. Control characters are escaped, because the rows are untrusted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SAID = ("detail", "hint", "context", "column", "constraint")
 
 
 def table(found: Iterable[KeptTable]) -> Table:
-    """Return a table with a line for each table of each run."""
+    """Return a line for each table of each run."""
     rendered = Table(box=None, pad_edge=False, header_style="bold")
     for title in _COLUMNS:
         rendered.add_column(
@@ -44,7 +44,7 @@ def table(found: Iterable[KeptTable]) -> Table:
 
 
 def lines(of: KeptTable, rows: Iterable[KeptRow]) -> Iterator[str]:
-    """Yield the rows as lines: where, why, and the row itself."""
+    """Yield lines for each reject: its place, the reason, the row."""
     standing = ", pending" if of.standing is Standing.PENDING else ""
     place = harmless(f"{of.destination}, run {of.run}, {of.table}{standing}")
     for each in rows:
@@ -64,7 +64,7 @@ def as_json(documents: Iterable[dict[str, object]]) -> str:
 
 
 def table_document(of: KeptTable) -> dict[str, object]:
-    """Return a line of `table`, the file, and the COPY that loads it again."""
+    """Return the facts of a table's rejects, with the COPY to load them again."""
     return {
         "transfer": of.transfer,
         "destination": of.destination,
@@ -81,7 +81,7 @@ def table_document(of: KeptTable) -> dict[str, object]:
 
 
 def row_document(of: KeptTable, each: KeptRow) -> dict[str, object]:
-    """Return a row and its reason; in base64 where it is no UTF-8."""
+    """Return a reject, the row in base64 unless it is UTF-8."""
     text, encoded = _in_json(each.row)
     return {
         "transfer": of.transfer,
@@ -95,7 +95,6 @@ def row_document(of: KeptTable, each: KeptRow) -> dict[str, object]:
 
 
 def _in_json(row: bytes | None) -> tuple[str | None, str | None]:
-    """Return a row as text, or else in base64."""
     if row is None:
         return None, None
     try:
@@ -111,7 +110,6 @@ def _time(of: KeptTable) -> str | None:
 
 
 def _text(row: bytes | None) -> str:
-    """Return a row for a terminal: a line, whatever is in it."""
     if row is None:
         return "(not written yet)"
     return harmless(row.removesuffix(b"\n").decode("utf-8", "backslashreplace"), keep="\t")

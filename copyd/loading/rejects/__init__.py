@@ -1,8 +1,8 @@
-"""Reject files: rows that a destination refused, kept exactly where their run committed.
+"""Reject files: rows refused by a destination, kept only if the run committed.
 
-``<root>/<transfer>/<destination>/<run>/`` holds for each table a ``.dat`` (the rows, as COPY takes
-them), a ``.log`` (the server's messages) and a ``.jsonl`` (a record for each row). Until the COMMIT
-is certain the folder's name ends in ``.pending``.
+``<root>/<transfer>/<destination>/<run>/`` has three files for each table: ``.dat`` (the rows, ready for
+COPY), ``.log`` (the server's messages) and ``.jsonl`` (a record for each row). The folder's name ends
+in ``.pending`` until the COMMIT is certain.
 """
 
 from copyd.loading.rejects.folders import prepare_root

@@ -1,7 +1,6 @@
-"""Names of tables, transfers and runs as names of files: never a path, never two alike; pure.
+"""File names for tables, transfers and runs: never a path, different for different names; pure.
 
-All but ASCII letters, digits, ``_`` and ``-`` is percent-encoded, so that no name is hidden or leads
-elsewhere; long names are cut.
+All characters except ASCII letters, digits, ``_`` and ``-`` are percent-encoded. Long names are cut.
 """
 
 from __future__ import annotations
@@ -10,19 +9,18 @@ import re
 from hashlib import sha256
 from urllib.parse import unquote_to_bytes
 
-LONGEST = 200
-"""Bytes of a name; file systems take 255, and suffixes come behind it."""
+# Decision: A name of a file is a name, percent-encoded
+LONGEST = 200  # bytes; file systems allow 255, suffixes included
 PENDING = ".pending"
 """Suffix of a run's folder until its COMMIT is certain."""
 REMOVING = ".removing"
 """Suffix of a run's folder while it is removed."""
 SUFFIXES = (".dat", ".log", ".jsonl")
-"""The files of a table: its rows, the server's words, one JSON object a row."""
+"""The files of a table: rows, the server's messages, a JSON object for each row."""
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _EMPTY = "%"
-_CUT = "~"
-"""Stands in names that were cut, and in no others."""
+_CUT = "~"  # only in names that were cut
 _HEAD = 150
 _HALF_AN_ESCAPE = re.compile("%[0-9A-F]?$")
 
@@ -33,12 +31,12 @@ def encode(name: str) -> str:
 
 
 def encode_table(schema: str, name: str) -> str:
-    """Return ``schema.name`` as a file name; its one dot is the one between them."""
+    """Return ``schema.name`` as a file name, whose only dot separates the two."""
     return _fitting(f"{_encoded(schema)}.{_encoded(name)}")
 
 
 def decode(part: str) -> str | None:
-    """Return the name that `encode` made `part` of; None where it was cut, or made otherwise."""
+    """Reverse `encode`; None if `part` was cut, or has another origin."""
     try:
         name = unquote_to_bytes(part if part != _EMPTY else "").decode("utf-8", "surrogatepass")
     except UnicodeError:
@@ -52,8 +50,8 @@ def _encoded(name: str) -> str:
 
 
 def _fitting(encoded: str) -> str:
-    """Cut a name that is too long; a digest of all of it keeps it unique."""
     if len(encoded) <= LONGEST:
         return encoded
     head = _HALF_AN_ESCAPE.sub("", encoded[:_HEAD])
+    # A digest of the whole name keeps cut names different.
     return f"{head}{_CUT}{sha256(encoded.encode()).hexdigest()[:40]}"

@@ -1,7 +1,7 @@
-"""Folders that are ours alone: opened relative to each other's descriptors, never through a link.
+"""Private folders, each opened relative to its parent's descriptor, never through a link.
 
-Rejects are rows: folders are 0700, files 0600, and what others could have put in their place is
-refused. Source: Linux manual pages, open(2), flock(2), rename(2).
+Rejects are rows, so folders are 0700 and files 0600; a folder which others could replace is refused.
+Source: Linux manual pages, open(2), flock(2), rename(2).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import fcntl
 import os
 import stat
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _BELOW = _FOLDER | os.O_NOFOLLOW
-_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FILE = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO planted here must not block us
 _HARM = ", who could replace what is in it"
 _NO_FOLDER = (errno.ENOTDIR, errno.ELOOP)
 
 
 class Folder:
-    """A folder by its descriptor; ``path`` is for people."""
+    """A folder by its descriptor; ``path`` is for messages."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self.path = path
@@ -43,28 +44,26 @@ class Folder:
         self.close()
 
     def close(self) -> None:
-        """Let go of it."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    # -- folders in it ----------------------------------------------------------------------------
+    # -- subfolders -------------------------------------------------------------------------------
 
     def make(self, name: str) -> Folder:
-        """Enter a folder in it, which is made where there is none."""
+        """Enter a subfolder, created if missing."""
         with suppress(FileExistsError):
             self.make_new(name)
         return self.enter(name)
 
     def make_new(self, name: str) -> None:
-        """Make a folder in it; raises FileExistsError where something has the name."""
+        """Create a subfolder; raises FileExistsError."""
         os.mkdir(name, 0o700, dir_fd=self._descriptor)
 
-    def enter(self, name: str, *, may_be_anybodys: bool = False) -> Folder:
-        """Open a folder in it.
+    def enter(self, name: str, *, must_be_ours: bool = True) -> Folder:
+        """Open a subfolder; readers accept other owners.
 
-        Raises FileNotFoundError where there is none, UnsafeFolderError where it is a link, or not
-        ours alone. `may_be_anybodys`: for who only reads.
+        Raises FileNotFoundError, or UnsafeFolderError for a link, or a folder not ours alone.
         """
         path = self.path / name
         try:
@@ -75,21 +74,21 @@ class Folder:
             text = f"{path} is a link or a file where a folder of copyd's belongs: remove it"
             raise UnsafeFolderError(text) from None
         found = Folder(descriptor, path)
-        if not may_be_anybodys:
+        if must_be_ours:
             found.require_ours()
         return found
 
     def require_ours(self) -> None:
-        """See that it is this account's, and nobody else can write; else close it and raise."""
+        """Close the folder and raise if another account owns it or can write to it."""
         problem = why_unsafe(os.fstat(self._descriptor), owners={os.geteuid()})
         if problem is not None:
             self.close()
             raise UnsafeFolderError(f"{self.path} {problem}")
 
     def require_sheltered(self) -> None:
-        """See that nobody else can put another folder in its place; else close it and raise."""
+        """Close the folder and raise if another account could put another in its place."""
         for path, state, is_parent in self._above():
-            # Its owner, or the group of a folder further out, may be root's choice.
+            # An administrator chooses the owner and the group of a folder further out.
             problem = why_unsafe(
                 state,
                 owners={os.geteuid(), 0} if is_parent else None,
@@ -102,7 +101,7 @@ class Folder:
                 raise UnsafeFolderError(f"{path} {problem}")
 
     def _above(self) -> Iterator[tuple[Path, os.stat_result, bool]]:
-        """Yield what it is in, from the inside; all but the parent may be out of sight."""
+        """Yield the enclosing folders, the parent first, as far as we may open them."""
         path, inner = Path(os.path.realpath(self.path)), self._descriptor
         here = os.dup(inner)
         try:
@@ -118,57 +117,52 @@ class Folder:
         finally:
             os.close(here)
 
-    # -- what is in it ----------------------------------------------------------------------------
+    # -- entries ----------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """Return what is in it, sorted."""
         return sorted(os.listdir(self._descriptor))  # noqa: PTH208 - pathlib takes no descriptor
 
     def create(self, name: str) -> int:
-        """Make a file that is not there yet, for writing; returns its descriptor."""
+        """Create a new file for writing; returns its descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | _FILE
         return os.open(name, flags, 0o600, dir_fd=self._descriptor)
 
     def reopen(self, name: str) -> int:
-        """Open a file that `create` made, to write behind its end; returns its descriptor."""
+        """Open a file from `create` to append; returns its descriptor."""
         return os.open(name, os.O_WRONLY | os.O_APPEND | _FILE, dir_fd=self._descriptor)
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a plain file for reading; raises OSError where there is none."""
+        """Open a plain file for reading; raises OSError."""
         file = os.fdopen(os.open(name, os.O_RDONLY | _FILE, dir_fd=self._descriptor), "rb")
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             file.close()
-            raise OSError(errno.EINVAL, "is no plain file", str(self.path / name))
+            raise OSError(errno.EINVAL, "not a plain file", str(self.path / name))
         return file
 
     def unlink(self, name: str) -> None:
-        """Remove a file, or a link itself; it may be gone already."""
+        """Remove a file or link, if it exists."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._descriptor)
 
     def remove_folder(self, name: str) -> None:
-        """Remove an empty folder in it; it may be gone already."""
+        """Remove an empty subfolder, if it exists."""
         with suppress(FileNotFoundError):
             os.rmdir(name, dir_fd=self._descriptor)
 
     def rename(self, old: str, new: str) -> None:
-        """Give an entry another name, at once or not at all.
-
-        Not `copyd.files.replace_file`: that goes by a path, which others could lead elsewhere.
-        """
+        # Not `copyd.files.replace_file`, which uses a path: others could redirect that.
         here = self._descriptor
         os.rename(old, new, src_dir_fd=here, dst_dir_fd=here)
 
     def state_of(self, name: str) -> os.stat_result:
-        """Return the state of what is in it, of a link its own."""
+        """Return the state of an entry, for a link its own."""
         return os.stat(name, dir_fd=self._descriptor, follow_symlinks=False)
 
     def has_file(self, name: str) -> bool:
-        """Whether a plain file has this name in it."""
         return stat.S_ISREG(self.state_of(name).st_mode)
 
     def has(self, name: str, folder: Folder) -> bool:
-        """Whether `folder` is what is called `name` in it."""
+        """Whether `folder` is its subfolder `name`."""
         try:
             there = self.state_of(name)
         except FileNotFoundError:
@@ -176,21 +170,19 @@ class Folder:
         return os.path.samestat(there, os.fstat(folder._descriptor))
 
     def sync(self) -> None:
-        """See that the names in it survive a crash."""
+        """Write the names of entries to disk, not the content of files."""
         os.fsync(self._descriptor)
 
-    # -- who is at work in it ---------------------------------------------------------------------
-
     def lock(self, name: str) -> int | None:
-        """Lock a file in it, made where there is none, and return its descriptor, which holds it.
+        """Lock a file, created if missing; closing the returned descriptor unlocks.
 
-        None where somebody else holds it, or has removed it meanwhile.
+        None if another process holds the lock, or removed the file meanwhile.
         """
         flags = os.O_RDWR | os.O_CREAT | _FILE
         descriptor = os.open(name, flags, 0o600, dir_fd=self._descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_there = os.fstat(descriptor).st_nlink > 0
+            is_there = os.fstat(descriptor).st_nlink > 0  # not removed between open and flock
         except BlockingIOError:
             is_there = False
         except BaseException:
@@ -203,14 +195,13 @@ class Folder:
 
 
 def open_root(path: Path, *, makes: bool) -> Folder | None:
-    """Open the folder of all rejects for writing; `makes`: it is made where there is none.
+    """Open the folder of all rejects for writing; None if missing. `makes`: create it.
 
-    None where there is none. Raises UnsafeFolderError where others can write it, or put another
-    in its place, and OSError where it cannot be made or opened.
+    Raises OSError, or UnsafeFolderError if others can write to the folder or replace it.
     """
     if makes:
         _make_all(path)
-    folder = _open(path)
+    folder = open_for_reading(path)
     if folder is not None:
         folder.require_ours()
         folder.require_sheltered()
@@ -218,10 +209,7 @@ def open_root(path: Path, *, makes: bool) -> Folder | None:
 
 
 def prepare_root(path: Path) -> None:
-    """See before a run that rejects can be kept below `path`, which is made where it is missing.
-
-    Raises UnsafeFolderError where they cannot.
-    """
+    """Create `path` before a run, or raise UnsafeFolderError if rejects cannot be kept there."""
     try:
         folder = open_root(path, makes=True)
     except OSError as error:
@@ -230,23 +218,8 @@ def prepare_root(path: Path) -> None:
         folder.close()
 
 
-def look_into_root(path: Path) -> Folder | None:
-    """Open the folder of all rejects for reading; None where there is none."""
-    return _open(path)
-
-
-@contextmanager
-def locked(folder: Folder, name: str) -> Iterator[bool]:
-    """Hold the lock `name` in `folder`, if nobody else does; yields whether it is held."""
-    descriptor = folder.lock(name)
-    try:
-        yield descriptor is not None
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _open(path: Path) -> Folder | None:
+def open_for_reading(path: Path) -> Folder | None:
+    """Open the folder of all rejects; None if missing."""
     try:
         return Folder(os.open(path, _FOLDER), path)
     except FileNotFoundError:
@@ -255,8 +228,36 @@ def _open(path: Path) -> Folder | None:
         raise UnsafeFolderError(f"{path} is a file where a folder belongs") from None
 
 
+def homes(
+    root: Folder | None, transfer: str, only: str | None = None, *, must_be_ours: bool = True
+) -> Iterator[Folder]:
+    """Yield the folders of a transfer's destinations, or `only` that one; closes `root`.
+
+    Both names are file names.
+    """
+    if root is None:
+        return
+    enter = partial(Folder.enter, must_be_ours=must_be_ours)
+    with root, suppress(FileNotFoundError), enter(root, transfer) as folder:
+        for name in folder.names():
+            if only in {None, name} and not folder.has_file(name):
+                with enter(folder, name) as home:
+                    yield home
+
+
+@contextmanager
+def locked(folder: Folder, name: str) -> Iterator[bool]:
+    """Hold the lock `name` in `folder` if free; yields False if another process holds the lock."""
+    descriptor = folder.lock(name)
+    try:
+        yield descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def _make_all(path: Path) -> None:
-    """Make a folder and those that it is in; all that is new is for this account alone."""
+    """Create a folder and its missing parents, private to this account."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         with suppress(FileExistsError):

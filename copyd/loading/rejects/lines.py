@@ -1,9 +1,9 @@
-"""A reject as lines of its files; pure."""
+"""The lines of a reject in its files; pure."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def of_log(reject: Reject) -> bytes:
-    """Return the server's whole message, as psql shows it, and an empty line."""
+    """Return the server's message with all fields, like psql, and an empty line."""
     refusal = reject.refusal
     said = {
         "DETAIL": refusal.detail,
@@ -31,10 +31,10 @@ def of_log(reject: Reject) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class RejectRecord:
-    """A reject as a line of ``.jsonl``, key by key.
+    """The keys of a line in ``.jsonl``.
 
-    ``ordinal`` counts the rows of its table's scan from 1, ``batch`` the batches. ``offset`` and
-    ``length`` say where in ``.dat`` the row is, its newline included.
+    ``ordinal``: the row's number in the scan of its table, from 1. ``offset``, ``length``: the place
+    of the row in ``.dat``, with its newline.
     """
 
     schema: str
@@ -53,7 +53,7 @@ class RejectRecord:
 
     @classmethod
     def of(cls, table: TableName, reject: Reject, *, offset: int) -> RejectRecord:
-        """Return those of a row at `offset`."""
+        """Describe the reject whose row is at `offset`."""
         refusal = reject.refusal
         return cls(
             schema=table.schema,
@@ -73,19 +73,16 @@ class RejectRecord:
 
     @classmethod
     def parse(cls, line: bytes) -> RejectRecord:
-        """Read a line; raises ValueError or TypeError where copyd did not write it."""
+        """Read a line; raises ValueError or TypeError if changed by others."""
         return cls(**json.loads(line))
 
     def line(self) -> bytes:
-        """Write a line, in ASCII."""
-        return json.dumps({name: getattr(self, name) for name in _NAMES}).encode() + b"\n"
-
-
-_NAMES = tuple(each.name for each in fields(RejectRecord))
+        """Return the line, in ASCII."""
+        return json.dumps({name: getattr(self, name) for name in self.__slots__}).encode() + b"\n"
 
 
 def harmless(text: str, *, keep: str = "") -> str:
-    """Escape what a terminal would obey; characters of `keep` stay as they are."""
+    """Escape control characters, except those in `keep`."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() or each in keep else _escape(each) for each in text)

@@ -1,6 +1,6 @@
-"""The manifest: a small file, synced before COMMIT, that says what to ask the ledger after a crash.
+"""The manifest: a small file in a run's folder, with the question to the ledger after a crash.
 
-It stays in the folder: it also says whose rejects these are, and how to load them again.
+Synced before COMMIT, and kept: readers find the names of transfer, destination and run here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BrokenManifestError(CopydError):
 
 
 class CommitOutcome(Enum):
-    """The outcome of a run's COMMIT at a destination; ``UNDECIDED`` while it is in doubt."""
+    """The outcome of a run's COMMIT at a destination; ``UNDECIDED``: in doubt."""
 
     COMMITTED = "committed"
     ROLLED_BACK = "rolled back"
@@ -38,10 +38,10 @@ class CommitOutcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LoadedTable:
-    """A table of the destination that the run loads.
+    """A table of the destination, as loaded by the run.
 
-    ``columns``: the columns of the rows, in their order. ``previous_run``: the run in the ledger's
-    row when this run claimed it, None where nothing was ever committed.
+    ``columns``: of its rows, in order. ``previous_run``: the last run in the ledger when this run
+    claimed the table; None if there was none.
     """
 
     schema: str
@@ -51,22 +51,18 @@ class LoadedTable:
 
     @property
     def table(self) -> TableName:
-        """Its name."""
         return TableName(self.schema, self.name)
 
     @property
     def statement(self) -> str:
-        """The COPY that takes its rejects as they stand in their file."""
+        """The COPY that loads the file of its rejects."""
         columns = f" ({', '.join(map(quote, self.columns))})" if self.columns else ""
         return f"COPY {self.table}{columns} FROM STDIN WITH (ENCODING 'UTF8')"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Whose rejects these are, and how to ask the ledger, in the schema ``ledger``, about them.
-
-    ``sealed_at`` is Unix time, shortly before COMMIT.
-    """
+    """The origin of rejects, and the ledger's schema; ``sealed_at`` is Unix time before COMMIT."""
 
     transfer: str
     destination: str
@@ -76,23 +72,20 @@ class Manifest:
     sealed_at: float
 
     def outcome(self, table: LoadedTable, last: tuple[str | None, str | None]) -> CommitOutcome:
-        """Decide from `last`, the answer of `Ledger.last_runs` for the table.
-
-        The ledger names two runs: once two others have committed, it cannot be decided any more.
-        """
+        """Decide from `last`, the answer of `Ledger.last_runs` for the table."""
+        # Decision: Rejects are pending until the ledger says that they are not
+        # The ledger has the last two runs: after two other commits the outcome stays unknown.
         run, previous = last
         if self.run in (run, previous):
             return CommitOutcome.COMMITTED
         is_next = run is not None and previous == table.previous_run
-        return (
-            CommitOutcome.ROLLED_BACK
-            if run == table.previous_run or is_next
-            else CommitOutcome.UNDECIDED
-        )
+        if run == table.previous_run or is_next:
+            return CommitOutcome.ROLLED_BACK
+        return CommitOutcome.UNDECIDED
 
 
 def write_manifest(folder: Folder, manifest: Manifest) -> None:
-    """Write the file at once or not at all, and sync it; raises OSError."""
+    """Write and sync the file atomically; raises OSError."""
     folder.unlink(_NEW)
     with os.fdopen(folder.create(_NEW), "wb") as file:
         file.write(json.dumps({"version": _VERSION, **asdict(manifest)}, indent=1).encode() + b"\n")
@@ -103,9 +96,9 @@ def write_manifest(folder: Folder, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Folder) -> Manifest | None:
-    """Read the file; None where there is none, as before COMMIT was sent.
+    """Read the file; None if missing: then COMMIT was never sent.
 
-    Raises BrokenManifestError where somebody changed it.
+    Raises BrokenManifestError if the file was changed.
     """
     try:
         with folder.open(RUN_FILE) as file:

@@ -1,4 +1,4 @@
-"""Reject files are read; nothing here writes."""
+"""Reading of reject files; nothing here writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
 from copyd.loading.rejects.file_names import PENDING, REMOVING, decode, encode, encode_table
-from copyd.loading.rejects.folders import Folder, look_into_root
+from copyd.loading.rejects.folders import Folder, homes, open_for_reading
 from copyd.loading.rejects.lines import RejectRecord
 from copyd.loading.rejects.manifest import BrokenManifestError, Manifest, read_manifest
 from copyd.names import TableName
@@ -24,7 +24,7 @@ _DATA = ".dat"
 
 
 class Standing(Enum):
-    """``PENDING``: the run is still going, or it is in doubt whether it was committed."""
+    """``PENDING``: the run is in progress, or its COMMIT is in doubt."""
 
     PUBLISHED = "published"
     PENDING = "pending"
@@ -32,10 +32,10 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class KeptTable:
-    """The rejects of one table in one run; ``reasons`` are counted by SQLSTATE, the most first.
+    """The rejects of a table in a run; ``reasons``: counts by SQLSTATE, the largest first.
 
-    ``sealed_at`` is Unix time shortly before COMMIT, ``statement`` the COPY that loads them again;
-    None before there was one. ``data`` is the file of the rows.
+    ``sealed_at``: Unix time before COMMIT. ``statement``: the COPY to load them again. Both are None
+    without a manifest. ``data``: the file of the rows.
     """
 
     transfer: str
@@ -50,13 +50,13 @@ class KeptTable:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """The number of rejects."""
         return sum(self.reasons.values())
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRow:
-    """A row as it was received, with its newline; None where it is not written yet."""
+    """A row as received, with its newline; None if not written yet."""
 
     record: RejectRecord
     row: bytes | None
@@ -65,18 +65,18 @@ class KeptRow:
 def kept(root: Path, transfer: str) -> Iterator[KeptTable]:
     """Yield the rejects of `transfer`: by destination, the oldest run first, then by table.
 
-    Raises CopydError where a link is in the way or a file is not copyd's, OSError where one cannot
-    be read.
+    Raises OSError, and CopydError for a link or a file not written by copyd.
     """
-    for home in _homes(root, encode(transfer)):
+    for home in homes(open_for_reading(root), encode(transfer), must_be_ours=False):
         runs = [found for name in home.names() for found in _of_run(home, name, transfer)]
         yield from sorted(runs, key=lambda each: (each.sealed_at or float("inf"), each.run))
 
 
 def rows(root: Path, of: KeptTable) -> Iterator[KeptRow]:
-    """Yield the rejects of a table in the order in which they were refused; raises as `kept`."""
+    """Yield the rejects of a table in the order of their refusal; raises as `kept`."""
     run = of.data.parent
-    for home in _homes(root, encode(of.transfer), only=run.parent.name):
+    transfer, opened = encode(of.transfer), open_for_reading(root)
+    for home in homes(opened, transfer, run.parent.name, must_be_ours=False):
         with suppress(FileNotFoundError), _enter(home, run.name) as folder:
             yield from _rows(folder, of.data.stem)
 
@@ -89,23 +89,11 @@ def _rows(folder: Folder, stem: str) -> Iterator[KeptRow]:
             yield KeptRow(record, row if len(row) == record.length else None)
 
 
-def _homes(root: Path, transfer: str, only: str | None = None) -> Iterator[Folder]:
-    """Yield the folders of the destinations, or of the one whose folder is called `only`."""
-    opened = look_into_root(root)
-    if opened is None:
-        return
-    with opened, suppress(FileNotFoundError), _enter(opened, transfer) as folder:
-        for name in folder.names():
-            if only in {None, name} and not folder.has_file(name):
-                with _enter(folder, name) as home:
-                    yield home
-
-
 def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
-    """Yield the tables of a run; nothing where it is removed meanwhile, or no run."""
     if name.endswith(REMOVING) or home.has_file(name):
         return
     standing = Standing.PENDING if name.endswith(PENDING) else Standing.PUBLISHED
+    # The run may publish or remove its folder while we read.
     with suppress(FileNotFoundError), _enter(home, name) as folder:
         manifest = _manifest_of(folder, transfer)
         told = {encode_table(*each.table): each.statement for each in manifest.tables}
@@ -128,7 +116,7 @@ def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
 
 
 def _manifest_of(folder: Folder, transfer: str) -> Manifest:
-    """Return the manifest; where it cannot be read, one made of the folders' names."""
+    """Return the manifest, or a substitute made from the folders' names."""
     manifest = None
     with suppress(BrokenManifestError):
         manifest = read_manifest(folder)
@@ -139,7 +127,6 @@ def _manifest_of(folder: Folder, transfer: str) -> Manifest:
 
 
 def _counted(folder: Folder, stem: str) -> tuple[TableName, Mapping[str, int]] | None:
-    """Return the table and the reasons; None where nothing is written yet."""
     reasons = Counter[str]()
     table = None
     for record in _records(folder, stem):
@@ -149,7 +136,7 @@ def _counted(folder: Folder, stem: str) -> tuple[TableName, Mapping[str, int]] |
 
 
 def _records(folder: Folder, stem: str) -> Iterator[RejectRecord]:
-    """Yield the lines of a ``.jsonl``; the last one of a run that is still going may be cut off."""
+    """Yield the records of a ``.jsonl``, except an incomplete last line of a run in progress."""
     with folder.open(f"{stem}{_RECORDS}") as file:
         for line in file:
             if line.endswith(b"\n"):
@@ -162,4 +149,4 @@ def _records(folder: Folder, stem: str) -> Iterator[RejectRecord]:
 
 
 def _enter(folder: Folder, name: str) -> Folder:
-    return folder.enter(name, may_be_anybodys=True)
+    return folder.enter(name, must_be_ours=False)

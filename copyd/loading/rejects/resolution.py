@@ -1,7 +1,6 @@
-"""Folders of earlier runs: the ledger resolves the pending ones, the old ones are removed.
+"""Folders of earlier runs: pending ones are resolved by the ledger, old ones removed.
 
-All of it can be killed and done again. A run that is still going holds the lock of its folder, which
-is then left alone.
+Everything can be interrupted and repeated. Only copyd's own files are removed, never through a link.
 """
 
 from __future__ import annotations
@@ -11,19 +10,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from copyd.errors import CopydError
-from copyd.loading.rejects.file_names import PENDING, REMOVING, decode, encode
-from copyd.loading.rejects.folders import Folder, locked, open_root
-from copyd.loading.rejects.manifest import LOCK, RUN_FILE, CommitOutcome, Manifest, read_manifest
-from copyd.loading.rejects.removal import finish_removal, is_own, remove
+from copyd.loading.rejects.file_names import PENDING, REMOVING, SUFFIXES, decode, encode
+from copyd.loading.rejects.folders import homes, locked, open_root
+from copyd.loading.rejects.manifest import (
+    LOCK,
+    OWN_FILES,
+    RUN_FILE,
+    CommitOutcome,
+    Manifest,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from copyd.loading.rejects.folders import Folder
+
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The outcome for a pending folder; ``reason``: why it is still in doubt."""
+    """The outcome for a pending folder; ``reason``: of doubt."""
 
     destination: str
     run: str
@@ -38,28 +45,28 @@ def resolve(
     *,
     destination: str | None = None,
 ) -> tuple[Resolution, ...]:
-    """Resolve the pending folders of `transfer`, or of one `destination`; ``ask`` asks its ledger.
+    """Resolve the pending folders of `transfer`, or of a `destination`; ``ask`` asks its ledger.
 
-    Rejects of a committed run are published. Those of a run that was rolled back, or has no
+    Rejects of a committed run are published. Those of a run which was rolled back, or has no
     manifest, are removed. A folder stays while its outcome is undecided, or ``ask`` raises
     CopydError. Interrupted removals are completed. Raises UnsafeFolderError, OSError.
     """
+    only = None if destination is None else encode(destination)
     return tuple(
         found
-        for home in _homes(root, transfer, destination)
+        for home in homes(open_root(root, makes=False), encode(transfer), only)
         for name in home.names()
         for found in _resolve_one(home, name, ask)
     )
 
 
 def prune(root: Path, transfer: str, *, keep: float, now: float) -> int:
-    """Remove published rejects of `transfer` that are older than `keep` seconds at `now`.
+    """Remove published rejects of `transfer` older than `keep` seconds at `now`.
 
-    Files that are not copyd's stay, and so do their folders. Returns how many runs were removed.
-    Raises UnsafeFolderError, OSError.
+    Folders with other files stay. Returns the number of runs. Raises UnsafeFolderError, OSError.
     """
     count = 0
-    for home in _homes(root, transfer):
+    for home in homes(open_root(root, makes=False), encode(transfer)):
         for name in home.names():
             if not name.endswith((PENDING, REMOVING)) and _is_old(home, name, now - keep):
                 remove(home, name, name)
@@ -67,26 +74,35 @@ def prune(root: Path, transfer: str, *, keep: float, now: float) -> int:
     return count
 
 
-def _homes(root: Path, transfer: str, destination: str | None = None) -> Iterator[Folder]:
-    """Yield the folder of each destination of `transfer`, or of the one."""
-    wanted = None if destination is None else encode(destination)
-    opened = open_root(root, makes=False)
-    if opened is None:
-        return
-    with opened, suppress(FileNotFoundError), opened.enter(encode(transfer)) as folder:
+def remove(home: Folder, name: str, run: str) -> None:
+    """Remove the folder `name` of `run` in `home`; raises OSError."""
+    # Renamed first, so that a crash leaves no folder with some of its files that looks complete.
+    removing = f"{run}{REMOVING}"
+    if name != removing:
+        _finish_removal(home, removing)
+        with suppress(FileNotFoundError):
+            home.rename(name, removing)
+    _finish_removal(home, removing)
+
+
+def _finish_removal(home: Folder, removing: str) -> None:
+    """Remove copyd's own files, and the folder if empty then."""
+    with suppress(FileNotFoundError), home.enter(removing) as folder:
         for name in folder.names():
-            if wanted in (None, name) and not folder.has_file(name):
-                with folder.enter(name) as home:
-                    yield home
+            if _is_own(name):
+                folder.unlink(name)
+        with suppress(OSError):  # not empty
+            home.remove_folder(removing)
 
 
 def _resolve_one(
     home: Folder, name: str, ask: Callable[[Manifest], CommitOutcome]
 ) -> Iterator[Resolution]:
     if name.endswith(REMOVING):
-        finish_removal(home, name)
+        _finish_removal(home, name)
     if not name.endswith(PENDING):
         return
+    # A run in progress holds the lock; another process may have resolved the folder meanwhile.
     with suppress(FileNotFoundError), home.enter(name) as folder, locked(folder, LOCK) as is_free:
         if is_free and home.has(name, folder):
             resolved = _judge(home.path.name, folder, name.removesuffix(PENDING), ask)
@@ -106,10 +122,8 @@ def _judge(
         outcome = ask(manifest)
     except CopydError as error:
         return Resolution(destination, run, CommitOutcome.UNDECIDED, str(error))
-    is_open = outcome is CommitOutcome.UNDECIDED
-    reason = (
-        "the ledger cannot tell any more: too many runs were committed since" if is_open else None
-    )
+    since = "the ledger cannot tell any more: too many runs were committed since"
+    reason = since if outcome is CommitOutcome.UNDECIDED else None
     return Resolution(destination, run, outcome, reason)
 
 
@@ -118,15 +132,19 @@ def _carry_out(home: Folder, folder: Folder, name: str, outcome: CommitOutcome) 
     if outcome is CommitOutcome.COMMITTED:
         home.rename(name, run)
         home.sync()
-        folder.unlink(LOCK)
+        folder.unlink(LOCK)  # last: until the rename is certain others must stay out
     elif outcome is CommitOutcome.ROLLED_BACK:
         remove(home, name, run)
 
 
 def _is_old(home: Folder, name: str, oldest: float) -> bool:
-    """Whether it holds only copyd's files, of a run before `oldest`."""
+    """Whether the folder has only copyd's files, of a run before `oldest`."""
     with suppress(OSError, CopydError), home.enter(name) as folder:
         names = folder.names()
         manifest = read_manifest(folder) if RUN_FILE in names else None
-        return manifest is not None and manifest.sealed_at < oldest and all(map(is_own, names))
+        return manifest is not None and manifest.sealed_at < oldest and all(map(_is_own, names))
     return False
+
+
+def _is_own(name: str) -> bool:
+    return name in OWN_FILES or name.endswith(SUFFIXES)

@@ -1,4 +1,4 @@
-"""The rejects of one try at one destination: written as they come, kept only if it commits."""
+"""The reject files of an attempt: written during the load, kept only after COMMIT."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from copyd.loading.rejects.manifest import (
     read_manifest,
     write_manifest,
 )
-from copyd.loading.rejects.removal import remove
+from copyd.loading.rejects.resolution import remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
     from copyd.names import TableName
 
 _BUFFER = 64 * 1024
-_TRIES = 10
-"""How often to make the folder: before it is locked, another process may take it for a dead run's."""
+_TRIES = 10  # another process may remove the folder before it is locked, as a dead run's
 
 
 class RejectsNotKeptError(CopydError):
-    """Rejects could not be written, so the load must not be committed."""
+    """Rejects were not written, so the load must not be committed."""
 
 
 class RejectFiles:
-    """The files of one try; the folder is made with the first reject, and the try holds its lock.
+    """The files of an attempt, in a folder created and locked with the first reject.
 
-    `add`, then `write_manifest` before COMMIT, then `publish`. `discard` after a rollback; `close`
-    while the outcome of COMMIT is in doubt: `resolve` asks the ledger later. One thread at a time.
-    Without a reject none of them does anything.
+    Call `add`, then `write_manifest` before COMMIT, then `publish`. Call `discard` after a rollback,
+    `close` if COMMIT is in doubt: `resolve` asks the ledger later. Without a reject all of them do
+    nothing. One thread at a time.
     """
+
+    # Decision: Rejects are pending until the ledger says that they are not
 
     def __init__(self, root: Path, *, transfer: str, destination: str, run: str) -> None:
         self.rows = 0
@@ -57,15 +58,14 @@ class RejectFiles:
 
     @property
     def path(self) -> Path:
-        """Where the files are once they are published."""
+        """The folder of the files after `publish`."""
         here = self._root / encode(self._transfer) / encode(self._destination)
         return here / encode(self._run)
 
     def add(self, table: TableName, reject: Reject) -> None:
-        """Write a row that `table` of the destination refused.
+        """Write a row refused by `table` of the destination.
 
-        Raises RejectsNotKeptError where it cannot be written, UnsafeFolderError where others could
-        read it.
+        Raises RejectsNotKeptError, or UnsafeFolderError if others could read the row.
         """
         if self._has_manifest:
             raise RuntimeError("rejects have a manifest already")
@@ -74,9 +74,9 @@ class RejectFiles:
         self.rows += 1
 
     def write_manifest(self, *, ledger: str, tables: Sequence[LoadedTable], now: float) -> None:
-        """Sync everything, and write the manifest: what to ask the ledger in that schema.
+        """Sync all files and write the manifest; can be repeated.
 
-        Can be called again. Raises RejectsNotKeptError: then do not send COMMIT.
+        Raises RejectsNotKeptError: then do not send COMMIT.
         """
         kept = self._kept
         if not tables:
@@ -91,14 +91,14 @@ class RejectFiles:
         with self._explained():
             self._close_table()
             write_manifest(kept.folder, manifest)
-            for above in kept.above:
+            for above in kept.above:  # so that the names of new folders survive a crash
                 above.sync()
         self._has_manifest = True
 
     def publish(self) -> None:
-        """Rename the folder, after COMMIT: from then on it does not end in ``.pending``.
+        """Remove ``.pending`` from the folder's name, after COMMIT.
 
-        Raises RejectsNotKeptError; the next `resolve` completes what fails here.
+        Raises RejectsNotKeptError; then the next `resolve` publishes.
         """
         kept = self._kept
         if kept is None:
@@ -111,11 +111,11 @@ class RejectFiles:
                 kept.home.sync()
                 kept.folder.unlink(LOCK)
             elif not kept.home.has(encode(self._run), kept.folder):
-                raise RejectsNotKeptError(f"somebody removed {kept.folder.path}")
+                raise RejectsNotKeptError(f"{kept.folder.path} was removed by another process")
         self.close()
 
     def discard(self) -> None:
-        """Remove the folder, after a rollback; the next `resolve` removes what remains."""
+        """Remove the folder, after a rollback; the next `resolve` repeats a failed removal."""
         kept, self._is_broken = self._kept, True
         if kept is None:
             return
@@ -125,22 +125,23 @@ class RejectFiles:
         self.close()
 
     def close(self) -> None:
-        """Close everything, and leave the files as they are."""
+        """Close and unlock everything; the files stay."""
         if self._table is not None:
             self._table.abandon()
             self._table = None
         if self._kept is not None:
-            self._kept.close()
+            self._kept.held.close()
             self._kept = None
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn an error of the system into a sentence; the files are then incomplete."""
+        """Turn OSError into RejectsNotKeptError; the files are then incomplete."""
         try:
             yield
         except OSError as error:
             self._is_broken = True
-            # A full disk is no lost connection: without a cause nobody takes it for one.
+            # Decision: A full disk is no lost connection
+            # Without a cause the error is not classified as transient.
             reason = error.strerror or type(error).__name__
             text = f"rejects cannot be written to {self.path}: {reason}"
             raise RejectsNotKeptError(text) from None
@@ -149,7 +150,7 @@ class RejectFiles:
             raise
 
     def _files_of(self, table: TableName) -> _TableFiles:
-        """Return the files of `table`, those of one table being open at a time."""
+        """Return the files of `table`; only those of a single table are open."""
         if self._table is not None and self._table.name == table:
             return self._table
         if self._kept is None:
@@ -165,21 +166,18 @@ class RejectFiles:
             self._table = None
 
     def _make(self) -> _Kept:
-        """Make the folder, and hold its lock; raises OSError, UnsafeFolderError."""
         for _ in range(_TRIES):
             made = self._try_to_make()
             if made is not None:
                 return made
-        raise RejectsNotKeptError(
-            f"{self.path}{PENDING}: another process removes it again and again"
-        )
+        raise RejectsNotKeptError(f"another process keeps removing {self.path}{PENDING}")
 
     def _try_to_make(self) -> _Kept | None:
         pending = f"{encode(self._run)}{PENDING}"
         with ExitStack() as stack:
             root = open_root(self._root, makes=True)
             if root is None:
-                return None  # somebody removed it just now
+                return None  # removed by another process just now
             stack.enter_context(root)
             transfer = stack.enter_context(root.make(encode(self._transfer)))
             home = stack.enter_context(transfer.make(encode(self._destination)))
@@ -197,12 +195,12 @@ class RejectFiles:
                 return None
             stack.callback(os.close, lock)
             if not home.has(pending, folder):
-                return None
+                return None  # removed before we had the lock
             return _Kept(pending, folder, home, (home, transfer, root), stack.pop_all())
 
 
 class _Kept(NamedTuple):
-    """The folder of a try, those around it from the inside, and what closes them."""
+    """An attempt's folder, those around it, the innermost first; ``held`` closes and unlocks all."""
 
     pending: str
     folder: Folder
@@ -210,13 +208,9 @@ class _Kept(NamedTuple):
     above: tuple[Folder, ...]
     held: ExitStack
 
-    def close(self) -> None:
-        """Let go of all of them, the lock included."""
-        self.held.close()
-
 
 class _TableFiles:
-    """The three files of one table; ``data_size``: where they go on, None where they are new."""
+    """The three files of a table; `data_size`: bytes of ``.dat`` so far, None for new files."""
 
     def __init__(self, folder: Folder, name: TableName, data_size: int | None) -> None:
         self.name = name
@@ -232,26 +226,24 @@ class _TableFiles:
             stack.pop_all()
 
     def add(self, reject: Reject) -> None:
-        """Write a row to each of them; raises OSError."""
         record = lines.RejectRecord.of(self.name, reject, offset=self.data.size)
         self.data.write(reject.row)
         self._log.write(lines.of_log(reject))
         self._records.write(record.line())
 
     def close(self) -> None:
-        """Sync and close them; raises OSError."""
         for file in (self.data, self._log, self._records):
             file.sync()
         self.abandon()
 
     def abandon(self) -> None:
-        """Close them without writing the rest."""
+        """Close the files without writing buffered data."""
         for file in (self.data, self._log, self._records):
             file.abandon()
 
 
 class _Appender:
-    """A file that grows, ``size`` bytes long; what is written may stay in memory until `sync`."""
+    """A buffered file to append to; ``size`` includes the buffer. `write`, `sync` raise OSError."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self.size = size
@@ -259,19 +251,16 @@ class _Appender:
         self._waiting = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Write behind the end; raises OSError."""
         self._waiting += data
         self.size += len(data)
         if len(self._waiting) >= _BUFFER:
             self._flush()
 
     def sync(self) -> None:
-        """Write everything to disk; raises OSError."""
         self._flush()
         os.fsync(self._descriptor)
 
     def abandon(self) -> None:
-        """Close it, once."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -285,11 +274,10 @@ class _Appender:
 
 
 def _remove_earlier(home: Folder, pending: str, run: str) -> None:
-    """Remove the files of an earlier try of this run; raises where that may have been committed."""
+    """Remove files of an earlier attempt of this run; raises if that may have been committed."""
     with suppress(FileNotFoundError), home.enter(pending) as earlier:
         if read_manifest(earlier) is not None:
             raise RejectsNotKeptError(
-                f"{earlier.path} holds rejects of this run, and it is not known yet whether the run "
-                "was committed"
+                f"{earlier.path} has rejects of an earlier attempt whose COMMIT is in doubt"
             )
         remove(home, pending, run)

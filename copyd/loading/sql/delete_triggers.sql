@@ -1,5 +1,5 @@
--- delete_triggers: for each table, the triggers that can keep a DELETE from deleting a row.
--- Returns oid, names; no row for a table without any. Triggers of its partitions count as its own.
+-- delete_triggers: for each table, the triggers that can make DELETE skip a row.
+-- Returns oid, names; no row for a table without triggers. Triggers of partitions are included.
 -- tgtype 11: before (2), for each row (1), on DELETE (8).
 SELECT m.root::bigint, pg_catalog.array_agg(DISTINCT g.tgname::text ORDER BY g.tgname::text)
   FROM pg_catalog.pg_trigger g

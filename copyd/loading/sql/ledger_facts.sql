@@ -1,7 +1,7 @@
--- ledger_facts: all that decides whether the ledger's table can be trusted; always one row.
+-- ledger_facts: the facts that decide whether the ledger's table can be trusted; always one row.
 -- No owner: the schema or table does not exist. A writer of NULL is PUBLIC.
 -- columns are spelled as in ledger_table.sql, so that the two can be compared as texts.
--- Triggers of foreign keys count too: ours has none, and somebody else's would hold our rows up.
+-- Triggers of foreign keys count too: ours has none, and a foreign key of others would block our rows.
 SELECT current_user::pg_catalog.text AS role,
        pg_catalog.current_database()::pg_catalog.text AS database,
        pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE') AS may_create,

@@ -1,8 +1,7 @@
 -- ledger_table: the ledger, one row for each table that copyd loads.
--- A column a line: copyd reads its name and type here, and compares them with those of a ledger that it
--- finds (see ledger_facts.sql). All but the key may be NULL: a row may have been locked before
--- anything was loaded.
--- COLLATE "C": an index in another collation is broken by an update of the operating system's.
+-- One line for each column: copyd reads names and types here, and compares them with those of an
+-- existing ledger (see ledger_facts.sql). Only the key is NOT NULL: a row may be locked before the first
+-- load. COLLATE "C", because an update of the operating system can break an index in another collation.
 CREATE TABLE {table} (
     schema pg_catalog.text COLLATE pg_catalog."C" NOT NULL,
     name pg_catalog.text COLLATE pg_catalog."C" NOT NULL,

@@ -1,4 +1,4 @@
--- role: the current role and its rights in this database. pg_roles shows every role to everybody.
+-- role: the current role and its rights in this database. Every role can read pg_roles.
 -- Returns name, is_superuser, database, may_stage (create temporary tables).
 SELECT current_user::text AS name, r.rolsuper AS is_superuser,
        pg_catalog.current_database()::text AS database,

@@ -1,6 +1,6 @@
--- row_triggers: names of the triggers that fire for each row written to one table.
--- tgtype: 1 for each row; 4, 8, 16 on INSERT, DELETE, UPDATE. Partitions have triggers of their own;
--- what they have from their root was called internal before PostgreSQL 15, as foreign keys' are.
+-- row_triggers: names of the triggers that fire for each row written to a table.
+-- tgtype: 1 for each row; 4, 8, 16 on INSERT, DELETE, UPDATE. Triggers of partitions are included; those
+-- inherited from the root were internal before PostgreSQL 15, like those of foreign keys.
 SELECT g.tgname::text
   FROM pg_catalog.pg_trigger g
  WHERE (g.tgrelid = %(oid)s::oid

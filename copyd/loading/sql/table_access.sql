@@ -1,6 +1,6 @@
--- table_access: what the current role may do with each of a list of tables, and what is odd about them.
--- Returns oid, may_* of the whole table, the columns that it may read and write, foreign tables and
--- unlogged tables among the partitions, and the rules that would change what a run does.
+-- table_access: the current role's privileges on a list of tables, and obstacles in the tables.
+-- Returns oid, may_* for the whole table, the readable and writable columns, foreign tables and unlogged
+-- tables among the partitions, and the rules that would rewrite a run's statements.
 SELECT c.oid::bigint,
        pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
        pg_catalog.row_security_active(c.oid) AS has_row_security,

@@ -1,4 +1,4 @@
-"""Rows that a destination refuses are put aside: exactly those, each with its reason, in files."""
+"""Rows that a destination refuses are rejected: exactly those, each with its reason, in files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Facts = dict[str, Any]
 
 @dataclass
 class RejectingFanout(Fanout):
-    """The replicas put aside what they refuse; ``state`` is where rejects go."""
+    """The replicas keep rejects; ``state`` is where rejects go."""
 
     state: Path = field(kw_only=True)
 
@@ -72,7 +72,7 @@ def outcome(report: Report, name: str) -> Outcome:
     return next(each for each in report.outcomes if each.destination == name)
 
 
-def test_each_destination_puts_aside_what_it_refuses_and_has_all_else(
+def test_each_destination_rejects_what_it_refuses_and_has_all_else(
     fanout: RejectingFanout,
 ) -> None:
     fanout.everywhere("CREATE TABLE t (i int PRIMARY KEY, x int)")
@@ -146,7 +146,7 @@ def test_tables_that_reference_one_another_are_checked_as_a_whole(
 
 
 @pytest.mark.parametrize("mode", ["append", "merge"])
-def test_staged_rows_are_put_aside_as_well(fanout: RejectingFanout, mode: str) -> None:
+def test_staged_rows_are_rejected_as_well(fanout: RejectingFanout, mode: str) -> None:
     fanout.everywhere("CREATE TABLE t (i int PRIMARY KEY, x text, at timestamptz DEFAULT now())")
     fanout.do("source", "INSERT INTO t SELECT i, i FROM generate_series(1, 200) i")
     for name in fanout.replicas:
@@ -171,7 +171,7 @@ def test_staged_rows_are_put_aside_as_well(fanout: RejectingFanout, mode: str) -
         assert fanout.ask(name, "SELECT count(*) FROM t") == [(left,)]
 
 
-def test_rows_that_vanish_are_removed_beside_those_that_are_put_aside(
+def test_rows_that_vanish_are_removed_beside_those_that_are_rejected(
     fanout: RejectingFanout,
 ) -> None:
     fanout.everywhere("CREATE TABLE t (i int PRIMARY KEY, x text)")
@@ -218,7 +218,7 @@ def test_too_many_rejects_leave_the_old_data(
     assert fanout.ask("us", "SELECT count(*) FROM t") == [(1000,)]
 
 
-def test_a_row_that_cannot_be_read_is_put_aside_in_one_pass(fanout: RejectingFanout) -> None:
+def test_a_row_that_cannot_be_read_is_rejected_in_one_pass(fanout: RejectingFanout) -> None:
     fanout.do("source", "CREATE TABLE t (i int PRIMARY KEY, x text)")
     fanout.do(
         "source",

@@ -126,7 +126,7 @@ def test_everything_that_is_said_arrives(tmp_path: Path) -> None:
     )
 
 
-def test_how_rows_are_put_aside_arrives(tmp_path: Path) -> None:
+def test_how_rows_are_rejected_arrives(tmp_path: Path) -> None:
     text = """
     tables = ["s.x"]
     on_error = "resume_next"
@@ -151,7 +151,7 @@ def test_how_rows_are_put_aside_arrives(tmp_path: Path) -> None:
     )
 
 
-def test_the_defaults_of_putting_rows_aside_are_the_same(tmp_path: Path) -> None:
+def test_the_defaults_of_rejecting_rows_are_the_same(tmp_path: Path) -> None:
     config = loaded(tmp_path, f'{HEAD}tables = ["s.x"]\non_error = "resume_next"\n')
     assert build(config, "t").rejects == RejectPolicy(
         directory=config.daemon.state_directory / "rejects"

@@ -66,7 +66,7 @@ ONLY_INCREMENTAL = 'valid only with mode "append" or "merge", not with "replace"
         'reintroduce = { attempts = 0, backoff = "0s", max_backoff = "0s" }\n',
         f'{RESUME}batch_rows = 1\nbatch_size = "1kB"\nmax_rejects = 0\nmax_reject_ratio = 1\n',
         f'{RESUME}format = "text"\n',
-        # Old rejects are still there when rows are not put aside any more.
+        # Old rejects are still there when rows are not rejected any more.
         'reject_directory = "r"\nkeep_rejects = "1d"\n',
         # What is truncated nowhere may say so.
         f'{RESUME}{MERGE}[transfers.t.destination.b]\nmode = "replace"\n',

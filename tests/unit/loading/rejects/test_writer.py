@@ -190,7 +190,7 @@ def test_a_later_try_of_the_run_starts_anew(tmp_path: Path) -> None:
 def test_the_manifest_of_an_earlier_try_is_not_overwritten(tmp_path: Path) -> None:
     unknown = pending(tmp_path)
     unknown.close()
-    with pytest.raises(RejectsNotKeptError, match="not known yet whether the run"):
+    with pytest.raises(RejectsNotKeptError, match="whose COMMIT is in doubt"):
         files(tmp_path).add(T, reject())
     assert (tmp_path / f"{ONE}.pending/run.json").exists()
 
@@ -207,7 +207,7 @@ def test_two_destinations_of_a_run_have_folders_of_their_own(tmp_path: Path) -> 
 def test_a_folder_that_somebody_removed_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     made = pending(tmp_path)
     (tmp_path / f"{ONE}.pending").rename(tmp_path / "elsewhere")
-    with pytest.raises(RejectsNotKeptError, match="somebody removed"):
+    with pytest.raises(RejectsNotKeptError, match="was removed by another process"):
         made.publish()
     made.close()
 

@@ -29,6 +29,6 @@ def test_what_is_configured_is_used(wanted: str) -> None:
     assert choose_format(wanted, ["bytea"], ["no"]).name == wanted  # type: ignore[arg-type]
 
 
-def test_rows_that_are_put_aside_are_lines_of_text() -> None:
+def test_rows_that_are_rejected_are_lines_of_text() -> None:
     chosen = choose_format("auto", ["bytea"], [None], has_rejects=True)
     assert chosen == ("text", "rejects are lines of text")
