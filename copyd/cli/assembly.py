@@ -1,4 +1,4 @@
-"""From a configuration file to what carries transfers out; nothing else knows both."""
+"""Builds transfers and servers from a configuration; options shared by commands."""
 
 from __future__ import annotations
 
@@ -12,47 +12,52 @@ from copyd.errors import CopydError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
 
     from copyd.config import Config
     from copyd.config import Transfer as Section
-    from copyd.transfers import Loading, Query, RejectPolicy, Server, Tables, Transfer
-
-DEFAULT_CONFIG = Path("/etc/copyd/config.toml")
+    from copyd.transfers import Loading, Query, Server, Tables, Transfer
 
 config_option = click.option(
     "--config",
     "path",
     type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
+    default=Path("/etc/copyd/config.toml"),
     show_default=True,
     metavar="FILE",
     help="The configuration file.",
 )
+transfer_argument = click.argument("transfer", metavar="TRANSFER")
+full_option = click.option(
+    "--full", "is_full", is_flag=True, help="Load all rows again, also those already loaded."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+report_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print a JSON report, and nothing else."
+)
 
 
-def destination_option(verb: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return a decorator: the names of the destinations to `verb`, as the parameter `only`."""
+def destination_option(verb: str) -> Callable[[click.decorators.FC], click.decorators.FC]:
+    """Return a decorator for the parameter ``only``: the names of the destinations to `verb`."""
     return click.option(
         "--destination",
         "only",
         metavar="SERVER",
         multiple=True,
-        help=f"{verb} only this destination; give one for each.",
+        help=f"{verb} only this destination; may be repeated.",
     )
 
 
 def open_config(path: Path) -> Config:
-    """Load the configuration at `path` for this process; raises ConfigError."""
+    """Load the configuration file with this process's environment; raises ConfigError."""
     from copyd.config import load
 
     return load(path, environ=os.environ, is_root=os.geteuid() == 0)
 
 
 def choose(config: Config, name: str, only: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the destinations of the transfer `name`, or those of them that `only` names.
+    """Return the destinations of the transfer `name`, or those in `only`.
 
-    Raises click.UsageError where there is no such transfer or destination.
+    Raises click.UsageError if the transfer or a destination is not configured.
     """
     from copyd.config import suggestion
 
@@ -74,15 +79,15 @@ def build(
     *,
     servers: Mapping[str, Server] | None = None,
 ) -> Transfer:
-    """Make the transfer called `name` from `config`, feeding the destinations `only`, or all.
+    """Return the transfer `name` for the destinations in `only`, or for all.
 
-    Its servers are those of `servers`, or made. A destination's server that cannot be made is one
-    with a problem, so that the others are fed.
+    Without `servers` they are built. An unusable destination becomes a server with a problem: a run
+    still feeds the others.
 
-    Raises click.UsageError as `choose` does; for the source ConfigError where its password file
-    cannot be used, ClusterNotRunningError where a cluster's server has no address yet.
+    Raises click.UsageError like `choose`. For the source, raises ConfigError if the password file
+    cannot be used, ClusterNotRunningError if a cluster's server has no address yet.
     """
-    from copyd.transfers import Reintroduce, Replica, Transfer
+    from copyd.transfers import Reintroduce, RejectPolicy, Replica, Transfer
 
     chosen = choose(config, name, only)
     section = config.transfers[name]
@@ -109,16 +114,24 @@ def build(
         max_wait=section.max_wait,
         lock_timeout=section.lock_timeout,
         reintroduce=Reintroduce(**dict(section.reintroduce)),
+        # With `only` the minimum may be out of reach.
         minimum_destinations=min(section.minimum_destinations, len(chosen)),
         format=section.format,
         ledger=section.ledger_schema,
         on_error=section.on_error,
-        rejects=_rejects(config, name),
+        rejects=RejectPolicy(
+            directory=config.reject_directory_of(name),
+            batch_rows=section.batch_rows,
+            batch_size=section.batch_size,
+            max_rejects=section.max_rejects,
+            max_reject_ratio=section.max_reject_ratio,
+            keep=section.keep_rejects,
+        ),
     )
 
 
 def build_server(config: Config, name: str) -> Server:
-    """Make the server called `name` of `config`, with its password; raises as `build` does."""
+    """Return the server `name` with its password; raises like `build`."""
     from psycopg.conninfo import make_conninfo
 
     from copyd.config import read_password
@@ -139,7 +152,7 @@ def build_server(config: Config, name: str) -> Server:
 
 
 def try_server(config: Config, name: str) -> Server:
-    """Make the server called `name`; where it cannot be made, one that has this as its problem."""
+    """Return the server `name`; if that fails, a server with the error as its problem."""
     from copyd.transfers import Server
 
     try:
@@ -155,11 +168,11 @@ def _cluster_conninfo(config: Config, name: str, dbname: str) -> str:
     from copyd.daemon.keeper import Folders
 
     data_directory = config.clusters[name].data_directory
-    # Where a server listens, its data directory says: no program is run.
+    # The address is in the data directory's files: no program is needed.
     no_programs = Installation({"version": "PostgreSQL"})
     cluster = Cluster(no_programs, data_directory, on_parent_exit="leave")
     folders = Folders(config.daemon.state_directory, config.daemon.runtime_directory)
-    passfile = folders.files_of(data_directory).passfile  # the daemon's, where it made the cluster
+    passfile = folders.files_of(data_directory).passfile  # exists if the daemon made the cluster
     more = {"passfile": str(passfile)} if os.access(passfile, os.R_OK) else {}
     return make_conninfo(cluster.conninfo(dbname), **more)
 
@@ -179,22 +192,8 @@ def _what(section: Section) -> Tables | Query:
     )
 
 
-def _rejects(config: Config, name: str) -> RejectPolicy:
-    from copyd.transfers import RejectPolicy
-
-    section = config.transfers[name]
-    return RejectPolicy(
-        directory=config.reject_directory_of(name),
-        batch_rows=section.batch_rows,
-        batch_size=section.batch_size,
-        max_rejects=section.max_rejects,
-        max_reject_ratio=section.max_reject_ratio,
-        keep=section.keep_rejects,
-    )
-
-
 def _loading(section: Section, name: str) -> Loading:
-    """Return how tables are loaded at the destination `name`: its own keys, else the transfer's."""
+    # A key of the destination overrides the transfer's. An empty list does too.
     from copyd.names import parse_table_name
     from copyd.transfers import Loading
 

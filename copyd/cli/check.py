@@ -1,4 +1,4 @@
-"""``copyd check``: every error of a configuration file, and of the servers that it names."""
+"""``copyd check``: finds all errors of a configuration file, and at its servers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from copyd.cli.assembly import build, config_option, open_config, try_server
-from copyd.cli.console import deliver, make_console, say
+from copyd.cli.console import say, say_json, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,19 +16,16 @@ if TYPE_CHECKING:
     from copyd.config import Config
 
 
-@click.command(short_help="Check a configuration file, and the servers that it names.")
+@click.command(short_help="Check a configuration file, and its servers.")
 @config_option
 @click.option(
-    "--connect", "is_connected", is_flag=True, help="Look at servers, tables and privileges too."
+    "--connect", "is_connected", is_flag=True, help="Check servers, tables and privileges too."
 )
 @click.option("--json", "as_json", is_flag=True, help="With --connect: print JSON instead.")
 def check(path: Path, is_connected: bool, as_json: bool) -> int:
-    """Check a configuration file, and name every error in it.
+    """Check a configuration file and print all errors in it. Also prints warnings.
 
-    What is no error but may not be meant is told as well.
-
-    With --connect, look at all servers as well, and find everything that a run would refuse.
-    Nothing is changed there.
+    With --connect, also check all servers for reasons to refuse a run. The servers are only read.
 
     Exit codes: 0 no errors, 1 errors at the servers, 2 wrong usage, 78 errors in the file, 130
     interrupted, 143 ended by SIGTERM.
@@ -49,16 +46,17 @@ def check(path: Path, is_connected: bool, as_json: bool) -> int:
 
 
 def _warnings(config: Config) -> Iterator[str]:
-    """Yield what is no error, and may not be what was meant."""
     for name, cluster in config.clusters.items():
         if not cluster.is_stopped_at_exit:
             yield (
-                f'clusters.{name}.on_exit: "leave" works outside systemd only, which ends what a '
-                "unit has started, whatever copyd says"
+                f'clusters.{name}.on_exit: "leave" has no effect under systemd, which stops all '
+                "processes of a unit"
             )
 
 
 def _connect(config: Config, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
     from copyd.cli.views import findings
     from copyd.transfers.check import inspect
 
@@ -66,8 +64,7 @@ def _connect(config: Config, *, as_json: bool) -> int:
     transfers = [build(config, name, servers=servers) for name in config.transfers]
     found = inspect(transfers, list(servers.values()))
     if as_json:
-        say(findings.as_json(found))
+        say_json({"findings": [asdict(each) for each in found]})
     else:
-        console = make_console()
-        deliver(lambda: console.print(findings.table(found)))
+        show(findings.table(found))
     return 1 if any(each.severity == "error" for each in found) else 0

@@ -1,6 +1,6 @@
-"""``copyd cluster``: a managed server by hand, for those who know pg_ctl.
+"""``copyd cluster``: controls a PostgreSQL server by hand, like pg_ctl.
 
-Exit codes as pg_ctl's: 0 done, 1 failed, and for status 3 not running, 4 no data directory.
+Exit codes are pg_ctl's: 0 done, 1 failed; status: 3 not running, 4 no data directory.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from copyd.cli.assembly import json_option
 from copyd.cli.console import say
 from copyd.cli.options import Seconds
 from copyd.errors import CopydError
@@ -30,37 +32,32 @@ NO_DATA_DIRECTORY = 4
 
 DataDirectory = click.Path(file_okay=False, path_type=Path, resolve_path=True)
 path_argument = click.argument("path", type=DataDirectory)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
 timeout_option = click.option(
-    "--timeout",
-    type=Seconds(),
-    default=60.0,
-    show_default=True,
-    help="How long to wait.",
+    "--timeout", type=Seconds(), default=60.0, show_default=True, help="Seconds to wait."
 )
 log_option = click.option(
     "--log",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Where the server's output goes; default: server.log in PATH.",
+    help="A file for the server's output; default: server.log in PATH.",
 )
 mode_option = click.option(
     "--mode",
     type=click.Choice(["fast", "smart", "immediate"]),
     default="fast",
     show_default=True,
-    help="End connections, wait for clients to leave, or stop without a checkpoint.",
+    help="fast: end connections, smart: wait for clients, immediate: stop without a checkpoint.",
 )
 
 
-@click.group(short_help="Make, start, stop and configure a PostgreSQL data directory.")
-@click.option("--bindir", metavar="FOLDER", help="Where PostgreSQL's programs are.")
-@click.option("--run-as", metavar="ACCOUNT", help="The server's account, when run by root.")
+@click.group(short_help="Create, start, stop and configure a PostgreSQL server.")
+@click.option("--bindir", metavar="FOLDER", help="The folder of PostgreSQL's programs.")
+@click.option("--run-as", metavar="ACCOUNT", help="The server's account, if run by root.")
 @click.pass_context
 def cluster(context: click.Context, bindir: str | None, run_as: str | None) -> None:
-    """Make, start, stop and configure the PostgreSQL server of a data directory.
+    """Create, start, stop and configure the PostgreSQL server of a data directory.
 
-    The installation is found by itself: for an existing data directory, one of its version.
+    Without --bindir, uses an installation with the version of the data directory.
     """
     context.obj = lambda path: _open(path, bindir=bindir, run_as=run_as)
 
@@ -72,11 +69,11 @@ def cluster(context: click.Context, bindir: str | None, run_as: str | None) -> N
     "--password-file",
     type=click.File("r"),
     metavar="FILE",
-    help="A file whose first line is the superuser's password (- is standard input).",
+    help="A file with the superuser's password in its first line (-: standard input).",
 )
-@click.option("--encoding", default="UTF8", show_default=True, help="The encoding of databases.")
-@click.option("--locale", default="C", show_default=True, help="The locale of databases.")
-@click.option("--auth", metavar="METHOD", help="Another method than peer, or scram-sha-256.")
+@click.option("--encoding", default="UTF8", show_default=True, help="The databases' encoding.")
+@click.option("--locale", default="C", show_default=True, help="The databases' locale.")
+@click.option("--auth", metavar="METHOD", help="Default: scram-sha-256 with a password, else peer.")
 @click.pass_obj
 def init(
     opened: Opener,
@@ -87,17 +84,17 @@ def init(
     locale: str,
     auth: str | None,
 ) -> None:
-    """Make the data directory PATH.
+    """Create the data directory PATH.
 
-    With a password every connection needs it. Without one only this account and the server's
-    can connect, over the socket. TCP is off until listen_addresses is set.
+    With a password, every connection requires it. Without a password, only this account and the
+    server's can connect, by the Unix socket. TCP is off until listen_addresses is set.
     """
     password = password_file.readline().rstrip("\r\n") if password_file is not None else None
     if password == "":
         raise CopydError("the password file's first line is empty")
     made = opened(path)
     made.init(user=user, password=password, encoding=encoding, locale=locale, auth=auth)
-    say(f"data directory {path} made for {made.installation.version}")
+    say(f"data directory {path} created for {made.installation.version}")
 
 
 @cluster.command()
@@ -110,7 +107,7 @@ def start(opened: Opener, path: Path, log: Path | None, timeout: float) -> None:
     stopped = _existing(opened, path)
     pid = stopped.pid()
     if pid is not None:
-        raise CopydError(f"a server runs in {path} already (PID: {pid})")
+        raise CopydError(f"a server is already running in {path} (PID: {pid})")
     _start(stopped, log, timeout)
 
 
@@ -120,7 +117,7 @@ def start(opened: Opener, path: Path, log: Path | None, timeout: float) -> None:
 @timeout_option
 @click.pass_obj
 def stop(opened: Opener, path: Path, mode: str, timeout: float) -> None:
-    """Stop the server of PATH and wait for its end."""
+    """Stop the server of PATH and wait until it has ended."""
     _stop(_running(opened, path), mode, timeout)
     say("server stopped")
 
@@ -132,7 +129,7 @@ def stop(opened: Opener, path: Path, mode: str, timeout: float) -> None:
 @timeout_option
 @click.pass_obj
 def restart(opened: Opener, path: Path, mode: str, log: Path | None, timeout: float) -> None:
-    """Stop the server of PATH, if it runs, and start it."""
+    """Stop the server of PATH if it is running, then start it."""
     found = _existing(opened, path)
     if found.running():
         _stop(found, mode, timeout)
@@ -144,7 +141,7 @@ def restart(opened: Opener, path: Path, mode: str, log: Path | None, timeout: fl
 @path_argument
 @click.pass_obj
 def reload(opened: Opener, path: Path) -> None:
-    """Have the server of PATH read its configuration files again."""
+    """Reload the configuration files of the server of PATH."""
     _running(opened, path).reload()
     say("server signaled")
 
@@ -154,7 +151,10 @@ def reload(opened: Opener, path: Path) -> None:
 @json_option
 @click.pass_obj
 def status(opened: Opener, path: Path, as_json: bool) -> int:
-    """Say whether a server runs in PATH; exit code 0, 3 (not running) or 4 (no data directory)."""
+    """Print whether a server is running in PATH.
+
+    Exit codes: 0 running, 3 not running, 4 no data directory.
+    """
     from copyd.cluster import State
 
     observed = opened(path)
@@ -174,20 +174,16 @@ def status(opened: Opener, path: Path, as_json: bool) -> int:
 @cluster.command()
 @path_argument
 @click.argument("words", metavar="[NAME | NAME=VALUE]...", nargs=-1)
-@click.option("--unset", multiple=True, metavar="NAME", help="Take a setting out of the file.")
+@click.option("--unset", multiple=True, metavar="NAME", help="Remove a setting from the file.")
 @json_option
 @click.pass_obj
 def settings(
-    opened: Opener,
-    path: Path,
-    words: tuple[str, ...],
-    unset: tuple[str, ...],
-    as_json: bool,
+    opened: Opener, path: Path, words: tuple[str, ...], unset: tuple[str, ...], as_json: bool
 ) -> None:
-    """Show or change the settings of PATH.
+    """Show or change the settings of PATH; without a name, show all.
 
-    Without a name: all that are set. Includes and what ALTER SYSTEM wrote count when reading;
-    postgresql.conf is what is written. A running server takes changes on reload or restart.
+    Reads all files, with includes and ALTER SYSTEM; writes postgresql.conf only. A running server
+    applies changes on reload or restart.
     """
     stored = _existing(opened, path).settings
     changes: dict[str, str | None] = dict.fromkeys(unset)
@@ -207,9 +203,8 @@ def settings(
     if as_json:
         say(json.dumps(shown, indent=2))
         return
-    for name, shown_value in shown.items():
-        is_set = shown_value is not None
-        say(f"{name} = {shown_value}" if is_set else f"{name} is not set")
+    for name, current in shown.items():
+        say(f"{name} is not set" if current is None else f"{name} = {current}")
 
 
 @cluster.command()
@@ -223,7 +218,7 @@ def drop(opened: Opener, path: Path) -> None:
 
 
 def _open(path: Path, *, bindir: str | None, run_as: str | None) -> Cluster:
-    """Return the cluster at `path`, whose server outlives this command."""
+    # The server must outlive this command.
     from copyd.cluster import Cluster, Installation
 
     installation = Installation.at(bindir) if bindir is not None else _installation_for(path)
@@ -231,9 +226,9 @@ def _open(path: Path, *, bindir: str | None, run_as: str | None) -> Cluster:
 
 
 def _installation_for(path: Path) -> Installation:
-    """Find an installation that can run the data directory at `path`.
+    """Return an installation for the data directory at `path`.
 
-    Where there is none of its version, one without programs: enough to look and to stop.
+    Without an installation of its version: one without programs, sufficient for status and stop.
     """
     from copyd.cluster import Installation
 
@@ -251,7 +246,9 @@ def _installation_for(path: Path) -> Installation:
 def _existing(opened: Opener, path: Path) -> Cluster:
     found = opened(path)
     if not found.initialized():
-        raise CopydError(f"directory {path} is not a data directory; copyd cluster init makes one")
+        raise CopydError(
+            f"directory {path} is not a data directory; copyd cluster init creates one"
+        )
     return found
 
 
@@ -264,22 +261,16 @@ def _running(opened: Opener, path: Path) -> Cluster:
 
 def _start(stopped: Cluster, log: Path | None, timeout: float) -> None:
     path = log if log is not None else stopped.data_directory / "server.log"
-    opener = _appending if log is not None else _inside(stopped)
+    opener = partial(os.open, mode=0o600) if log is not None else _inside(stopped)
     with open(path, "ab", opener=opener) as file:
         stopped.start(logfile=file)
         stopped.wait_until_started(timeout)
     say(f"server started (PID: {stopped.pid()}), connect with: psql '{stopped.conninfo()}'")
 
 
-def _appending(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
 def _inside(cluster: Cluster) -> Callable[[str, int], int]:
-    """Return an opener for a log in the data directory, where root trusts no name.
-
-    The server's account owns that folder and could have put a link to anybody's file there.
-    """
+    # Root must not follow names in a folder of the server's account, which could have put a link to
+    # another user's file there: create the file exclusively, or accept only a plain file of the account.
 
     def opened(path: str, flags: int) -> int:
         flags |= os.O_NOFOLLOW
@@ -298,12 +289,13 @@ def _inside(cluster: Cluster) -> Callable[[str, int], int]:
         is_plain = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
         if not is_plain or found.st_uid != cluster.account.uid:
             os.close(descriptor)
-            raise CopydError(f"{path} is not a file of {cluster.account.name} alone; choose --log")
+            raise CopydError(f"{path} is not a plain file of {cluster.account.name}; choose --log")
         return descriptor
 
     return opened
 
 
 def _stop(running: Cluster, mode: str, timeout: float) -> None:
+    # The methods have the names of py-postgresql's Cluster.
     {"fast": running.shutdown, "smart": running.stop, "immediate": running.quit}[mode]()
     running.wait_until_stopped(timeout)

@@ -1,4 +1,4 @@
-"""Asks a running daemon through its control socket."""
+"""Sends requests to a running daemon through its control socket."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WITHIN = 35.0
-"""Seconds; a little more than the daemon gives itself."""
+"""Seconds for an answer; more than the daemon's own limit."""
 
 
 def ask(path: Path, command: str, **more: object) -> dict[str, Any]:
-    """Ask the daemon of the configuration file at `path`; raises CopydError where it refuses."""
+    """Return the answer of the daemon with the configuration file `path`.
+
+    Raises CopydError if no daemon answers, or if it refuses.
+    """
+    from copyd import control_socket
     from copyd.config import runtime_directory
-    from copyd.daemon import control
 
     folder = runtime_directory(path, environ=os.environ, is_root=os.geteuid() == 0)
-    return control.ask(folder / control.NAME, {"command": command, **more}, within=WITHIN)
+    request = {"command": command, **more}
+    return control_socket.ask(folder / control_socket.NAME, request, within=WITHIN)

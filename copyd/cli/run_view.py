@@ -1,4 +1,4 @@
-"""A run that somebody watches: progress while it lasts, a table or JSON at its end."""
+"""A run in the foreground: its progress, then a table or JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from copyd.cli import exits
-from copyd.cli.console import deliver, make_console
+from copyd.cli.console import deliver, make_console, show
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Showing:
-    """What is left of a transfer that was shown; `document`: its JSON, for who prints that."""
+class CommandResult:
+    """The result of a transfer that was carried out; ``document``: the report for --json."""
 
     exit_code: int
     document: Document
     differs: bool = False
 
 
-def show(
+def carry_out(
     name: str,
     make: Callable[[], Transfer],
     *,
@@ -39,12 +39,11 @@ def show(
     is_verified: bool = False,
     is_titled: bool = False,
     allows_rejects: bool = False,
-) -> Showing:
-    """Carry out the transfer `name`, which `make` makes, and show how it goes and how it ended.
+) -> CommandResult:
+    """Carry out the transfer that `make` returns; print its progress and its result.
 
-    Where it cannot begin, a sentence on standard error says why. `is_titled`: it is one of
-    several. `allows_rejects`: rows that were put aside are no failure. With `as_json` nothing is
-    written to standard output.
+    If it cannot begin, the error is printed to standard error. `is_titled`: its name is printed as
+    well. `as_json`: nothing is printed to standard output.
     """
     from copyd.cli.views import report
 
@@ -58,17 +57,22 @@ def show(
         whose = f"transfer {name}: " if is_titled else ""
         click.echo(f"copyd: {whose}{error}", err=True)
         seconds = time.monotonic() - began
-        return Showing(exits.of_error(error), report.failure(name, str(error), seconds))
+        return CommandResult(exits.of_error(error), report.failure(name, str(error), seconds))
     comparison = _compare(transfer, ended) if is_verified else None
     if not as_json:
-        _present(ended, comparison)
+        # Not console.is_terminal, which FORCE_COLOR sets: only a terminal may show quoted rows.
+        # Decision: Facts instead of the server's words
+        is_private = sys.stdout is not None and sys.stdout.isatty()
+        show(report.table(ended, is_private=is_private))
+        if comparison is not None and (comparison.tables or comparison.cause):
+            show(report.comparison_table(comparison))
     likeness = "equal" if comparison is None else comparison.likeness.value
     code = exits.OF_VERDICT[ended.verdict.value]
     if code == 0 and not allows_rejects and any(each.counts.rejected for each in ended.outcomes):
         code = exits.PARTLY
-    for pending in ended.pending:
+    for pending in ended.pending:  # it is unknown yet whether their rows were committed
         click.echo(f"copyd: rejects stay pending: {pending}", err=True)
-    return Showing(
+    return CommandResult(
         exits.NOT_COMPARED if code == 0 and likeness == "not compared" else code,
         report.document(ended, comparison),
         differs=likeness == "differs",
@@ -76,15 +80,11 @@ def show(
 
 
 def _watch(transfer: Transfer, *, as_json: bool, is_full: bool) -> Report:
-    """Carry out `transfer` and show how it goes.
-
-    Raises CopydError where it cannot begin.
-    """
     from copyd.cli.views import RunProgress
     from copyd.observe import Fanout
     from copyd.transfers import run
 
-    progress = RunProgress(make_console())
+    progress = RunProgress(make_console())  # an observer: a broken terminal does not stop the run
     fanout = Fanout({} if as_json else {"progress": progress})
     try:
         deliver(progress.start)
@@ -97,22 +97,8 @@ def _watch(transfer: Transfer, *, as_json: bool, is_full: bool) -> Report:
 
 
 def _compare(transfer: Transfer, ended: Report) -> Comparison:
-    """Compare the destinations that a run has fed."""
     from copyd.transfers.verify import verify
 
     fed = {each.destination for each in ended.outcomes if each.verdict.value == "succeeded"}
     replicas = tuple(each for each in transfer.replicas if each.server.name in fed)
     return verify(replace(transfer, replicas=replicas))
-
-
-def _present(ended: Report, comparison: Comparison | None) -> None:
-    """Show how a run ended, and what came of comparing its destinations."""
-    from copyd.cli.views import report
-
-    console = make_console()
-    # A terminal, not what FORCE_COLOR takes for one: servers may quote rows there.
-    is_private = sys.stdout is not None and sys.stdout.isatty()
-    deliver(lambda: console.print(report.table(ended, is_private=is_private)))
-    if comparison is not None and (comparison.tables or comparison.cause):
-        compared = report.comparison_table(comparison)
-        deliver(lambda: console.print(compared))

@@ -1,12 +1,10 @@
-"""``copyd schema``: the configuration's JSON Schema, for editors, or all its keys, for people."""
+"""``copyd schema``: the configuration's JSON Schema, or a page of all keys."""
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from copyd.cli.console import say
+from copyd.cli.console import say, say_json
 
 
 @click.command(short_help="Print the JSON Schema of the configuration file.")
@@ -14,13 +12,11 @@ from copyd.cli.console import say
 def schema(is_page: bool) -> None:
     """Print the JSON Schema of the configuration file.
 
-    Editors that know TOML use it to complete keys and to check values while you type.
+    Editors with support for TOML use it to complete keys and to check values.
     """
+    from copyd.config import json_schema, markdown
+
     if is_page:
-        from copyd.config import markdown
-
         say(markdown().rstrip("\n"))
-        return
-    from copyd.config import json_schema
-
-    say(json.dumps(json_schema(), indent=2))
+    else:
+        say_json(json_schema())

@@ -1,48 +1,45 @@
-"""``copyd status`` and ``copyd history``: what a running daemon says of itself."""
+"""``copyd status`` and ``copyd history``: the state of a running daemon and its last runs."""
 
 from __future__ import annotations
 
-import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from copyd.cli.assembly import config_option
-from copyd.cli.console import deliver, make_console, say
+from copyd.cli.assembly import config_option, json_option
+from copyd.cli.console import make_console, say_json, show
 from copyd.cli.control_client import ask
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-EVERY = 1.0
-"""Seconds between two looks."""
+EVERY = 1.0  # seconds between two updates of --watch
 
 
-@click.command(short_help="Show how the daemon, its clusters and its transfers are.")
+@click.command(short_help="Show the state of the daemon, its clusters and its transfers.")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
-@click.option("--watch", "is_watched", is_flag=True, help="Show it again each second.")
+@json_option
+@click.option("--watch", "is_watched", is_flag=True, help="Update the output each second.")
 def status(path: Path, as_json: bool, is_watched: bool) -> None:
-    """Show how the running daemon is: its clusters, transfers, destinations, and runs under way.
+    """Show the state of the running daemon: clusters, transfers, destinations and current runs.
 
     Exit codes: 0 shown, 1 no daemon answers, 2 wrong usage, 130 interrupted.
     """
     if as_json and is_watched:
-        raise click.UsageError("--json shows it once: leave out --watch")
+        raise click.UsageError("--json and --watch exclude each other")
     found = ask(path, "status")
     if as_json:
-        say(json.dumps(found, ensure_ascii=False, indent=2))
-    elif is_watched:
+        say_json(found)
+        return
+    from copyd.cli.views import screen
+
+    if is_watched:
         _watch(path, found)
-    else:
-        from copyd.cli.views import screen
-
-        console = make_console()
-        deliver(lambda: console.print(screen(found, now=time.time())))
+    show(screen(found, now=time.time()))
 
 
-def _watch(path: Path, found: dict[str, Any]) -> None:
+def _watch(path: Path, found: dict[str, Any]) -> NoReturn:
     from rich.live import Live
 
     from copyd.cli.views import screen
@@ -57,20 +54,19 @@ def _watch(path: Path, found: dict[str, Any]) -> None:
 @click.command(short_help="Show the last runs.")
 @click.argument("transfer", metavar="[TRANSFER]", required=False)
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead.")
+@json_option
 @click.option(
-    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many runs."
+    "--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of runs."
 )
 def history(transfer: str | None, path: Path, as_json: bool, limit: int) -> None:
-    """Show the last runs that the daemon carried out, of TRANSFER or of all, the newest first.
+    """Show the daemon's last runs, of TRANSFER or of all transfers, the newest first.
 
-    Exit codes: 0 shown, 1 no daemon answers, or its history cannot be read, 2 wrong usage.
+    Exit codes: 0 shown, 1 no daemon answers, or it cannot read its history, 2 wrong usage.
     """
     found = ask(path, "history", transfer=transfer, limit=limit)["runs"]
     if as_json:
-        say(json.dumps(found, ensure_ascii=False, indent=2))
+        say_json(found)
         return
     from copyd.cli.views import runs_table
 
-    console = make_console()
-    deliver(lambda: console.print(runs_table(found)))
+    show(runs_table(found))

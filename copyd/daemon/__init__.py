@@ -1,8 +1,7 @@
 """The daemon: runs transfers on schedule and keeps managed clusters, until a signal stops it."""
 
-from copyd.daemon import control
 from copyd.daemon.arenas import limit_arenas
-from copyd.daemon.control import NAME, Control
+from copyd.daemon.control import Control
 from copyd.daemon.control_requests import ControlRequests
 from copyd.daemon.environment import Environment
 from copyd.daemon.folders import locked, prepare

@@ -13,27 +13,24 @@ import socket
 import threading
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from copyd.control_socket import address_of, receive, send
 from copyd.daemon.environment import spawn
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from typing_extensions import Self
 
+    from copyd.control_socket import Request
     from copyd.daemon.messages import Answer
 
-NAME = "control.sock"
 LARGEST_REQUEST = 64 * 1024
-LARGEST_ANSWER = 64 * 1024 * 1024
 PATIENCE = 5.0  # seconds for a caller to send the request, and to read the answer
 MOST_CALLERS = 16
-LONGEST_ADDRESS = 107  # bytes of a Unix socket's path: unix(7)
-
-Request = dict[str, Any]
 
 
 class Control:
@@ -47,7 +44,7 @@ class Control:
 
     def __enter__(self) -> Self:
         """Listen; raises CopydError if another daemon listens, or the system refuses."""
-        address = _address(self._path)
+        address = address_of(self._path)
         if _is_answered(address):
             raise CopydError(
                 f"another daemon listens at {self._path}: stop it, or give this one another "
@@ -88,7 +85,7 @@ class Control:
         try:
             with caller, suppress(OSError):
                 caller.settimeout(PATIENCE)
-                _send(caller, self._answer_to(_receive(caller, LARGEST_REQUEST)))
+                send(caller, self._answer_to(receive(caller, LARGEST_REQUEST)))
         finally:
             self._slots.release()
 
@@ -105,66 +102,6 @@ class Control:
             return {"error": str(error)}
         except Exception as error:  # noqa: BLE001 - the boundary of a caller: the next is served
             return {"error": f"a defect of copyd: {type(error).__name__}"}
-
-
-def ask(path: Path, request: Mapping[str, object], *, within: float) -> Request:
-    """Return the answer of the daemon at `path`.
-
-    Raises CopydError without a daemon, without an answer in time, and if the daemon refuses.
-    """
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(within)
-            connection.connect(_address(path))
-            _send(connection, request)
-            connection.shutdown(socket.SHUT_WR)
-            text = _receive(connection, LARGEST_ANSWER)
-    except TimeoutError as error:
-        raise CopydError(f"the daemon at {path} did not answer within {within:g} s") from error
-    except PermissionError as error:
-        raise CopydError(
-            f"no permission to connect to the daemon at {path}: join its group"
-        ) from error
-    except OSError as error:
-        raise CopydError(f"no daemon listens at {path}: start it with copyd run") from error
-    return _understood(path, text)
-
-
-def _understood(path: Path, text: bytes) -> Request:
-    try:
-        answer = json.loads(text)
-    except ValueError as error:
-        raise CopydError(f"the daemon at {path} ended before it answered") from error
-    if not isinstance(answer, dict):
-        raise CopydError(f"the process that listens at {path} is not a copyd daemon")
-    if "error" in answer:
-        raise CopydError(str(answer["error"]))
-    return answer
-
-
-def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
-    connection.sendall(json.dumps(message, ensure_ascii=True).encode() + b"\n")
-
-
-def _receive(connection: socket.socket, most: int) -> bytes:
-    """Read a line, or up to the end; at most so many bytes."""
-    found = bytearray()
-    while len(found) <= most and not found.endswith(b"\n"):
-        more = connection.recv(64 * 1024)
-        if not more:
-            break
-        found += more
-    return bytes(found[:most])
-
-
-def _address(path: Path) -> str:
-    address = str(path)
-    if len(os.fsencode(address)) > LONGEST_ADDRESS:
-        raise CopydError(
-            f"a socket's path has at most {LONGEST_ADDRESS} bytes, {path} is longer: configure a "
-            "shorter runtime_directory"
-        )
-    return address
 
 
 def _is_answered(address: str) -> bool:

@@ -10,7 +10,7 @@ from copyd.daemon.messages import Pause, Reload, Reply, Trigger
 from copyd.errors import CopydError
 
 if TYPE_CHECKING:
-    from copyd.daemon.control import Request
+    from copyd.control_socket import Request
     from copyd.daemon.messages import Answer, Message, Post
 
 Handler = Callable[["Request"], "Answer"]

@@ -1,4 +1,4 @@
-"""One observer made of several; an exception in one affects neither the run nor the others."""
+"""Several observers as a single observer; an exception in one does not affect the others."""
 
 from __future__ import annotations
 

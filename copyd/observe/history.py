@@ -1,4 +1,4 @@
-"""The history of runs, in SQLite, written by a thread of its own; runs never wait for it.
+"""The history of runs, in SQLite, written by its own thread; runs never wait for it.
 
 Operators read it, and the daemon starts with its last state of each destination; the ledgers are
 authoritative. So a full or broken disk, or a damaged file, only loses records: the log reports it
@@ -36,22 +36,17 @@ PRUNE_EVERY = 3600.0
 
 
 class History:
-    """Records runs at `path` and keeps them for `keep` seconds.
+    """Records runs at `path` and keeps them for `keep` seconds, which may be changed.
 
     ``observe`` gets HistoryFailed at the first lost record, HistoryResumed at the next written
     record. Only ``runs`` raises.
     """
 
     def __init__(
-        self,
-        path: Path,
-        keep: float,
-        *,
-        observe: Observer,
-        clock: Callable[[], float] = time.time,
+        self, path: Path, keep: float, *, observe: Observer, clock: Callable[[], float] = time.time
     ) -> None:
         self._file = HistoryFile(path)
-        self._keep = keep
+        self.keep = keep
         self._observe = observe
         self._clock = clock
         self._queue: queue.Queue[RunRecord | threading.Event | None] = queue.Queue(WAITING)
@@ -69,12 +64,8 @@ class History:
         with self._lock:
             return self._failures
 
-    def keep_for(self, seconds: float) -> None:
-        """Change how long runs are kept."""
-        self._keep = seconds
-
     def watch(self, transfer: str) -> Observer:
-        """Return the observer of one run."""
+        """Return the observer of a run."""
         return RunRecorder(transfer, self._clock, self._put)
 
     def __call__(self, event: Event) -> None:
@@ -112,14 +103,14 @@ class History:
     def close(self, timeout: float = CLOSING) -> None:
         """Write the queued records and stop the thread; give up on a hung disk after `timeout`."""
         try:
-            self._queue.put(None, timeout=timeout)
+            self._queue.put(None, timeout=timeout)  # the end of the queue
         except queue.Full:
             return
         self._thread.join(timeout)
 
     def _put(self, record: RunRecord) -> None:
         try:
-            self._queue.put_nowait(record)
+            self._queue.put_nowait(record)  # Decision: The history is not asked, it is told
         except queue.Full:
             self._fail(CopydError(f"the disk is too slow: {WAITING} records wait"), records=1)
 
@@ -131,7 +122,7 @@ class History:
                 continue
             if self._attempt(partial(self._file.put, given), records=1):
                 self._resume()
-                self._prune_when_due()
+                self._attempt(self._prune, records=0)
         self._file.close()
 
     def _attempt(self, write: Callable[[], None], *, records: int) -> bool:
@@ -153,15 +144,12 @@ class History:
             return False
         return True
 
-    def _prune_when_due(self) -> None:
-        now = self._clock()
-        if self._pruned_at is None or not 0 <= now - self._pruned_at < PRUNE_EVERY:
-            self._attempt(self._prune, records=0)
-
     def _prune(self) -> None:
         now = self._clock()
-        self._file.prune(before=now - self._keep)
-        self._pruned_at = now
+        # The clock is the wall's: it may be set back.
+        if self._pruned_at is None or not 0 <= now - self._pruned_at < PRUNE_EVERY:
+            self._file.prune(before=now - self.keep)
+            self._pruned_at = now
 
     def _fail(self, error: Exception, *, records: int) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""The history's SQLite file. One thread writes; each reader opens a connection of its own.
+"""The history's SQLite file. A single thread writes; each reader opens its own connection.
 
 Errors of SQLite and the file system are not handled here.
 """
@@ -44,7 +44,7 @@ CREATE TABLE known (
 """
 _BEGIN = "INSERT OR IGNORE INTO runs (run, transfer, started) VALUES (?, ?, ?)"
 _REMEMBER = """
-INSERT INTO known VALUES (:transfer, :destination, :success, :data, :verdict, :failed)
+INSERT INTO known VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (transfer, destination) DO UPDATE SET
     last_success = coalesce(excluded.last_success, last_success),
     data_timestamp = coalesce(excluded.data_timestamp, data_timestamp),
@@ -69,7 +69,7 @@ class HistoryFile:
         self._writer: sqlite3.Connection | None = None
 
     def put(self, record: RunRecord) -> None:
-        """Write the record of a run that began or ended, in one transaction."""
+        """Write the record of a run that began or ended."""
         writer = self._open_writer()
         with writer:
             # Before the end too: the record of the start may be lost.
@@ -143,7 +143,7 @@ class HistoryFile:
             writer = self._open()
             try:
                 writer.execute("PRAGMA journal_mode = WAL")
-                writer.execute("PRAGMA synchronous = NORMAL")
+                writer.execute("PRAGMA synchronous = NORMAL")  # a crash may lose the last records
                 _require_schema(writer, self.path)
             except BaseException:
                 writer.close()
@@ -188,12 +188,6 @@ def _put_end(writer: sqlite3.Connection, run: RunRecord, inserted: int | None) -
              counts.rejected, each.cause, each.data_timestamp, each.ended),
         )  # fmt: skip
         is_good = each.verdict == "succeeded"
-        known = {
-            "transfer": run.transfer,
-            "destination": each.name,
-            "success": each.ended if is_good else None,
-            "data": each.data_timestamp if is_good else None,
-            "verdict": each.verdict,
-            "failed": int(not is_good),
-        }
+        success, data = (each.ended, each.data_timestamp) if is_good else (None, None)
+        known = (run.transfer, each.name, success, data, each.verdict, int(not is_good))
         writer.execute(_REMEMBER, known)

@@ -1,4 +1,4 @@
-"""A read-only HTTP server for metrics, health and status; a thread and one request a connection.
+"""A read-only HTTP server for metrics, health and status: a thread and a request a connection.
 
 Slow clients are disconnected after a few seconds. At MAX_CONNECTIONS the oldest connection is
 closed for the new one, so that hung clients do not lock others out. Nothing waits for the daemon's
@@ -72,35 +72,27 @@ class Answer:
         return head if is_head else head + self.body
 
 
+@dataclass(frozen=True, kw_only=True)
 class Pages:
     """Answers requests; knows no sockets."""
 
-    def __init__(
-        self,
-        *,
-        registry: CollectorRegistry,
-        status: Callable[[], Status],
-        document: Callable[[], Document],
-        monotonic: Callable[[], float] = time.monotonic,
-        beat_limit: float = BEAT_LIMIT,
-    ) -> None:
-        self._registry = registry
-        self._status = status
-        self._document = document
-        self._monotonic = monotonic
-        self._beat_limit = beat_limit
+    registry: CollectorRegistry
+    status: Callable[[], Status]
+    document: Callable[[], Document]
+    monotonic: Callable[[], float] = time.monotonic
+    beat_limit: float = BEAT_LIMIT
 
     def answer(self, request: Request) -> Answer:
         match request.path:
             case "/metrics":
                 encode, kind = choose_encoder(request.accept)
-                return Answer(200, encode(self._registry), kind)
+                return Answer(200, encode(self.registry), kind)
             case "/livez" | "/healthz":
                 return self._livez()
             case "/readyz":
                 return self._readyz()
             case "/status":
-                body = json.dumps(self._document(), ensure_ascii=False, indent=2)
+                body = json.dumps(self.document(), ensure_ascii=False, indent=2)
                 return Answer(200, f"{body}\n".encode(), "application/json")
             case "/":
                 return _text(200, _INDEX)
@@ -108,8 +100,8 @@ class Pages:
                 return _text(404, f"page not found; the pages are:\n\n{_INDEX}")
 
     def _livez(self) -> Answer:
-        age = self._monotonic() - self._status().beat
-        if age > self._beat_limit:
+        age = self.monotonic() - self.status().beat
+        if age > self.beat_limit:
             return _text(503, f"the daemon's loop has not iterated for {age:.0f} s")
         return _text(200, "alive")
 
@@ -117,7 +109,7 @@ class Pages:
         alive = self._livez()
         if alive.status != 200:
             return alive
-        state = self._status().state
+        state = self.status().state
         return _text(200, "ready") if state == "ready" else _text(503, f"the daemon is {state}")
 
 
@@ -148,7 +140,7 @@ class Server:
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
         self._closing = threading.Event()
-        self._open: OrderedDict[socket.socket, None] = OrderedDict()
+        self._open: OrderedDict[socket.socket, None] = OrderedDict()  # the oldest first
         self._threads: list[threading.Thread] = []  # only the accepting thread changes it
         self._lock = threading.Lock()
 
@@ -162,6 +154,7 @@ class Server:
 
     def start(self) -> None:
         """Listen; raises CopydError if the address cannot be used."""
+        # Decision: An HTTP server of three hundred lines
         try:
             family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
             self._listener = socket.create_server((self._host, self._port), family=family)

@@ -25,7 +25,7 @@ class Live:
         self._lock = threading.Lock()
 
     def watch(self, transfer: str) -> Observer:
-        """Return the observer of one run."""
+        """Return the observer of a run."""
 
         def observe(event: Event) -> None:
             with self._lock:

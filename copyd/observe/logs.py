@@ -1,4 +1,4 @@
-"""The log: one line per event, as JSON or for people, with journald's priorities under systemd.
+"""The log: a line per event, as JSON or for people, with journald's priorities under systemd.
 
 DestinationDropped is logged as "destination.dropped". Events contain no row values and no secrets;
 as a second barrier, passwords in connection strings are masked. Control characters are escaped, so
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from copyd.events import Event, Observer
-
-FORMATS = ("auto", "json", "console")
-LEVELS = ("debug", "info", "warning", "error")
 
 _LEVELS: dict[type, str] = {
     events.DataRelayed: "debug",
@@ -86,7 +83,7 @@ def configure(
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=False,  # loggers must follow the next `configure`
     )
 
 
@@ -98,7 +95,7 @@ class Log:
         _write(event, {})
 
     def watch(self, transfer: str) -> Observer:
-        """Return the observer of one run, which adds the transfer and the run to each line."""
+        """Return the observer of a run, which adds the transfer and the run to each line."""
         context: Fields = {"transfer": transfer}
 
         def observe(event: Event) -> None:
@@ -116,7 +113,7 @@ def name_of(event: Event) -> str:
 
 
 def level_of(event: Event) -> str:
-    """Return the event's log level, one of LEVELS."""
+    """Return the event's log level: "debug", "info", "warning" or "error"."""
     if isinstance(event, events.DestinationEnded | events.RunEnded):
         return _VERDICT_LEVELS.get(event.verdict, "error")
     return _LEVELS.get(type(event), "info")

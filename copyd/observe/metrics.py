@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -84,7 +85,7 @@ class Metrics:
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        ProcessCollector(registry=self.registry)
+        ProcessCollector(registry=self.registry)  # not the global registry: tests have many
 
     def __call__(self, event: Event) -> None:
         """Count an event of the daemon."""
@@ -95,29 +96,8 @@ class Metrics:
                 self._count("copyd_missed_runs_total", event.transfer)
 
     def watch(self, transfer: str) -> Observer:
-        """Return the observer of one run."""
-
-        def observe(event: Event) -> None:
-            match event:
-                case events.SnapshotTaken():
-                    with self._lock:
-                        self._snapshots[transfer] = event.moment
-                case events.RunEnded():
-                    self._end(transfer, event.verdict, event.seconds)
-                case events.SourceDropped():
-                    self._count("copyd_source_drops_total", transfer)
-                case events.DataRelayed():
-                    for name in event.destinations:
-                        self._count("copyd_transferred_bytes_total", transfer, name, by=event.size)
-                        self._count(
-                            "copyd_transferred_rows_total", transfer, name, by=event.messages
-                        )
-                case events.RunRefused() | events.RunMissed():
-                    self(event)
-                case _:
-                    self._count_destination(transfer, event)
-
-        return observe
+        """Return the observer of a run."""
+        return partial(self._observe, transfer)
 
     def collect(self) -> Iterator[Metric]:
         """Yield all families; the registry calls this at each scrape."""
@@ -149,6 +129,24 @@ class Metrics:
             _FAULT: sorted(faults),
             _RUN: [(*each, verdict) for each in transfers for verdict in VERDICTS],
         }
+
+    def _observe(self, transfer: str, event: Event) -> None:
+        match event:
+            case events.SnapshotTaken():
+                with self._lock:
+                    self._snapshots[transfer] = event.moment
+            case events.RunEnded():
+                self._end(transfer, event.verdict, event.seconds)
+            case events.SourceDropped():
+                self._count("copyd_source_drops_total", transfer)
+            case events.DataRelayed():
+                for name in event.destinations:
+                    self._count("copyd_transferred_bytes_total", transfer, name, by=event.size)
+                    self._count("copyd_transferred_rows_total", transfer, name, by=event.messages)
+            case events.RunRefused() | events.RunMissed():
+                self(event)
+            case _:
+                self._count_destination(transfer, event)
 
     def _count(self, metric: str, *labels: str, by: float = 1) -> None:
         self._counters[metric].add(*labels, by=by)
@@ -196,7 +194,7 @@ class Metrics:
         now = self._clock()
         with self._lock:
             for transfer, moment in self._snapshots.items():
-                if transfer in running:
+                if transfer in running:  # a run that crashed sends no RunEnded
                     family.add_metric((transfer,), max(now - moment, 0.0))
         return family
 

@@ -1,4 +1,4 @@
-"""The progress of one run, computed from its events; pure: the time is an argument."""
+"""The progress of a run, computed from its events; pure: the time is an argument."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Progress:
 class Delivery:
     """The rows and bytes sent to a destination in its current pass; ``began``: the pass's start.
 
-    ``marks``: times with the bytes sent by then; at most one a second, only those within WINDOW.
+    ``marks``: times with the bytes sent by then; at most every second, only those within WINDOW.
     """
 
     state: str = "preparing"
@@ -67,7 +67,9 @@ class Delivery:
         if self.state != "copying":
             return 0.0
         since, had = next((mark for mark in self.marks if mark[0] >= now - WINDOW), self.marks[-1])
-        return (self.size - had) / max(now - since, 0.1)
+        return (self.size - had) / max(
+            now - since, 0.1
+        )  # no division by zero, and no peak at the start
 
     def average(self, now: float) -> float:
         return self.size / max(now - self.began, 1e-3)
@@ -85,6 +87,7 @@ class RunState:
         match event:
             case events.PassStarted():
                 for name in event.destinations:
+                    # A new pass repeats the scan: rows and bytes count from 0.
                     self.deliveries[name] = Delivery(
                         "copying", event.number, began=now, marks=deque([(now, 0)])
                     )

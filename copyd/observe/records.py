@@ -1,4 +1,4 @@
-"""Records of runs: frozen, made from events by one observer per run. No file is touched."""
+"""Records of runs: frozen, made from events by an observer per run; no I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DestinationRecord:
-    """The result of a run at one destination."""
+    """The result of a run at a destination."""
 
     name: str
     verdict: str
@@ -43,7 +43,7 @@ class RunRecord:
 
 
 class RunRecorder:
-    """An observer of one run: calls `put` with its record at the start and again at the end."""
+    """An observer of a run: calls `put` with its record at the start and again at the end."""
 
     def __init__(
         self, transfer: str, clock: Callable[[], float], put: Callable[[RunRecord], None]

@@ -177,4 +177,4 @@ def test_what_works_outside_systemd_only_is_told(tmp_path: Path) -> None:
     file.write_text('[clusters.k]\ndata_directory = "k"\non_exit = "leave"\n')
     done = run("check", "--config", str(file))
     assert done.returncode == 0
-    assert 'clusters.k.on_exit: "leave" works outside systemd only' in done.stdout
+    assert 'clusters.k.on_exit: "leave" has no effect under systemd' in done.stdout

@@ -57,7 +57,7 @@ def conninfo(said: str) -> str:
 
 
 def test_a_server_lives_from_init_to_drop(path: Path) -> None:
-    assert "made for " in cluster("init", path).stdout
+    assert "created for " in cluster("init", path).stdout
     start = cluster("start", path)
     assert start.returncode == 0, start.stderr
     with psycopg.connect(conninfo(start.stdout)) as connection:
@@ -147,7 +147,7 @@ def test_a_folder_that_is_no_data_directory_is_one_sentence(path: Path, command:
     done = cluster(command, path)
     assert done.returncode == 1
     assert done.stderr == (
-        f"copyd: directory {path} is not a data directory; copyd cluster init makes one\n"
+        f"copyd: directory {path} is not a data directory; copyd cluster init creates one\n"
     )
 
 

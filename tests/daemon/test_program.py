@@ -43,6 +43,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == ""
 
 
+def test_a_question_to_the_daemon_does_not_import_the_daemon(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from copyd.cli.control_client import ask\n"
+        "try: ask(Path(sys.argv[1]), 'status')\n"
+        "except Exception as error: print(error, 'copyd.daemon' in sys.modules)"
+    )
+    (tmp_path / "copyd.toml").write_text('[daemon]\nruntime_directory = "none"\n')
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "copyd.toml")],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "no daemon listens" in done.stdout
+    assert done.stdout.endswith(" False\n")
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     done = run("fly")
     assert done.returncode == 2

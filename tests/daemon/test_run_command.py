@@ -353,7 +353,7 @@ def test_an_invalid_file_changes_nothing_and_every_error_is_told(daemon: Daemon)
     daemon.await_event("run.ended", number=seen + 2)
     code, said, errors = run_command(daemon, "reload")
     assert (code, said) == (78, "")
-    assert errors.endswith("copyd: the old configuration holds\n")
+    assert errors.endswith("copyd: the old configuration stays in effect\n")
     assert errors.count("\n") == 3
     daemon.config.write_text(good)
     assert run_command(daemon, "reload") == (0, "nothing has changed\n", "")

@@ -37,7 +37,7 @@ def test_a_difference_has_a_line_and_exit_code_1(site: ConfiguredFanout) -> None
     done = site.copyd("verify", "books")
     assert (done.returncode, done.stderr) == (0, "")
     assert lines(done.stdout) == [
-        "destination table source rows rows there verdict",
+        "destination table source rows destination rows verdict",
         "eu public.a 1,500 1,500 equal",
         "eu public.b 0 0 equal",
         "us public.a 1,500 1,500 equal",

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from copyd import control_socket
 from copyd.cluster.poll import wait_for
-from copyd.daemon import control
 from copyd.errors import CopydError
 from tests.support import program, toml
 
@@ -58,7 +58,7 @@ class Daemon:
 
     @property
     def socket(self) -> Path:
-        return self.folder / "run" / control.NAME
+        return self.folder / "run" / control_socket.NAME
 
     def write(self) -> None:
         """Write the configuration file."""
@@ -128,7 +128,7 @@ class Daemon:
         return None if self.process is None else self.process.poll()
 
     def ask(self, command: str, **more: object) -> Line:
-        return control.ask(self.socket, {"command": command, **more}, within=PATIENCE)
+        return control_socket.ask(self.socket, {"command": command, **more}, within=PATIENCE)
 
     def transfer(self, name: str) -> Line:
         """What the daemon's status says of a transfer; its destinations by name."""

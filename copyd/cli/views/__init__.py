@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: progress, report, findings, rejects, status."""
+"""Terminal output: progress, report, findings, rejects, status."""
 
 from copyd.cli.views import findings, rejects, report
 from copyd.cli.views.progress import RunProgress

@@ -1,4 +1,4 @@
-"""A run as it goes: a bar per destination on a terminal, plain lines elsewhere."""
+"""The progress of a run: a bar for each destination on a terminal, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from copyd.observe import Delivery
 
 LINE_EVERY = 5.0
-"""Seconds between two plain lines about data relayed."""
+"""Seconds between two plain lines for a destination's data."""
 
 
 class RunProgress:
-    """Shows one run on `console`; an observer, to be started and stopped."""
+    """An observer: shows a run on `console`, between ``start`` and ``stop``."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
@@ -44,15 +44,12 @@ class RunProgress:
         )
 
     def start(self) -> None:
-        """Begin to draw."""
         self._bars.start()
 
     def stop(self) -> None:
-        """Draw a last time."""
         self._bars.stop()
 
     def __call__(self, event: Event) -> None:
-        """Show what happened."""
         if isinstance(event, events.RunStarted):
             self._run = RunState(event)
             self._deliveries = self._run.deliveries
@@ -72,40 +69,34 @@ class RunProgress:
             case events.DataRelayed():
                 self._advance(event, now)
             case events.DestinationDropped():
-                what = "to return in another pass" if event.will_return else "for good"
-                self._show(event.destination, f"[yellow]dropped[/] {what}", event.cause)
+                outlook = "to return in another pass" if event.will_return else "for good"
+                self._show(event.destination, f"[yellow]dropped[/] {outlook}", event.cause)
             case events.DestinationReintroduced():
                 self._show(event.destination, "[cyan]reintroduced[/]")
             case events.DestinationEnded():
                 self._end(event)
-            case events.RunEnded():
-                pass  # the closing table says it
             case _:
-                self._tell(event)
+                self._show_rare(event)
 
-    def _tell(self, event: Event) -> None:
-        """Say what seldom happens."""
+    def _show_rare(self, event: Event) -> None:
         match event:
             case events.DestinationReconciled():
-                held_back = f"after {event.held_back:.1f} s of holding the others back"
-                self._show(event.destination, "[yellow]stalled[/], waited for", held_back)
-            case events.RowsMissed():
-                self._say(
-                    f"{event.destination}: {event.rows:,} rows of {event.table} were found that "
-                    "the overlap had left out"
-                )
+                delay = f"the other destinations waited {event.held_back:.1f} s"
+                self._show(event.destination, "[yellow]stalled[/], and continues", delay)
+            case events.RowsMissed(destination=name, rows=rows, table=table):
+                self._say(f"{name}: {rows:,} rows of {table} found that the lookback had missed")
             case events.SourceDropped():
-                what = "to be asked again" if event.will_return else "for good"
-                self._console.print(f"source lost {what}: {event.cause}", markup=False)
+                outlook = "; the run retries" if event.will_return else ""
+                self._console.print(f"source failed{outlook}: {event.cause}", markup=False)
             case events.HorizonHeldBack():
                 self._say(
-                    f"a transaction at the source has been open for {event.seconds:.0f} s; rows "
-                    "written since then wait for its end"
+                    f"a transaction at the source has been open for {event.seconds:.0f} s; newer "
+                    "rows are copied after its end"
                 )
 
     def _begin_pass(self, event: events.PassStarted, now: float) -> None:
         for name in event.destinations:
-            self._bars.reset(self._tasks[name])
+            self._bars.reset(self._tasks[name])  # a new pass starts at row 0
         self._say(f"pass {event.number}: {', '.join(event.destinations)}")
         self._redraw(event.destinations, state="copying")
         self._next_line = now + LINE_EVERY
@@ -115,15 +106,14 @@ class RunProgress:
         if now >= self._next_line:
             self._next_line = now + LINE_EVERY
             for name in sorted(event.destinations):
-                self._say(
-                    f"{name}: {_text(self._deliveries[name], self._deliveries[name].rows, now)}"
-                )
+                delivery = self._deliveries[name]
+                self._say(f"{name}: {_text(delivery, delivery.rows, now)}")
 
     def _end(self, event: events.DestinationEnded) -> None:
         is_good = event.verdict == "succeeded"
         colour = "green" if is_good else "red"
         self._show(event.destination, f"[{colour}]{event.verdict}[/]", event.cause)
-        if is_good:  # a run may write more or fewer rows than it was given
+        if is_good:  # the rows written can differ from the rows sent: the bar shows those written
             rows = event.counts.rows
             self._redraw([event.destination], rows=rows)
             self._bars.update(self._tasks[event.destination], total=max(rows, 1))
@@ -146,8 +136,7 @@ class RunProgress:
                 self._bars.update(task, state=state)
 
     def _say(self, line: str) -> None:
-        """Print a line that bars make superfluous."""
-        if not self._console.is_terminal:
+        if not self._console.is_terminal:  # a terminal has the bars
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Rejects as text and as JSON. Control characters are escaped, because the rows are untrusted."""
+"""Rejects for people and as JSON. Control characters are escaped: they hold rows of others."""
 
 from __future__ import annotations
 
@@ -8,27 +8,24 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
+from copyd.cli.views.grid import grid
 from copyd.loading.rejects import Standing, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from rich.table import Table
+
     from copyd.loading.rejects import KeptRow, KeptTable
 
-_COLUMNS = ("run", "destination", "table", "rejects", "time", "reasons", "standing")
 _SAID = ("detail", "hint", "context", "column", "constraint")
 
 
 def table(found: Iterable[KeptTable]) -> Table:
-    """Return a line for each table of each run."""
-    rendered = Table(box=None, pad_edge=False, header_style="bold")
-    for title in _COLUMNS:
-        rendered.add_column(
-            title, overflow="fold", justify="right" if title == "rejects" else "left"
-        )
+    """Return a table with a line for each table of each run."""
+    rendered = grid("run", "destination", "table", "rejects", "time", "reasons", "standing")
     for each in found:
         is_pending = each.standing is Standing.PENDING
         rendered.add_row(
@@ -44,7 +41,7 @@ def table(found: Iterable[KeptTable]) -> Table:
 
 
 def lines(of: KeptTable, rows: Iterable[KeptRow]) -> Iterator[str]:
-    """Yield lines for each reject: its place, the reason, the row."""
+    """Yield the rows as lines: where, why, and the row itself."""
     standing = ", pending" if of.standing is Standing.PENDING else ""
     place = harmless(f"{of.destination}, run {of.run}, {of.table}{standing}")
     for each in rows:
@@ -64,7 +61,7 @@ def as_json(documents: Iterable[dict[str, object]]) -> str:
 
 
 def table_document(of: KeptTable) -> dict[str, object]:
-    """Return the facts of a table's rejects, with the COPY to load them again."""
+    """Return a line of `table`, the file, and the COPY that loads it again."""
     return {
         "transfer": of.transfer,
         "destination": of.destination,
@@ -81,7 +78,7 @@ def table_document(of: KeptTable) -> dict[str, object]:
 
 
 def row_document(of: KeptTable, each: KeptRow) -> dict[str, object]:
-    """Return a reject, the row in base64 unless it is UTF-8."""
+    """Return a row and its reason; in base64 where it is no UTF-8."""
     text, encoded = _in_json(each.row)
     return {
         "transfer": of.transfer,
@@ -95,6 +92,7 @@ def row_document(of: KeptTable, each: KeptRow) -> dict[str, object]:
 
 
 def _in_json(row: bytes | None) -> tuple[str | None, str | None]:
+    """Return a row as text, or else in base64."""
     if row is None:
         return None, None
     try:
@@ -110,6 +108,7 @@ def _time(of: KeptTable) -> str | None:
 
 
 def _text(row: bytes | None) -> str:
+    """Return a row for a terminal: a line, whatever is in it."""
     if row is None:
         return "(not written yet)"
     return harmless(row.removesuffix(b"\n").decode("utf-8", "backslashreplace"), keep="\t")

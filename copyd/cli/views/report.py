@@ -1,37 +1,34 @@
-"""A run that is over: a table for people, JSON for machines."""
+"""The result of a run, or of a comparison: a table for people, JSON for machines."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
 
+from copyd.cli.views.grid import grid
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from rich.table import Table
 
     from copyd.transfers import Outcome, Report
     from copyd.transfers.verify import Compared, Comparison
 
 Document = dict[str, Any]
-"""What is one JSON object."""
+"""A JSON object."""
 
 _COLOURS = {"succeeded": "green", "partial": "yellow", "unknown": "yellow", "failed": "red"}
 _LIKENESS_COLOURS = {"equal": "green", "not compared": "yellow", "differs": "red"}
 
 
 def table(report: Report, *, is_private: bool = False) -> Table:
-    """Return the closing table: a line a destination, MB/s of COPY payload.
+    """Return a table with a line for each destination; bytes and MB/s are of COPY payload.
 
-    `is_private`: one person alone sees it, so that servers may quote rows.
+    `is_private`: the table may show the server's own message, which may quote rows.
     """
-    rendered = Table(box=None, pad_edge=False, header_style="bold")
-    rendered.add_column("destination", overflow="fold")
-    for title in ("read", "loaded", "rejected", "rows", "bytes", "seconds", "MB/s"):
-        rendered.add_column(title, justify="right")
-    rendered.add_column("verdict", overflow="fold")
+    titles = ("read", "loaded", "rejected", "rows", "bytes", "seconds", "MB/s")
+    rendered = grid("destination", *titles, "verdict")
     for outcome in report.outcomes:
         verdict = outcome.verdict.value
         why = outcome.words if is_private and outcome.words else outcome.cause
@@ -50,15 +47,10 @@ def table(report: Report, *, is_private: bool = False) -> Table:
     return rendered
 
 
-def as_json(told: Document | Sequence[Document]) -> str:
-    """Return one JSON document of an object, or of several."""
-    return json.dumps(told, ensure_ascii=False, indent=2)
-
-
 def document(report: Report, comparison: Comparison | None = None) -> Document:
-    """Return the report for JSON: bytes of payload, seconds, bytes per second.
+    """Return the report for JSON; "bytes" are of COPY payload.
 
-    With a `comparison` each destination has "verified", null where it was not to be compared.
+    With a `comparison` each destination has "verified", null if its run did not succeed.
     """
     return {
         "transfer": report.transfer,
@@ -72,7 +64,7 @@ def document(report: Report, comparison: Comparison | None = None) -> Document:
 
 
 def failure(transfer: str, cause: str, seconds: float) -> Document:
-    """Return the report of a run that could not begin: it has no name."""
+    """Return the report of a run that could not begin, and so has no identifier."""
     return {
         "transfer": transfer,
         "run": None,
@@ -84,13 +76,8 @@ def failure(transfer: str, cause: str, seconds: float) -> Document:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Return a line for each destination and table."""
-    rendered = Table(box=None, pad_edge=False, header_style="bold")
-    rendered.add_column("destination", overflow="fold")
-    rendered.add_column("table", overflow="fold")
-    for title in ("source rows", "rows there"):
-        rendered.add_column(title, justify="right")
-    rendered.add_column("verdict", overflow="fold")
+    """Return a table with a line for each table at each destination."""
+    rendered = grid("destination", "table", "source rows", "destination rows", "verdict")
     for each in comparison.tables:
         likeness = each.likeness.value
         rendered.add_row(
@@ -106,7 +93,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def comparison_document(comparison: Comparison) -> Document:
-    """Return the comparison for JSON."""
+    """Return the comparison for JSON; "there": the table's name at the destination."""
     return {
         "transfer": comparison.transfer,
         "verdict": comparison.likeness.value,
@@ -123,12 +110,13 @@ def _verified(outcome: Outcome, comparison: Comparison | None) -> Document:
         return {}
     if outcome.verdict.value != "succeeded":
         return {"verified": None}
-    verified = {
-        "verdict": comparison.likeness_at(outcome.destination).value,
-        "cause": comparison.cause,
-        "tables": [_compared(each) for each in comparison.at(outcome.destination)],
+    return {
+        "verified": {
+            "verdict": comparison.likeness_at(outcome.destination).value,
+            "cause": comparison.cause,
+            "tables": [_compared(each) for each in comparison.at(outcome.destination)],
+        }
     }
-    return {"verified": verified}
 
 
 def _compared(each: Compared) -> Document:
@@ -151,15 +139,16 @@ def _because(reason: str | None) -> str:
 
 
 def _fields(outcome: Outcome) -> Document:
+    counts = outcome.counts
     return {
         "destination": outcome.destination,
         "verdict": outcome.verdict.value,
         "cause": outcome.cause,
-        "read": outcome.counts.read,
-        "loaded": outcome.counts.loaded,
-        "rejected": outcome.counts.rejected,
-        "rows": outcome.counts.rows,
-        "bytes": outcome.counts.size,
+        "read": counts.read,
+        "loaded": counts.loaded,
+        "rejected": counts.rejected,
+        "rows": counts.rows,
+        "bytes": counts.size,
         "seconds": round(outcome.seconds, 6),
         "bytes_per_second": round(_rate(outcome) * 1e6),
         "passes": outcome.passes,
@@ -175,5 +164,5 @@ def _fields(outcome: Outcome) -> Document:
 
 
 def _rate(outcome: Outcome) -> float:
-    """Megabytes of payload a second."""
+    # In MB/s.
     return outcome.counts.size / 1e6 / outcome.seconds if outcome.seconds else 0.0

@@ -1,4 +1,4 @@
-"""A status and a history as tables for people, from their JSON; pure."""
+"""Tables of the status and the history, from their JSON; pure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.filesize import decimal
-from rich.table import Table
 from rich.text import Text
+
+from copyd.cli.views.grid import grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
+    from rich.table import Table
 
     Object = Mapping[str, Any]
 
@@ -27,7 +29,7 @@ _UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 def screen(status: Object, *, now: float) -> RenderableType:
-    """Return all of a status, as it is at `now` (Unix time)."""
+    """Return the tables of a status; `now` is Unix time."""
     parts: list[RenderableType] = [_headline(status, now)]
     if status["clusters"]:
         parts.append(_clusters(status["clusters"]))
@@ -37,33 +39,33 @@ def screen(status: Object, *, now: float) -> RenderableType:
 
 
 def runs_table(runs: Sequence[Object]) -> Table:
-    """Return runs as they stand in the history, a line for each and its destinations."""
-    rendered = _table("began", "transfer", "seconds", "verdict", "destination", "rows", "bytes")
+    """Return a table of runs, with a line for each destination."""
+    rendered = grid("began", "transfer", "seconds", "verdict", "destination", "rows", "bytes")
     for run in runs:
         began = datetime.fromtimestamp(run["started"]).astimezone().isoformat(" ", "seconds")
         seconds = "" if run["ended"] is None else f"{run['ended'] - run['started']:.1f}"
         verdict = _because(run["verdict"] or "not ended", run["cause"])
         head: list[str | Text] = [began, Text(run["transfer"]), seconds, verdict]
         for each in run["destinations"]:
-            there = _because(f"{each['name']} {each['verdict']}", each["cause"])
-            rendered.add_row(*head, there, f"{each['rows']:,}", decimal(each["size"]))
-            head = [""] * 4
+            result = _because(f"{each['name']} {each['verdict']}", each["cause"])
+            rendered.add_row(*head, result, f"{each['rows']:,}", decimal(each["size"]))
+            head = [""] * 4  # once for each run
         if not run["destinations"]:
             rendered.add_row(*head, "", "", "")
     return rendered
 
 
 def ago(seconds: float) -> str:
-    """Write a length of time in its largest unit that fits: "5m"."""
+    """Return a duration in its largest unit: "5m"."""
     size, unit = next((each for each in _UNITS if abs(seconds) >= each[0]), (1, "s"))
     return f"{seconds / size:.0f}{unit}"
 
 
 def _headline(status: Object, now: float) -> Text:
-    said = f", for {ago(now - status['started_at'])}; {status['running']} runs of at most "
+    said = f", started {ago(now - status['started_at'])} ago; {status['running']} runs of at most "
     line = Text.assemble("copyd is ", _coloured(status["state"]), said, str(status["workers"]))
     if not status["reload"]["is_successful"]:
-        line.append("\nthe configuration could not be reloaded, the old one holds:", "red")
+        line.append("\nthe last reload failed, the old configuration is in effect:", "red")
         for problem in status["reload"]["problems"]:
             line.append(f"\n  {problem}")
     for each in status["observers"]:
@@ -74,11 +76,11 @@ def _headline(status: Object, now: float) -> Text:
 
 
 def _clusters(clusters: Sequence[Object]) -> Table:
-    rendered = _table("cluster", "state", "restarts", "last error")
+    rendered = grid("cluster", "state", "restarts", "last error")
     for each in clusters:
         state = Text(each["state"], "green" if each["is_up"] else "red")
         if each["pending_restart"]:
-            state.append(f", to be restarted for {', '.join(each['pending_restart'])}", "yellow")
+            state.append(f", restart pending for {', '.join(each['pending_restart'])}", "yellow")
         rendered.add_row(
             Text(each["name"]), state, str(each["restarts"]), Text(each["last_error"] or "")
         )
@@ -86,7 +88,7 @@ def _clusters(clusters: Sequence[Object]) -> Table:
 
 
 def _transfers(transfers: Sequence[Object], now: float) -> Table:
-    rendered = _table(
+    rendered = grid(
         "transfer", "state", "last run", "next run", "destination", "data", "last success", "why"
     )
     for each in transfers:
@@ -104,8 +106,8 @@ def _transfers(transfers: Sequence[Object], now: float) -> Table:
 
 def _destination(transfer: Object, destination: Object, now: float) -> list[str | Text]:
     progress = transfer["progress"]
-    moving = [] if progress is None else progress["destinations"]
-    found = next((each for each in moving if each["name"] == destination["name"]), None)
+    running = [] if progress is None else progress["destinations"]
+    found = next((each for each in running if each["name"] == destination["name"]), None)
     why = Text(destination["last_error"] or "")
     if found is not None and found["state"] == "copying":
         speed = decimal(found["bytes_per_second"])
@@ -130,11 +132,3 @@ def _because(state: str, reason: str | None) -> Text:
 
 def _coloured(state: str) -> Text:
     return Text(state, _COLOURS.get(state.rpartition(" ")[2], ""))
-
-
-def _table(*titles: str) -> Table:
-    rendered = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        is_number = title in {"seconds", "rows", "bytes", "restarts"}
-        rendered.add_column(title, overflow="fold", justify="right" if is_number else "left")
-    return rendered

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from copyd.cli.console import make_console
-from copyd.cli.views.report import as_json, document, table
+from copyd.cli.views.report import document, table
 from copyd.errors import CopydError
 from copyd.transfers import Loading, Query, Reintroduce
 
@@ -89,7 +90,7 @@ def everything_told(fanout: Fanout, report: Report | None, more: str = "") -> st
         console = make_console()
         with console.capture() as captured:
             console.print(table(report))
-        told += [repr(report), as_json(document(report)), captured.get()]
+        told += [repr(report), json.dumps(document(report)), captured.get()]
     return "\n".join(told)
 
 

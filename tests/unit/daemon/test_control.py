@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from copyd.daemon.control import Control, ask
+from copyd.control_socket import ask
+from copyd.daemon.control import Control
 from copyd.daemon.control_requests import ControlRequests
 from copyd.daemon.messages import Message, Pause, Reload, Trigger
 from copyd.errors import CopydError

@@ -141,7 +141,7 @@ def test_runs_are_kept_for_so_long_and_what_was_last_known_for_ever(tmp_path: Pa
         tell(history, *a_run("new"))
         assert history.flush()
         assert [run.run for run in history.runs()] == ["new", "young"]
-        history.keep_for(DAY)
+        history.keep = DAY
         clock.now += DAY / 2
         tell(history, *a_run("newest"))
         assert history.flush()
