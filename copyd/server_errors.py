@@ -24,7 +24,7 @@ class Blame(Enum):
 
 
 class Message(Enum):
-    """Whether the server's message may quote values of a row; if so, it is never logged."""
+    """Whether a message may quote values of a row: then `transfers.faults.facts` leaves it out."""
 
     # Decision: Facts instead of the server's words
 

@@ -110,7 +110,7 @@ class History:
 
     def _put(self, record: RunRecord) -> None:
         try:
-            self._queue.put_nowait(record)  # Decision: The history is not asked, it is told
+            self._queue.put_nowait(record)  # Decision: The history has a thread of its own
         except queue.Full:
             self._fail(CopydError(f"the disk is too slow: {WAITING} records wait"), records=1)
 

@@ -1,4 +1,7 @@
-"""The links of a COPY: the connection's own byte stream, or libpq."""
+"""How COPY data travels: on the connection's own byte stream (`wire`), or through libpq (`libpq`).
+
+Only these two write to a connection in COPY.
+"""
 
 from copyd.copyman.links.choice import LinkName, choose, open_copy_in, open_copy_out
 from copyd.copyman.links.conversation import CANCEL_TIMEOUT

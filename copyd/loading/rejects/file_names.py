@@ -9,7 +9,7 @@ import re
 from hashlib import sha256
 from urllib.parse import unquote_to_bytes
 
-# Decision: A name of a file is a name, percent-encoded
+# Decision: File names are names, percent-encoded
 LONGEST = 200  # bytes; file systems allow 255, suffixes included
 PENDING = ".pending"
 """Suffix of a run's folder until its COMMIT is certain."""

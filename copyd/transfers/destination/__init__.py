@@ -1,4 +1,4 @@
-"""One destination in one try: from what is found there to COMMIT or to nothing."""
+"""One destination in one try: `actions` decides by phase, `attempt` keeps the order."""
 
 from copyd.transfers.destination.actions import Action, Block, claim, decide
 from copyd.transfers.destination.attempt import Attempt

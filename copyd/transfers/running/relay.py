@@ -1,7 +1,7 @@
 """One scan of a pass: reports the cycles of a CopyManager, and decides about faults.
 
 A stall is reconciled within its cycle while the destination has some of its ``max_wait`` left; any
-other fault drops the destination at once.
+other fault drops the destination at once. A throttle would wait here, between two chunks.
 """
 
 from __future__ import annotations
