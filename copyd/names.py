@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from copyd.errors import CopydError
 
-LONGEST = 63
-"""Bytes of a name; a server truncates a longer one, and may then find another table."""
+LONGEST = 63  # bytes of a name; a server truncates a longer one, and may then find another table
 
 _PIECE = re.compile(
     r'"(?P<quoted>(?:[^"\0]|"")*)" | (?P<plain>[A-Za-z0-9_$\x80-\U0010ffff]+)'
@@ -80,8 +79,7 @@ class Pattern:
     """
 
     text: str
-    exact: TableName | None
-    """The table, if there is no wildcard."""
+    exact: TableName | None  # the table, if there is no wildcard
     _schema: re.Pattern[str]
     _name: re.Pattern[str]
 

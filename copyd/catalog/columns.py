@@ -200,7 +200,6 @@ def _matches(there: Sequence[tuple[str, str]], given: Sequence[tuple[str, str]])
 
 
 def _shape(signature: str) -> str:
-    """Return the kind of type; a type outside all families is its own family."""
     if signature.endswith("[]"):
         return "array"
     if signature.endswith(")"):
@@ -215,7 +214,6 @@ def _item(signature: str) -> str:
 
 
 def _fields(signature: str) -> list[tuple[str, str]]:
-    """Return the names and signatures of a composite's fields."""
     fields, depth = [""], 0
     for piece in _PIECE.findall(signature[1:-1]):
         depth += (piece == "(") - (piece == ")")

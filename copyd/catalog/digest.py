@@ -98,7 +98,6 @@ def _forms(given: Column, stored: Column) -> tuple[Form, Form]:
 
 
 def _converted(stored: Column) -> str | None:
-    """Return the type to cast to, as SQL; None if values are compared as they are."""
     # Only names from `_CONVERTED` and digits, so that no server can inject SQL into another.
     item = stored.signature.removesuffix("[]")
     is_users = "." in stored.type  # a domain, which exists on its own server only

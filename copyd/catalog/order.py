@@ -63,7 +63,6 @@ def _waits(key: ForeignKey) -> bool:
 
 
 def _circles(tables: Sequence[int], keys: Iterable[ForeignKey]) -> tuple[tuple[int, ...], ...]:
-    """Return the groups of mutually reachable `tables`, in the given order."""
     parents = _parents(keys)
     above = {table: _reached(table, parents) for table in tables}
     groups = {
@@ -91,7 +90,6 @@ def _parents(keys: Iterable[ForeignKey]) -> Mapping[int, Collection[int]]:
 
 
 def _sorted(tables: Sequence[int], keys: Sequence[ForeignKey]) -> tuple[int, ...]:
-    """Sort the tables outside circles, keeping the given order where possible."""
     rank = {table: position for position, table in enumerate(tables)}
     parents = _parents(keys)
     sorter = TopologicalSorter({table: parents.get(table, ()) for table in tables})

@@ -186,7 +186,6 @@ def _oids(connection: Connection, names: Sequence[str]) -> dict[str, int]:
 
 
 def _named(listed: Mapping[int, _Listed], patterns: Sequence[Pattern]) -> set[int]:
-    """Return the tables whose names `patterns` give without a wildcard."""
     by_name = {each.name: oid for oid, each in listed.items()}
     wanted = [pattern.exact for pattern in patterns if pattern.exact is not None]
     for name in wanted:
@@ -216,7 +215,6 @@ def _matching(
 
 
 def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int]) -> int | None:
-    """Return the topmost taken table above the partition `oid`."""
     root, parent = None, listed[oid].parent
     while parent is not None:
         root = parent if parent in taken else root
@@ -225,7 +223,6 @@ def _taken_root(oid: int, listed: Mapping[int, _Listed], taken: Collection[int])
 
 
 def _describe(connection: Connection, oids: Sequence[int]) -> tuple[Relation, ...]:
-    """Return the existing relations of `oids`, in that order, each once."""
     bare = {row[0]: Relation(*row) for row in connection.execute(_RELATIONS, [oids])}
     columns, keys = _columns(connection, oids), usable_keys(connection, oids)
     return tuple(
@@ -246,7 +243,6 @@ def _columns(connection: Connection, oids: Sequence[int]) -> Mapping[int, Sequen
 
 
 def _typed(column: Column, oid: int, types: Types) -> Column:
-    """Complete a column, whose type is written as format_type did, with the facts of its type."""
     return replace(
         column,
         type=types.name(oid, column.type),

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-WITHIN = 35.0
-"""Seconds for an answer; more than the daemon's own limit."""
+WITHIN = 35.0  # seconds for an answer; more than the daemon's own limit
 
 
 def ask(path: Path, command: str, **more: object) -> dict[str, Any]:

@@ -136,7 +136,6 @@ def _folder(root: str, *, keep: bool) -> Iterator[Path]:
 def _clusters(
     console: Console, installation: Installation, folder: Path, *, keep: bool
 ) -> Iterator[dict[str, Cluster]]:
-    """Start all servers; stop them at the end unless `keep`."""
     from copyd.cluster import Cluster
 
     began = time.monotonic()
@@ -212,7 +211,6 @@ def _copy(console: Console, servers: dict[str, Cluster], rows: int, *, with_faul
 
 
 def _break_once(console: Console, victim: Cluster, *, after: float) -> Observer:
-    """Return an observer that terminates the victim's backend once, after so many rows."""
     relayed = 0
     is_done = False
 
@@ -235,7 +233,6 @@ def _break_once(console: Console, victim: Cluster, *, after: float) -> Observer:
 
 
 def _compare(console: Console, servers: dict[str, Cluster]) -> bool:
-    """Print the content hash of each table; True if all are equal."""
     import psycopg
 
     def read(cluster: Cluster) -> tuple[int, str]:
@@ -264,7 +261,6 @@ def _explain_keep(console: Console, servers: dict[str, Cluster], folder: Path) -
 
 
 def _for_all(servers: dict[str, Cluster], step: Callable[[Cluster], Result]) -> list[Result]:
-    """Call `step` for all servers, in parallel; raises the first exception."""
     with ThreadPoolExecutor(len(servers)) as threads:
         return list(threads.map(step, servers.values()))
 

@@ -49,5 +49,4 @@ def _lines(script: Script) -> Iterator[str]:
 
 
 def _is_setting(statement: str) -> bool:
-    """Whether it is one of the many settings, which share a line."""
     return statement.startswith("SET LOCAL ")

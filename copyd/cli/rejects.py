@@ -92,7 +92,6 @@ def show(name: str, path: Path, only: tuple[str, ...], run: str | None, as_json:
 def _find(
     name: str, path: Path, only: Sequence[str], run: str | None
 ) -> tuple[Path, list[KeptTable]]:
-    """Return the folder of the rejects, and the selected rejects; raises click.UsageError."""
     from copyd.loading.rejects import kept
 
     config = open_config(path)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-FALLBACK_NAMES = ("postgres", "nobody")
-"""The accounts that a root process tries if none is named."""
+FALLBACK_NAMES = ("postgres", "nobody")  # the accounts that a root process tries if none is named
 
 
 @dataclass(frozen=True)

@@ -358,7 +358,6 @@ class Cluster:
             )
 
     def _usable(self) -> Installation:
-        """Return the installation, or a copy of it that the server's account can run."""
         initdb = self.installation.paths["initdb"]
         if not self.account.is_other or initdb is None or self.account.can_run(Path(initdb)):
             return self.installation

@@ -33,12 +33,9 @@ _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 class Line:
     """A line with a setting; it may be commented out."""
 
-    number: int
-    """Counted from 1."""
-    name: str
-    """In lower case."""
-    value: str
-    """As the server reads it: without quotes and escapes."""
+    number: int  # counted from 1
+    name: str  # in lower case
+    value: str  # as the server reads it: without quotes and escapes
     is_active: bool
     match: re.Match[str]
 
@@ -137,7 +134,6 @@ def _choose(named: list[Line], value: str) -> Line | None:
 
 
 def _append(lines: list[str], line: str) -> None:
-    """Append a line; a final line break stays final."""
     if lines[-1]:
         lines.append(line)
     else:

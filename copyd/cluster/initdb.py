@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-MAP_NAME = "copyd"
-"""The map of ``pg_ident.conf`` that names the superuser; written with every ``auth``."""
+MAP_NAME = "copyd"  # the map of pg_ident.conf that names the superuser; written with every auth
 
 PEER_HBA = f"""\
 # Over the socket, for the accounts that pg_ident.conf maps; no TCP login.
@@ -98,7 +97,6 @@ class InitDB:
 
     @contextmanager
     def _new(self, directory: Path) -> Iterator[None]:
-        """Create an empty directory for ``initdb``; remove what a failure leaves in it."""
         existed = directory.exists()
         if existed and any(directory.iterdir()):
             yield  # initdb will refuse; these files are not ours to remove
@@ -142,6 +140,5 @@ def superuser_of(data_directory: Path) -> str | None:
 
 
 def _quoted(name: str) -> str:
-    """Quote a name for ``pg_ident.conf``; quotes inside are doubled."""
     escaped = name.replace('"', '""')
     return f'"{escaped}"'

@@ -283,7 +283,6 @@ def _major(bindir: Path) -> int:
 
 
 def _package_folders(name: str) -> Iterable[Path]:
-    """Find a package without importing it: importing these wheels has side effects."""
     spec = importlib.util.find_spec(name)
     locations = spec.submodule_search_locations if spec else None
     return [Path(location) for location in locations or ()]
@@ -298,7 +297,6 @@ def _is_copy(original: Path, copy: Path) -> bool:
 
 
 def _open_to_all(tree: Path) -> None:
-    """Let every account read a tree, whatever the umask and the original modes."""
     for path in (tree, *tree.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from copyd.cluster.account import Account
 
-LOG_LINES = 50
-"""The number of last log lines to keep for error messages."""
+LOG_LINES = 50  # the number of last log lines to keep for error messages
 
 _SHELL = 'test "$PPID" = "$0" && exec "$@"'
 _PYTHON = """\

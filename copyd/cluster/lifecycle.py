@@ -21,29 +21,22 @@ _LAST_WORDS = re.compile(r"^.*(?:FATAL|PANIC):\s+(.*)$", re.MULTILINE)
 class State(enum.Enum):
     """The state of a data directory and its server, as observed just now."""
 
-    VOID = "void"
-    """No data directory, or ``initdb`` did not finish in it."""
+    VOID = "void"  # no data directory, or initdb did not finish in it
     STOPPED = "stopped"
-    STARTING = "starting"
-    """Running, but not accepting connections yet; a standby may stay so."""
+    STARTING = "starting"  # running, but not accepting connections yet; a standby may stay so
     READY = "ready"
     STOPPING = "stopping"
-    CRASHED = "crashed"
-    """The lock file's process is gone: the next start recovers."""
-    FOREIGN = "foreign"
-    """The lock file's process lives, but is not provably this cluster's server."""
+    CRASHED = "crashed"  # the lock file's process is gone: the next start recovers
+    FOREIGN = "foreign"  # the lock file's process lives, but is not provably this cluster's server
 
 
 class Holder(enum.Enum):
     """The process that has a lock file's process id."""
 
     NOBODY = "nobody"
-    SERVER = "server"
-    """This cluster's server, proved."""
-    STRANGER = "stranger"
-    """Another process, proved: the id was reused, or the file was copied."""
-    UNKNOWN = "unknown"
-    """A living process; this account may not see enough of it to decide."""
+    SERVER = "server"  # this cluster's server, proved
+    STRANGER = "stranger"  # another process, proved: the id was reused, or the file was copied
+    UNKNOWN = "unknown"  # a living process; this account may not see enough of it to decide
 
 
 @dataclass(frozen=True)
@@ -51,11 +44,9 @@ class PidFile:
     """``postmaster.pid``, as far as the server has written it."""
 
     pid: int
-    is_postmaster: bool
-    """False for a single-user backend, which copyd never signals."""
+    is_postmaster: bool  # false for a single-user backend, which copyd never signals
     data_directory: str
-    started: int
-    """Seconds since the epoch."""
+    started: int  # seconds since the epoch
     port: int | None = None
     socket_directory: str = ""
     listen_address: str = ""
@@ -68,10 +59,8 @@ class ProcessFacts:
     """Facts of a living process; None for a fact that this account may not see."""
 
     started: float
-    program: str | None
-    """The base name of the executable."""
-    directory: str | None
-    """The working directory; a postmaster's is its data directory."""
+    program: str | None  # the base name of the executable
+    directory: str | None  # the working directory; a postmaster's is its data directory
 
 
 def parse_pid_file(text: str) -> PidFile | None:

@@ -17,8 +17,7 @@ from copyd.cluster.postmaster import Postmaster, attachments
 WRITING_TIMEOUT = 1.0
 """Seconds after which an empty lock file is stale; a starting server writes it at once."""
 
-ORPHANS_TIMEOUT = 10.0
-"""Seconds in which a killed server's children must notice and end."""
+ORPHANS_TIMEOUT = 10.0  # seconds in which a killed server's children must notice and end
 
 
 def clear_data_directory(data_directory: Path) -> None:

@@ -140,7 +140,6 @@ def attachments(shared_memory_id: int | None) -> int:
 
 
 def _shake_hands(connection: socket.socket) -> None:
-    """Complete the TLS handshake: the server would log an error if it were broken off."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -156,7 +155,6 @@ def _boot_time() -> int:
 
 
 def _program(process: Path, arguments: list[bytes]) -> str | None:
-    """Return the executable's name; from the arguments if only the owner may read its link."""
     try:
         target = str((process / "exe").readlink()).removesuffix(" (deleted)")
     except PermissionError:
@@ -165,7 +163,6 @@ def _program(process: Path, arguments: list[bytes]) -> str | None:
 
 
 def _directory(process: Path, arguments: list[bytes]) -> str | None:
-    """Return the working directory; the argument of ``-D`` if only the owner may read it."""
     try:
         return str((process / "cwd").readlink())
     except PermissionError:
@@ -174,7 +171,6 @@ def _directory(process: Path, arguments: list[bytes]) -> str | None:
 
 
 def _listener(connection: socket.socket) -> int:
-    """Return the id of the process that listens on a Unix socket (``SO_PEERCRED``)."""
     credentials = struct.Struct("3i")
     answer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
     pid: int = credentials.unpack(answer)[0]

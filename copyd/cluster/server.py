@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from copyd.cluster.launcher import ServerProcess
     from copyd.cluster.sockets import SocketDirectory
 
-ANSWER_TIMEOUT = 1.0
-"""Seconds in which a server must answer a probe."""
+ANSWER_TIMEOUT = 1.0  # seconds in which a server must answer a probe
 
 
 def is_initialized(data_directory: Path) -> bool:

@@ -24,8 +24,7 @@ Value: TypeAlias = str | float | bool | None
 
 Changes: TypeAlias = Mapping[str, Value] | Iterable[tuple[str, Value]]
 
-MAX_DEPTH = 10
-"""The server's limit for nested includes (``CONF_FILE_MAX_DEPTH``)."""
+MAX_DEPTH = 10  # the server's limit for nested includes (CONF_FILE_MAX_DEPTH)
 
 
 class OverriddenSettingWarning(UserWarning):
@@ -112,7 +111,6 @@ class Settings(MutableMapping[str, str]):
             )
 
     def _effective(self) -> dict[str, Entry]:
-        """Return the effective entries by name: later files and later lines win."""
         entries = [*read_entries(self.path)]
         with suppress(FileNotFoundError):  # ALTER SYSTEM was never used, or removed its file
             entries += read_entries(self.path.with_name("postgresql.auto.conf"))
@@ -152,7 +150,6 @@ def replace_file(path: Path, text: str) -> None:
 
 
 def _configuration_files(directory: Path) -> list[Path]:
-    """List the files of ``include_dir`` in the server's order (by bytes)."""
     found = [path for path in directory.iterdir() if path.suffix == ".conf"]
     visible = [path for path in found if not path.name.startswith(".") and path.is_file()]
     return sorted(visible, key=lambda path: os.fsencode(path.name))

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 RUNTIME_ROOT = Path("/tmp")  # noqa: S108 (only a folder of mode 0700 is used below it)
 """The parent of private folders: open to every account, and short, see `MAX_PATH`."""
 
-MAX_PATH = 107
-"""The longest path of a socket in bytes (``sun_path`` without its final NUL)."""
+MAX_PATH = 107  # the longest path of a socket in bytes (sun_path without its final NUL)
 
 
 @dataclass(frozen=True)

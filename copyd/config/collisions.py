@@ -63,8 +63,7 @@ class _Targets(NamedTuple):
 
     exact: dict[TableName, KeyPath]
     wild: dict[Pattern, KeyPath]
-    elsewhere: set[TableName]
-    """Source tables that are loaded into a table of another name."""
+    elsewhere: set[TableName]  # source tables that are loaded into a table of another name
 
     @classmethod
     def of(cls, transfer: Transfer, server: str) -> _Targets:

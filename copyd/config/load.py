@@ -77,7 +77,6 @@ def _parse(path: Path, text: str) -> dict[str, object]:
 
 
 def _default_to_home(path: Path, raw: dict[str, object], environ: Mapping[str, str]) -> None:
-    """Set an ordinary user's folders unless the file names them."""
     daemon = raw.setdefault("daemon", {})
     if not isinstance(daemon, dict):
         return  # the model reports the error

@@ -116,7 +116,6 @@ def suggestion(word: object, known: Iterable[str]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Write `text` as a TOML string; control characters are escaped."""
     return '"' + "".join(map(_escaped, text)) + '"'
 
 

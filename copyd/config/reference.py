@@ -70,7 +70,6 @@ def _toml(value: object) -> str:
 
 
 def _taken(described: Schema, definitions: Schema) -> str:
-    """Describe the values of a key from its JSON Schema."""
     match described:
         case {"$ref": reference}:
             taken = _taken(definitions[reference.removeprefix(_DEFINITION)], definitions)

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     Rule = Callable[["Subject"], Iterator[Problem]]
 
-MODES = ("mode", "destinations", "destination")
-"""The keys that select the modes."""
-WHAT = ("tables", "query", "into")
-"""The keys that select the rows to copy."""
+MODES = ("mode", "destinations", "destination")  # the keys that select the modes
+WHAT = ("tables", "query", "into")  # the keys that select the rows to copy
 INCREMENTAL = {"append", "merge"}
 ONLY_WITH_REJECTS = ("batch_rows", "batch_size", "max_rejects", "max_reject_ratio")
 """The keys that need on_error = "resume_next"; the others also concern earlier rejects."""

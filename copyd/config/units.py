@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import re
 
-DURATION_PATTERN = "^[0-9]{1,9}(ms|s|m|h|d)$"
-"""A regular expression, for JSON Schema too."""
-SIZE_PATTERN = "^[0-9]{1,9}(kB|MB|GB)$"
-"""As ``DURATION_PATTERN``."""
+DURATION_PATTERN = "^[0-9]{1,9}(ms|s|m|h|d)$"  # a regular expression, for JSON Schema too
+SIZE_PATTERN = "^[0-9]{1,9}(kB|MB|GB)$"  # as DURATION_PATTERN
 
 EXPECTED_DURATION = 'a duration such as "500ms", "30s", "5m", "24h" or "7d"'
 EXPECTED_SIZE = 'a size such as "512kB", "20MB" or "1GB"'

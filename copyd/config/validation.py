@@ -40,8 +40,7 @@ _EXPECTED = {
     "dict_type": "a table",
     "model_type": "a table",
 }
-ANY_NAME = "NAME"
-"""A placeholder, in a path of the model, for a section's name in the file."""
+ANY_NAME = "NAME"  # a placeholder, in a path of the model, for a section's name in the file
 
 _STAND_INS: Mapping[tuple[str | int, str], object] = {
     ("clusters", "data_directory"): "x",
@@ -108,7 +107,6 @@ def _nearest_value(details: ErrorDetails) -> str:
 
 
 def _nearest_key(path: KeyPath) -> str:
-    """Return a hint for the unknown key at the end of `path`; empty if there is none."""
     *table, key = path
     known = sections()
     here = next(place for place in known if _is_at(table, place))
@@ -147,7 +145,6 @@ def _is_section(annotation: object) -> TypeGuard[type[Section]]:
 
 
 def _mend(raw: Table, path: KeyPath) -> None:
-    """Replace the value at `path` by a valid one, or remove it."""
     *above, last = path
     holder: Any = raw  # a table or a list: pydantic has found the path
     for part in above:

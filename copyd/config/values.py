@@ -55,8 +55,6 @@ def _table_text(text: str) -> str:
 
 
 def _from_text(parse: Callable[[str], Value], expected: str) -> Callable[[object], Value]:
-    """Return a validator that parses a string; the errors of `parse` are sentences."""
-
     def read(value: object) -> Value:
         if not isinstance(value, str):
             raise _refused(expected, value)
@@ -190,14 +188,12 @@ def _not_empty(items: tuple[Value, ...]) -> tuple[Value, ...]:
 
 
 def _path(value: object, info: ValidationInfo) -> Path:
-    """Parse a path, relative to the configuration file's folder or absolute."""
     if not isinstance(value, str):
         raise ValueError(f"expected a path, got {kind(value)}")  # noqa: TRY004 - pydantic's rule
     return Path(info.context or "/") / _not_blank(value)
 
 
 def _state_path(value: object) -> Path:
-    """Parse a path, relative to the state directory or absolute."""
     if not isinstance(value, str):
         raise ValueError(f"expected a path, got {kind(value)}")  # noqa: TRY004 - pydantic's rule
     path = Path(_not_blank(value))

@@ -148,7 +148,6 @@ class WireChunk:
 
     @cached_property
     def _edges(self) -> Sequence[int]:
-        """The start of each message, and the end of the last (``owed`` bytes beyond the data)."""
         data = self._contiguous
         stop, edge = len(data), self.resumed
         edges = array("Q", [edge])

@@ -49,8 +49,7 @@ class Budget:
     # Data in a socket's buffer looks taken, so even of equally fast receivers the copy waits for
     # the same one most of the time: at full speed, waiting is no sign of a slow receiver.
 
-    SLOWEST = 1e6
-    """Bytes a second."""
+    SLOWEST = 1e6  # bytes a second
 
     def __init__(self) -> None:
         self._began: float | None = None

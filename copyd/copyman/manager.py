@@ -228,7 +228,6 @@ class CopyManager:
             raise failure from next(iter(faults.values()))
 
     def _advance(self) -> bool:
-        """Transfer a chunk, or wait briefly for late receivers; False at the end."""
         if not self.receivers:
             return False
         if self._phase is _Phase.EXHAUSTED:
@@ -237,7 +236,6 @@ class CopyManager:
         return self._is_readable and self._transfer_chunk()
 
     def _transfer_chunk(self) -> bool:
-        """Transfer a chunk, or the rest of the last, to every receiver; False at the end."""
         if not self._group.has_rest:
             chunk = self._read()
             if chunk is None:
@@ -252,7 +250,6 @@ class CopyManager:
         return True
 
     def _read(self) -> Chunk | None:
-        """Wait for the producer's next chunk; None at its end."""
         producer = self.producer
         faults: dict[Receiver, Exception] = {}
         try:

@@ -137,7 +137,6 @@ def drive(
 
 
 def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
-    """Note the progress of each party, and the moment of the last change."""
     for party, (progress, _) in moved.items():
         if (current := party.progress) != progress:
             moved[party] = current, now
@@ -146,7 +145,6 @@ def _note_moves(moved: dict[Party, tuple[int, float]], now: float) -> None:
 def _pump_all(
     parties: Iterable[Party], faults: dict[Party, Exception], lags: Lags[Party]
 ) -> list[Party]:
-    """Pump and charge each party once; returns the unfinished ones, adds to `faults`."""
     unfinished = []
     began = monotonic()
     for party in parties:

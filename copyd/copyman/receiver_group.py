@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     Faults = dict[Receiver, Exception]
 
-LATE_CYCLE = 0.02
-"""Seconds of a cycle that waits for late receivers at the end."""
+LATE_CYCLE = 0.02  # seconds of a cycle that waits for late receivers at the end
 
 
 class ReceiverGroup:
@@ -95,7 +94,6 @@ class ReceiverGroup:
         return self._complete(late - self._moved.keys(), faults)
 
     def _drive_a_while(self, receivers: set[Receiver], limits: Limits) -> Faults:
-        """Drive `receivers` for up to `LATE_CYCLE`; ``_moved`` then holds the unfinished ones."""
         return drive(
             receivers,
             limits,
@@ -106,7 +104,6 @@ class ReceiverGroup:
         )
 
     def _complete(self, done: set[Receiver], faults: Faults) -> Faults:
-        """Move `done` to ``completed``, except receivers with a fault."""
         self.completed.update(done - faults.keys())
         self.active.difference_update(self.completed)
         for receiver, fault in faults.items():

@@ -138,7 +138,6 @@ class Statement(ABC, Generic[AnyCopy]):
         return self._copy
 
     def _enter(self, preamble: Preamble) -> None:
-        """Begin the COPY on the chosen link, unless it was aborted."""
         self._preamble = None
         if preamble.is_aborted:
             return

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Connections = Mapping[str, int]
-"""Numbers of connections, by server."""
+Connections = Mapping[str, int]  # numbers of connections, by server
 
 AT_SOURCE, AT_DESTINATION = 2, 1
 """Connections of a run: one holds the snapshot and one reads under it; one writes."""

@@ -6,8 +6,7 @@ import ctypes
 import os
 from contextlib import suppress
 
-M_ARENA_MAX = -8
-"""In glibc's malloc.h; see mallopt(3)."""
+M_ARENA_MAX = -8  # in glibc's malloc.h; see mallopt(3)
 ARENAS = 2
 
 

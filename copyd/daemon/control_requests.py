@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from copyd.control_socket import Request
     from copyd.daemon.messages import Answer, Message, Post
 
-Handler = Callable[["Request"], "Answer"]
-"""Answers a request at once, without the supervisor."""
+Handler = Callable[["Request"], "Answer"]  # answers a request at once, without the supervisor
 
-WITHIN = 30.0
-"""Seconds for the supervisor's answer: a reload reads files."""
+WITHIN = 30.0  # seconds for the supervisor's answer: a reload reads files
 
 
 class ControlRequests:

@@ -212,7 +212,6 @@ class Dispatcher:
         return None
 
     def _waits(self, now: Instant) -> Iterator[float]:
-        """Yield the seconds until runs are due, and until obstacles may end without a message."""
         for task in self._tasks.values():
             if task.due is not None:
                 yield task.due.seconds_from(now)

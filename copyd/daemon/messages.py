@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from copyd.config import Config
     from copyd.events import Event
 
-Answer = Mapping[str, Any]
-"""A JSON object; its "error" says why a command was refused."""
-Reply = Callable[[Answer], None]
-"""Receives an answer; never waits."""
+Answer = Mapping[str, Any]  # a JSON object; its "error" says why a command was refused
+Reply = Callable[[Answer], None]  # receives an answer; never waits
 
 
 def nobody(answer: Answer) -> None:
@@ -90,5 +88,4 @@ class Released:
 
 Command = Halt | Reload | Trigger | Pause
 Message = Command | Told | News | Ended | Loaded | Recalled | Released
-Post = Callable[[Message], None]
-"""Posts a message to the inbox; never waits."""
+Post = Callable[[Message], None]  # posts a message to the inbox; never waits

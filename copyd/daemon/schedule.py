@@ -21,13 +21,10 @@ from copyd.config import zone_of
 if TYPE_CHECKING:
     from copyd.config import Transfer
 
-Rng = Callable[[], float]
-"""Returns a random number from 0 up to 1."""
+Rng = Callable[[], float]  # returns a random number from 0 up to 1
 
-LATE = 60.0
-"""Seconds after which a run that has not started counts as missed."""
-SET_BACK = 3 * 3600.0
-"""Seconds up to which a clock that is set back repeats no run, as in cron(8)."""
+LATE = 60.0  # seconds after which a run that has not started counts as missed
+SET_BACK = 3 * 3600.0  # seconds up to which a clock that is set back repeats no run, as in cron(8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,6 @@ def _due(schedule: Schedule, nominal: float, rng: Rng) -> Due:
 
 
 def _next(schedule: Schedule, after: float) -> float | None:
-    """Return the next cron match in Unix time; None without cron, or a match in fifty years."""
     if schedule.cron is None:
         return None
     start = datetime.fromtimestamp(after, _zone(schedule.timezone))

@@ -250,7 +250,6 @@ def _wanted(names: Iterable[TableName]) -> sql.Composed:
 
 
 def _entry(row: DictRow) -> Entry | None:
-    """Return the row as an entry; None if the row was only locked so far."""
     if row["run"] is None:
         return None
     table = TableName(row["schema"], row["name"])

@@ -105,7 +105,6 @@ class Bisection:
     # -- parts ------------------------------------------------------------------------------------
 
     def _bisect(self, whole: Span, refusal: Refusal | None, *, patience: float) -> Found:
-        """Apply the good rows of `whole`; returns the others."""
         # Decision: Bad rows are taken out first, the rest is loaded as one
         # Each piece that was applied is a subtransaction, and more than 64 slow a backend down: many
         # pieces are rolled back and applied again as one.
@@ -130,8 +129,6 @@ class Bisection:
         return isolation.found
 
     def _try(self, spans: Sequence[Span]) -> Refusal | None:
-        """Apply all rows of `spans` or none; returns the reason of a refusal."""
-
         def apply() -> Applied:
             self._connection.execute(staged_rows.empty(self._trial))
             for span in spans:
@@ -146,7 +143,6 @@ class Bisection:
         return None
 
     def _attempt(self, step: Callable[[], Applied]) -> Applied | psycopg.Error:
-        """Execute `step` in a savepoint; returns an error caused by a row."""
         try:
             with self._connection.transaction():
                 return step()
@@ -156,7 +152,6 @@ class Bisection:
             return error
 
     def _number(self) -> int:
-        """Number the staged rows, create the second staging table; returns the number of rows."""
         if not self._is_numbered:
             for statement in staged_rows.number_rows(self._target, self._trial):
                 self._connection.execute(statement)

@@ -26,11 +26,9 @@ if TYPE_CHECKING:
     from copyd.events import Event, Observer
     from copyd.status import Known
 
-WAITING = 1000
-"""Limit of queued records; a slow disk loses the others."""
+WAITING = 1000  # limit of queued records; a slow disk loses the others
 
-CLOSING = 5.0
-"""Seconds for `close` to write the queued records."""
+CLOSING = 5.0  # seconds for `close` to write the queued records
 
 PRUNE_EVERY = 3600.0
 
@@ -126,7 +124,6 @@ class History:
         self._file.close()
 
     def _attempt(self, write: Callable[[], None], *, records: int) -> bool:
-        """Write, after a damaged file into a new one; False if that failed."""
         try:
             try:
                 write()

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = 1
-PATIENCE = 2.0
-"""Seconds to wait for a lock, which a backup or a person with a shell may hold."""
+PATIENCE = 2.0  # seconds to wait for a lock, which a backup or a person with a shell may hold
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -128,7 +127,6 @@ class HistoryFile:
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection | None]:
-        """Open a connection for reading; None if there is no history yet."""
         if not self.path.exists():
             yield None
             return

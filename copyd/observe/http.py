@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from copyd.observe.request import Request
     from copyd.status import Status
 
-BEAT_LIMIT = 15.0
-"""Seconds; /livez fails if the daemon's loop has not iterated for longer."""
+BEAT_LIMIT = 15.0  # seconds; /livez fails if the daemon's loop has not iterated for longer
 
 MAX_CONNECTIONS = 32
 READING = 5.0  # seconds for a client's request, from the first byte to the last

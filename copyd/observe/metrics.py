@@ -113,7 +113,6 @@ class Metrics:
         yield from self._about_the_daemon(status)
 
     def _series(self, status: Status) -> dict[Labels, list[Labels]]:
-        """Return the label values that each set of labels has for the transfers of `status`."""
         transfers: list[Labels] = [(each.name,) for each in status.transfers]
         destinations: list[Labels] = [
             (transfer.name, each.name)

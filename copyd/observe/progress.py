@@ -11,8 +11,7 @@ from copyd import events
 if TYPE_CHECKING:
     from copyd.events import Event
 
-WINDOW = 5.0
-"""Seconds over which the speed is averaged."""
+WINDOW = 5.0  # seconds over which the speed is averaged
 
 
 @dataclass(frozen=True, slots=True)

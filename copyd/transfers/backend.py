@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     from copyd.connection import Connection
 
-GONE_WITHIN = 5.0
-"""Seconds for an old backend of ours to end."""
-CANCEL_TIMEOUT = 2.0
-"""Seconds for a cancel request before the connection is cut."""
+GONE_WITHIN = 5.0  # seconds for an old backend of ours to end
+CANCEL_TIMEOUT = 2.0  # seconds for a cancel request before the connection is cut
 
 
 class Backend(NamedTuple):
@@ -64,7 +62,6 @@ def end(connection: Connection, backend: Backend) -> None:
 
 
 def _terminate(connection: Connection, backend: Backend) -> bool:
-    """Terminate a backend; whether it was still running."""
     found = connection.execute(
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity"
         " WHERE pid OPERATOR(pg_catalog.=) %s AND backend_start OPERATOR(pg_catalog.=) %s",

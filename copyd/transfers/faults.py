@@ -25,8 +25,7 @@ _RAISED_IN = frozenset({"pl_exec.c", "plpy_elog.c", "plperl.c", "pltcl.c"})
 """Source files of the procedural languages: a function chose message and SQLSTATE."""
 OTHERS = ("stall", "connection", "refused", "source", "stopped", "other")
 """Kinds of errors without a SQLSTATE; the others are in `copyd.server_errors`."""
-NOBODYS = frozenset({"source", "stopped"})
-"""Kinds of errors that are no destination's fault."""
+NOBODYS = frozenset({"source", "stopped"})  # kinds of errors that are no destination's fault
 
 
 class SourceFailed(CopydError):

@@ -17,8 +17,7 @@ from copyd.transfers.faults import one_line
 if TYPE_CHECKING:
     from copyd.connection import Connection
 
-NEVER = 1_000_000_000
-"""A ``prepare_threshold`` that is never reached."""
+NEVER = 1_000_000_000  # a prepare_threshold that is never reached
 DEFAULTS = {
     "fallback_application_name": "copyd",
     "connect_timeout": "10",
@@ -74,7 +73,6 @@ class Server:
 
 
 def _host_of(connection: Connection | None) -> dict[str, str]:
-    """Parameters for the host that libpq chose from several."""
     if connection is None:
         return {}
     info = connection.info

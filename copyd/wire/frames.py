@@ -32,10 +32,8 @@ A longer pattern is found faster, because the search can skip more bytes.
 SIFTED = b"d\0\0\0\n"
 """The bytes that `sift` keeps of a header and a row below 252 bytes without the letter d."""
 _OTHERS = bytes(set(range(256)) - set(SIFTED))
-SIFT_AGAIN = 16
-"""After a block that could not be sifted: the number of blocks before the next try."""
-STRIDE_AGAIN = 512
-"""Messages to follow one by one before the next try for messages of one length."""
+SIFT_AGAIN = 16  # after a block that could not be sifted: the number of blocks before the next try
+STRIDE_AGAIN = 512  # messages to follow one by one before the next try for messages of one length
 FIRST_STRIDE, LONGER = 16, 8
 """Messages to compare at once, and the factor for the next comparison after all were alike."""
 # Below 680,960, the length that contains the shortest row start itself: see `leap`.
@@ -164,7 +162,6 @@ class Scanner:
         return rows, end
 
     def _walk(self, block: bytearray, position: int, stop: int, tally: _Tally) -> int:
-        """Follow the lengths to the block's end."""
         while stop - position >= HEADER_SIZE:
             alike, end = stride(block, position, stop)
             tally.messages += alike
@@ -177,7 +174,6 @@ class Scanner:
     def _step(
         self, block: bytearray, position: int, stop: int, messages: int, tally: _Tally
     ) -> int:
-        """Follow the lengths of up to `messages` messages, one by one."""
         begin = position
         for _ in range(messages):
             if stop - position < HEADER_SIZE:

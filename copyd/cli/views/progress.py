@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from copyd.events import Event
     from copyd.observe import Delivery
 
-LINE_EVERY = 5.0
-"""Seconds between two plain lines for a destination's data."""
+LINE_EVERY = 5.0  # seconds between two plain lines for a destination's data
 
 
 class RunProgress:

@@ -92,7 +92,6 @@ def row_document(of: KeptTable, each: KeptRow) -> dict[str, object]:
 
 
 def _in_json(row: bytes | None) -> tuple[str | None, str | None]:
-    """Return a row as text, or else in base64."""
     if row is None:
         return None, None
     try:
@@ -108,7 +107,6 @@ def _time(of: KeptTable) -> str | None:
 
 
 def _text(row: bytes | None) -> str:
-    """Return a row for a terminal: a line, whatever is in it."""
     if row is None:
         return "(not written yet)"
     return harmless(row.removesuffix(b"\n").decode("utf-8", "backslashreplace"), keep="\t")

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from copyd.transfers import Outcome, Report
     from copyd.transfers.verify import Compared, Comparison
 
-Document = dict[str, Any]
-"""A JSON object."""
+Document = dict[str, Any]  # a JSON object
 
 _COLOURS = {"succeeded": "green", "partial": "yellow", "unknown": "yellow", "failed": "red"}
 _LIKENESS_COLOURS = {"equal": "green", "not compared": "yellow", "differs": "red"}

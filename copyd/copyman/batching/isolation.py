@@ -38,10 +38,8 @@ class Probe(NamedTuple):
 
 REACH = 2
 """Length of a probe in distances of the last bad row: rows after a bad row are sent in vain."""
-NEAREST = 128
-"""The fewest rows of a probe."""
-MORE = 16
-"""Factor of the rows in a probe that inserts, against a probe that only checks."""
+NEAREST = 128  # the fewest rows of a probe
+MORE = 16  # factor of the rows in a probe that inserts, against a probe that only checks
 
 
 @dataclass
@@ -136,7 +134,6 @@ class Isolation:
                 self._note(span, self.outcome)
 
     def _note(self, span: Span, refusal: Refusal) -> None:
-        """Hold, reject or cut a refused span."""
         if refusal.may_pass:
             self._patience -= 1
             if span.rows == 1 or self._patience < 0:

@@ -149,7 +149,6 @@ class Loader:
         return bool(self.waiting)
 
     def _wait(self) -> Steps[None]:
-        """Wait for data or for the loss of the connection."""
         yield True
         if not self.waiting:
             self._session.listen()
@@ -173,7 +172,6 @@ class Loader:
         self._account(rows, found)
 
     def _feed(self) -> Iterator[Chunk | None]:
-        """Yield the chunks of a batch as they arrive, and spool them."""
         growth = 2 ** (max(self._number - UNGROWN, 0) // 2)
         while not self._is_full:
             while not self.waiting:
@@ -201,7 +199,6 @@ class Loader:
         return head
 
     def _fill_batch(self) -> Steps[None]:
-        """Wait for the rest of a refused batch; raises the server's error if the batch is empty."""
         if not len(self._batch):
             raise self._session.error
         for chunk in self._feed():
@@ -211,7 +208,6 @@ class Loader:
             raise self._session.error
 
     def _account(self, rows: Rows, found: Found) -> None:
-        """Count a batch: all of its rows are loaded except those in `found`."""
         before, self.read = self.read, self.read + len(rows)
         self.loaded += len(rows) - found.rows
         for row, refusal in sorted(found.rejects, key=lambda reject: reject[0]):

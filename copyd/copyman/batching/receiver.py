@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from copyd.copyman.ports import CopyIn, Link
 
 # Decision: A search for bad rows holds no other destination back
-MOST_WAITING = 16
-"""Batches that a receiver may fall behind before the others wait for it."""
+MOST_WAITING = 16  # batches that a receiver may fall behind before the others wait for it
 _OTHER_FORMATS = re.compile(rb"(?is)\bfrom\s+stdin\b.*\b(?:csv|binary|header)\b|\bcopy\s+binary\b")
 
 
@@ -226,7 +225,6 @@ class _BatchedCopyIn:
             raise self._fault
 
     def _break_off(self, error: Exception) -> None:
-        """Roll back, then raise `error`; at once if the connection is lost."""
         self._fault = self._fault or error
         if self._session.connection.closed or self._is_leaving:
             self.close()

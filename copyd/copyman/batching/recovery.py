@@ -29,13 +29,11 @@ ROWS = b"copyd_rows"
 MOST_PIECES = 4
 """Extra savepoints that a refused batch may leave; beyond that the batch is loaded once more, which
 leaves none: savepoints slow down every reader of the table."""
-PIECES_IN_ALL = 8
-"""Extra savepoints that all refused batches together may leave."""
+PIECES_IN_ALL = 8  # extra savepoints that all refused batches together may leave
 FEW_ROWS, FEW_BYTES = 500, 32 * 1024
 """The most rows of a probe without inserts (at least one row). A server buffers up to 1,000 rows or
 64 KiB before it inserts: MAX_BUFFERED_TUPLES and MAX_BUFFERED_BYTES in PostgreSQL's copyfrom.c."""
-PATIENCE = 64
-"""Foreign key violations that are narrowed down in each batch; see `Isolation`."""
+PATIENCE = 64  # foreign key violations that are narrowed down in each batch; see `Isolation`
 
 
 class _Tactic(NamedTuple):
@@ -171,7 +169,6 @@ class Recovery:
     def _find_suspects(
         self, tactic: _Tactic, rows: Rows, refusal: Refusal | None
     ) -> Steps[list[tuple[int, Refusal]]]:
-        """Find probably bad rows without loading any."""
         few = max(min(FEW_ROWS, FEW_BYTES * len(rows) // rows.size), 1)
         named = NamedRows(len(rows), refusal, few)
         for probe in named:
@@ -184,7 +181,6 @@ class Recovery:
     def _confirm_suspects(
         self, tactic: _Tactic, rows: Rows, suspects: list[tuple[int, Refusal]]
     ) -> Steps[None]:
-        """Check each suspect: the server must refuse the row alone, after all good rows."""
         for row, why in suspects:
             outcome = yield from self._probe(tactic, rows, Probe(Span(row, row + 1), inserts=True))
             if outcome is None or outcome.sqlstate != why.sqlstate:
@@ -204,7 +200,6 @@ class Recovery:
     def _try(
         self, tactic: _Tactic, rows: Selection, span: Span, savepoint: bytes
     ) -> Steps[Refusal | None]:
-        """Load a span; a refused span is rolled back."""
         has_savepoint = self._has_loaded and not (tactic.is_bold and span.is_likely)
         if has_savepoint:
             self._session.queue(b"SAVEPOINT " + ROWS)
@@ -234,7 +229,6 @@ class Recovery:
         return (yield from self._session.copy(statement, chunks))
 
     def _count(self, span: Span, stored: int, *, skips: bool) -> None:
-        """Check the count of `span`: each row was stored or skipped; note the skipped rows."""
         skipped = dict(self._session.skipped)
         if skips:
             is_within = all(1 <= line <= span.rows for line in skipped)
@@ -249,7 +243,6 @@ class Recovery:
             )
 
     def _gather(self, rows: Selection, found: Found, savepoint: bytes) -> Steps[None]:
-        """Load the good rows again, in a single piece."""
         good = list(found.rest(Span(0, len(rows))))
         self._session.queue(b"ROLLBACK TO SAVEPOINT " + savepoint)
         self._pieces = 0
@@ -258,7 +251,6 @@ class Recovery:
             raise _NotRepeatedError
 
     def _reasons(self, rows: Rows | Selection) -> Steps[list[tuple[int, Refusal]]]:
-        """Query the reasons of skipped rows; each row must have a reason."""
         skipped, self._skipped = self._skipped, {}
         if not skipped or self._columns is None:
             return []

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     import psycopg
 
-_RAISE = "exec_stmt_raise"
-"""PostgreSQL's C function for PL/pgSQL's RAISE."""
+_RAISE = "exec_stmt_raise"  # PostgreSQL's C function for PL/pgSQL's RAISE
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,21 +222,18 @@ class Session:
                 self._active = None
 
     def _note(self, notice: Diagnostic) -> None:
-        """Note a skipped row; its line is the first number of the message in every language."""
         said = notice.message_primary or ""
         if notice.source_file == SKIPPED_IN and (found := _NUMBER.search(said)):
             self.skipped.append((int(found[0]), said))
 
 
 def _loss(refusal: psycopg.Error) -> psycopg.Error:
-    """Return the loss of the connection, the cause of its last error `refusal`."""
     if isinstance(refusal.__cause__, psycopg.Error):
         return refusal.__cause__
     return psycopg.OperationalError("the connection was lost when a row was refused")
 
 
 def _fatal(notices: Iterable[Diagnostic]) -> psycopg.Error | None:
-    """Return the error by which the server ended the connection, if any."""
     for said in notices:
         if said.severity_nonlocalized in ("FATAL", "PANIC"):
             try:

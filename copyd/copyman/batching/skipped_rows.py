@@ -87,7 +87,6 @@ def read_reasons(result: PGresult, encoding: str) -> dict[int, Refusal]:
 
 
 def _values(row: str, said: str, columns: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and type of the columns named in the notice, or of all."""
     fields = row.removesuffix("\n").split("\t")
     named = [name for name in columns if name in said]
     for (name, type_), field in zip(columns.items(), fields):  # noqa: B905 - the row may be short

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from copyd.wire import Cut
 
 
-FETCHED = 4
-"""Chunks of the files that are cached in memory: rows are probed in order."""
+FETCHED = 4  # chunks of the files that are cached in memory: rows are probed in order
 LOOSE_ROWS, LOOSE_SIZE = 512, 256 * 1024
 """Rows, and their bytes, that are held before they become a chunk."""
 
@@ -187,7 +186,6 @@ class Rows:
         return b"".join(self.data(number, number + 1))
 
     def _find(self, row: int) -> tuple[int, int]:
-        """Return the chunk in which a row begins, and the number of rows before it in the chunk."""
         if row == 0:
             return 0, 0
         index = bisect_left(self._ended, row)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 CANCEL_TIMEOUT = 5.0
 """Seconds to wait for a cancel request. libpq returns once the server has processed the request, so
 no later statement can be cancelled."""
-LISTEN_EVERY = 1024 * 1024
-"""Bytes sent to a server before its messages are read again."""
+LISTEN_EVERY = 1024 * 1024  # bytes sent to a server before its messages are read again
 
 
 class State(Enum):
@@ -49,10 +48,8 @@ class Conversation(ABC):
     ``error`` is the server's first error, ``tag`` its CommandComplete.
     """
 
-    wanted: str
-    """The kind of COPY, for error messages."""
-    preceding = 0
-    """Number of commands before the COPY in its statement."""
+    wanted: str  # the kind of COPY, for error messages
+    preceding = 0  # number of commands before the COPY in its statement
     is_last = True
     """Whether libpq must learn the server's state afterwards; else another statement follows."""
 
@@ -133,7 +130,6 @@ class Conversation(ABC):
         return not self._outgoing
 
     def _fail(self, error: psycopg.Error) -> None:
-        """Keep the first error; `pump` raises it when the connection is free again."""
         self.error = self.error or error
         self.tag = None
 
@@ -141,7 +137,6 @@ class Conversation(ABC):
         self._fail(psycopg.ProgrammingError(f"the statement is not one {self.wanted}"))
 
     def _cancel(self) -> None:
-        """Cancel the statement; raises psycopg.Error after `CANCEL_TIMEOUT` s."""
         self._connection.cancel_safe(timeout=CANCEL_TIMEOUT)
 
     @abstractmethod
@@ -153,5 +148,4 @@ class Conversation(ABC):
         """Send and receive without waiting, from STARTING to RETURNING."""
 
     def _release(self) -> None:
-        """Give up everything but the connection."""
         self._outgoing = []

@@ -21,15 +21,13 @@ if TYPE_CHECKING:
     from copyd.copyman.chunk import Chunk
 
 CHUNK_SIZE = 64 * 1024
-PIECE_SIZE = 16 * 1024
-"""Bytes passed to libpq at once; no progress is visible within them."""
+PIECE_SIZE = 16 * 1024  # bytes passed to libpq at once; no progress is visible within them
 
 
 class _LibpqConversation(Conversation):
     """From PQsendQuery until PQgetResult has no more results."""
 
-    answer: ExecStatus
-    """The result status by which the server enters the wanted kind of COPY."""
+    answer: ExecStatus  # the result status by which the server enters the wanted kind of COPY
 
     def __init__(self, connection: Connection, statement: bytes) -> None:
         super().__init__(connection, statement)
@@ -56,7 +54,6 @@ class _LibpqConversation(Conversation):
         """Move COPY data without waiting."""
 
     def _pump_results(self) -> None:
-        """Read results until the server has entered or left COPY."""
         self._pgconn.flush()
         self._pgconn.consume_input()
         while self._discard() and not self._pgconn.is_busy():
@@ -89,12 +86,10 @@ class _LibpqConversation(Conversation):
                 self._refuse_statement()
 
     def _throw_away(self) -> None:
-        """Cancel a COPY OUT and discard the data still on its way."""
         self._cancel()
         self._is_discarding = True
 
     def _discard(self) -> bool:
-        """Discard received data of a cancelled COPY OUT; False while more is expected."""
         count = 1
         while self._is_discarding and count > 0:
             count, _ = self._pgconn.get_copy_data(1)
@@ -128,7 +123,6 @@ class LibpqCopyOut(_LibpqConversation):
             self._move(State.ENDING)
 
     def _pump_data(self) -> None:
-        """Take messages from libpq until a chunk is full, none is left, or COPY has ended."""
         size, before = 0, -1
         while before < size < CHUNK_SIZE and self._state is State.COPYING:
             before = size
@@ -137,7 +131,6 @@ class LibpqCopyOut(_LibpqConversation):
         self._moved += size
 
     def _take_messages(self) -> int:
-        """Take the messages in libpq's buffer; returns their size."""
         size = 0
         count, data = self._pgconn.get_copy_data(1)
         while count > 0:

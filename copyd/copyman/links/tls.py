@@ -46,7 +46,6 @@ class _Library:
 # Decision: A COPY on the connection's own byte stream, TLS included
 @cache
 def _library() -> _Library | str:
-    """Return the library, or the reason for its absence."""
     if pq.__impl__ == "python":
         path = ctypes.util.find_library("pq")
     else:
@@ -127,7 +126,6 @@ class TlsStream:
             raise OperationalError("the connection is closed")
 
     def _flush(self) -> bool:
-        """Send the accepted bytes; False if this has to be repeated."""
         if not self._taken:
             return True
         self._library.clear_errors()
@@ -146,7 +144,6 @@ class TlsStream:
 
 
 def _first_bytes(views: Sequence[memoryview], size: int) -> bytes:
-    """Copy up to `size` bytes from the start of `views`."""
     if len(views) == 1:
         return bytes(views[0][:size])
     parts = []

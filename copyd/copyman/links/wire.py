@@ -43,8 +43,7 @@ LARGEST_PADDING = 1024 * 1024
 class _WireConversation(Conversation):
     """From the Query message until ReadyForQuery and libpq's empty query."""
 
-    answer: bytes
-    """The message by which the server enters the wanted kind of COPY."""
+    answer: bytes  # the message by which the server enters the wanted kind of COPY
 
     def __init__(
         self, connection: Connection, statement: bytes, stream: Stream, *, block_size: int
@@ -104,7 +103,6 @@ class _WireConversation(Conversation):
                 self._outgoing[0] = self._outgoing[0][sent:]
 
     def _receive(self, stream: Stream) -> Cut | None:
-        """Receive a block from the server; None if nothing arrived."""
         rest = len(self._rest)
         count = stream.receive(self._view[rest:])
         if not count:
@@ -140,7 +138,6 @@ class _WireConversation(Conversation):
                 hand_on_notice(self._connection, message.body)
 
     def _enter_copy(self, message: Message) -> None:
-        """Begin the data, or make the server leave a COPY of the wrong kind."""
         self._scanner.is_text = not copy_response(message.body).is_binary
         is_wanted = self._state is State.STARTING and message.kind == self.answer
         if is_wanted and not self._is_aborting:
@@ -154,7 +151,6 @@ class _WireConversation(Conversation):
             self._cancel()
 
     def _hand_back(self) -> None:
-        """Return the stream after ReadyForQuery, and tell libpq the server's state."""
         if self._rest or not self._scanner.is_between_messages:
             raise ProtocolError("the server went on after it was ready for the next query")
         if self.tag is None and self.error is None:

@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from copyd.events import Event
     from copyd.status import ClusterStatus
 
-STOP_TIMEOUT = 60.0
-"""Seconds for a fast shutdown before a restart."""
+STOP_TIMEOUT = 60.0  # seconds for a fast shutdown before a restart
 
 _CAUSES = {
     Condition.SILENT: "the server runs, but does not answer",
@@ -183,7 +182,6 @@ class Keeper:
         return decide(self._section, seen, self._past, now=now, intervals=self._intervals)
 
     def _act(self, decision: Decision) -> float:
-        """Carry out a decision; return the seconds until the next turn."""
         intervals, now = self._intervals, time.monotonic()
         match decision:
             case Watch(is_adopted):
@@ -235,7 +233,6 @@ class Keeper:
             self._restart(pending)
 
     def _configure(self) -> Configured:
-        """Apply the configuration once, and again now and then while it has problems."""
         done, now = self._configured, time.monotonic()
         is_again = now - self._configured_at >= self._intervals.again
         if done is not None and not (done.problems and is_again):
@@ -275,7 +272,6 @@ class Keeper:
             self._reporter.stopped(is_late=False)
 
     def _fall(self, cause: str) -> None:
-        """Note and report that the server went down, or did not come up."""
         now, intervals = time.monotonic(), self._intervals
         jitter = random.random()  # noqa: S311 - not cryptography
         self._past = past = self._past.fallen(cause, now=now, intervals=intervals, jitter=jitter)

@@ -116,7 +116,6 @@ class Keepers:
 
 
 def _identity(section: Section) -> tuple[str, str | None]:
-    """Return the part of a section that needs another keeper when it changes."""
     return _place(section.data_directory), section.run_as
 
 

@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from copyd.daemon.keeper.decision import Seen
     from copyd.daemon.keeper.records import Files, Folders
 
-LARGEST_LOG = 16 * 1024 * 1024
-"""Bytes of a server's log after which the next start rotates the log."""
+LARGEST_LOG = 16 * 1024 * 1024  # bytes of a server's log after which the next start rotates the log
 
 _LOG_END = "; the end of its log:"
 
@@ -133,7 +132,6 @@ class ManagedCluster:
         return configure(self.cluster, section, self.files, written=written)
 
     def _keep_password(self, section: Section) -> None:
-        """Copy the password from ``password_file`` to the passfile of the conninfo."""
         if section.password_file is not None:
             key = f"clusters.{self.name}.password_file"
             self.files.write_password(read_password(section.password_file, key=key))

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 MAX_SOCKET_FOLDER = 91
 """Bytes of a folder's path that leave room for a socket's name: see `copyd.cluster.sockets`."""
-START_WINDOW = 60
-"""Seconds within which a server must have started after its start was recorded."""
+START_WINDOW = 60  # seconds within which a server must have started after its start was recorded
 
 
 class Made(enum.Enum):

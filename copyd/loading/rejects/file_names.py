@@ -11,10 +11,8 @@ from urllib.parse import unquote_to_bytes
 
 # Decision: File names are names, percent-encoded
 LONGEST = 200  # bytes; file systems allow 255, suffixes included
-PENDING = ".pending"
-"""Suffix of a run's folder until its COMMIT is certain."""
-REMOVING = ".removing"
-"""Suffix of a run's folder while it is removed."""
+PENDING = ".pending"  # suffix of a run's folder until its COMMIT is certain
+REMOVING = ".removing"  # suffix of a run's folder while it is removed
 SUFFIXES = (".dat", ".log", ".jsonl")
 """The files of a table: rows, the server's messages, a JSON object for each row."""
 

@@ -257,7 +257,6 @@ def locked(folder: Folder, name: str) -> Iterator[bool]:
 
 
 def _make_all(path: Path) -> None:
-    """Create a folder and its missing parents, private to this account."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         with suppress(FileExistsError):

@@ -116,7 +116,6 @@ def _of_run(home: Folder, name: str, transfer: str) -> Iterator[KeptTable]:
 
 
 def _manifest_of(folder: Folder, transfer: str) -> Manifest:
-    """Return the manifest, or a substitute made from the folders' names."""
     manifest = None
     with suppress(BrokenManifestError):
         manifest = read_manifest(folder)
@@ -136,7 +135,6 @@ def _counted(folder: Folder, stem: str) -> tuple[TableName, Mapping[str, int]] |
 
 
 def _records(folder: Folder, stem: str) -> Iterator[RejectRecord]:
-    """Yield the records of a ``.jsonl``, except an incomplete last line of a run in progress."""
     with folder.open(f"{stem}{_RECORDS}") as file:
         for line in file:
             if line.endswith(b"\n"):

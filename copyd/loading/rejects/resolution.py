@@ -86,7 +86,6 @@ def remove(home: Folder, name: str, run: str) -> None:
 
 
 def _finish_removal(home: Folder, removing: str) -> None:
-    """Remove copyd's own files, and the folder if empty then."""
     with suppress(FileNotFoundError), home.enter(removing) as folder:
         for name in folder.names():
             if _is_own(name):
@@ -138,7 +137,6 @@ def _carry_out(home: Folder, folder: Folder, name: str, outcome: CommitOutcome) 
 
 
 def _is_old(home: Folder, name: str, oldest: float) -> bool:
-    """Whether the folder has only copyd's files, of a run before `oldest`."""
     with suppress(OSError, CopydError), home.enter(name) as folder:
         names = folder.names()
         manifest = read_manifest(folder) if RUN_FILE in names else None

@@ -150,7 +150,6 @@ class RejectFiles:
             raise
 
     def _files_of(self, table: TableName) -> _TableFiles:
-        """Return the files of `table`; only those of a single table are open."""
         if self._table is not None and self._table.name == table:
             return self._table
         if self._kept is None:

@@ -49,17 +49,13 @@ if TYPE_CHECKING:
     from copyd.transfers.source import Reading
     from copyd.transfers.transfer import Replica, Tables, Transfer
 
-WITHIN = 15.0
-"""Seconds that servers get to answer; they are asked at the same time."""
+WITHIN = 15.0  # seconds that servers get to answer; they are asked at the same time
 
 
 def inspect(
     transfers: Sequence[Transfer], servers: Sequence[Server], *, within: float = WITHIN
 ) -> tuple[Finding, ...]:
-    """Look at all `servers`, then at each of `transfers` between those that answered.
-
-    A server that does not answer `within` seconds is a finding like others.
-    """
+    """Check all `servers`, then `transfers` between the reachable ones; silence is a finding."""
     asked = {server.name: partial(_look_at_server, server, within) for server in servers}
     found = _Inquiry(asked, within).findings()
     reached = asked.keys() - {each.server for each in found if each.severity == "error"}
@@ -110,7 +106,6 @@ class _Inquiry:
             self.over.wait()
 
     def _collect(self) -> dict[str, Notes]:
-        """Return what those have found who answer in time."""
         deadline = monotonic() + self.within
         found: dict[str, Notes] = {}
         while len(found) < len(self.asked):
@@ -151,7 +146,6 @@ def _look_at_server(server: Server, within: float, notes: Notes, stack: ExitStac
 
 
 def _inspect(transfer: Transfer, reached: AbstractSet[str], within: float) -> list[Finding]:
-    """Look at the source, and with what it offers at all destinations."""
     notes = Notes(transfer.source.name, transfer.name)
     there = [each for each in transfer.replicas if each.server.name in reached]
     absent = [each for each in transfer.replicas if each.server.name not in reached]
@@ -189,7 +183,6 @@ def _ask_destinations(
 def _describe(
     notes: Notes, connection: Connection, transfer: Transfer, own_path: str
 ) -> tuple[Reading, ...]:
-    """Describe and lock what can be read, and note why the rest cannot."""
     what = transfer.what
     readings: list[Reading] = []
     if isinstance(what, Query):
@@ -210,7 +203,6 @@ def _describe(
 def _find_all(
     notes: Notes, connection: Connection, transfer: Transfer, what: Tables, own_path: str
 ) -> tuple[Relation, ...]:
-    """Find all tables that are there, whichever others are not."""
     alone: dict[int, Relation] = {}
     names = []
     for name in what.names:

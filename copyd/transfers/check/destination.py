@@ -42,11 +42,7 @@ def look_at(
     offer: Offer | None,
     within: float,
 ) -> None:
-    """Note all that a run would refuse at `replica`, on a connection that `stack` closes.
-
-    Without an `offer` the tables cannot be judged. Raises CopydError or psycopg.Error where the
-    server is lost.
-    """
+    """Note every refusal of a run at `replica`; raises CopydError, psycopg.Error if it is lost."""
     connection = stack.enter_context(closing(replica.server.connect()))
     connection.read_only = True
     wait, patience = milliseconds(transfer.lock_timeout), milliseconds(within)
@@ -76,7 +72,6 @@ def _require_writable(connection: Connection, notes: Notes) -> None:
 
 
 def _sum_up(connection: Connection, intent: Intent, prepared: Prepared, notes: Notes) -> None:
-    """Note what is worth knowing, and what is well."""
     general, loading = guards.warnings(connection, ()), intent.loading
     for target in prepared.found.targets:
         relation = target.relation

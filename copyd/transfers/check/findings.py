@@ -18,10 +18,7 @@ Severity = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is well, or worth knowing, or would keep a run from its end.
-
-    ``transfer`` is empty where it is about a server alone, ``table`` where about none.
-    """
+    """A success, warning or error; ``transfer`` and ``table`` are empty if it concerns neither."""
 
     transfer: str
     server: str

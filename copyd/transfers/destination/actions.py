@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 
 DEFER = sql.SQL("SET CONSTRAINTS ALL DEFERRED")
 """What lets tables that reference one another be loaded one after another."""
-SKIP = sql.SQL("SET LOCAL session_replication_role = replica")
-"""What keeps triggers from firing."""
+SKIP = sql.SQL("SET LOCAL session_replication_role = replica")  # what keeps triggers from firing
 NO_STANDBY = sql.SQL("SET LOCAL synchronous_commit = local")
 """Statistics need not wait for a standby."""
 _HELD = "another run has the ledger's row of"
@@ -84,10 +83,7 @@ class Action:
 def claim(
     found: Found, intent: Intent, creation: Sequence[sql.Composed] = ()
 ) -> tuple[Action, ...]:
-    """Decide what makes the tables this run's: rows of the ledger, then locks.
-
-    `creation`: the statements that make the ledger first, where there is none.
-    """
+    """Decide how the run claims the tables: `creation` of a missing ledger, rows, then locks."""
     made = [Action(Phase.CLAIM, Step(each), block=Block.LEDGER) for each in creation]
     if made:
         made.append(Action(Phase.CLAIM, Step(COMMIT), block=Block.LEDGER))
@@ -106,10 +102,7 @@ def decide(
     *,
     only: Phase | None = None,
 ) -> tuple[Action, ...]:
-    """Decide what follows the claim, in order, or `only` one phase of it.
-
-    From the phase LOAD on it needs the `snapshot`, which a run takes when destinations are ready.
-    """
+    """Decide the actions after the claim, in order; from the phase LOAD on under a `snapshot`."""
     tables = prepared.tables
     phases = {
         Phase.BEFORE: _before(tables, intent),
@@ -159,7 +152,6 @@ def constraints(names: Iterable[sql.Identifier], when: str) -> sql.Composed:
 
 
 def _before(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
-    """Settings, the operator's ``before``, the rows that are there, and tables to stage in."""
     if any(table.is_circular for table in tables):
         yield Action(Phase.BEFORE, Step(DEFER))
     if intent.loading.triggers == "skip":
@@ -175,7 +167,6 @@ def _before(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
 
 
 def _empty(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
-    """DELETE, children before parents, or one TRUNCATE."""
     if intent.loading.truncates:
         truncate = strategies.truncate([table.target for table in tables])
         yield Action(Phase.EMPTY, Step(truncate))
@@ -187,14 +178,12 @@ def _empty(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
 
 
 def _load(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
-    """COPY, in the formats that the passes have chosen."""
     for table in tables:
         for scan, format_ in table.formats.items():
             yield load(table, scan, intent, format_)
 
 
 def _apply(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
-    """Rows from the staging tables into the tables; then the removal of missing ones."""
     for table in tables:
         column = table.reading.watermark_column
         if table.is_compared and column is not None and table.need.left_out is not None:
@@ -223,7 +212,6 @@ def _apply_one(table: TableLoad, intent: Intent) -> Iterator[Action]:
 def _after(
     tables: Sequence[TableLoad], intent: Intent, snapshot: Snapshot | None
 ) -> Iterator[Action]:
-    """The ledger, then the operator's ``after``."""
     for table in tables:
         if intent.ledger is not None:
             later = {
@@ -242,7 +230,6 @@ def _after(
 
 
 def _after_commit(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
-    """The operator's ``after_commit``, a note that it is done, and statistics."""
     phase, statements = Phase.AFTER_COMMIT, intent.loading.after_commit
     for statement in statements:
         own = Step(sql.SQL(statement))
@@ -270,7 +257,6 @@ def _own(statements: Sequence[str], phase: Phase) -> Iterator[Action]:
 
 
 def _entry(table: TableLoad, intent: Intent, snapshot: Snapshot | None) -> Entry:
-    """What the ledger says of the table from the COMMIT on, but for what only the run knows."""
     entry, relation, source = table.state.entry, table.target.relation, table.reading.relation
     if snapshot is None:
         raise RuntimeError("nothing was read yet")

@@ -93,10 +93,7 @@ class Attempt:
     # -- before the data --------------------------------------------------------------------------
 
     def prepare(self, source: Source, predecessor: Backend | None) -> None:
-        """Connect, claim the ledger, lock the tables, and see that the rows will fit.
-
-        Raises CopydError or psycopg.Error where they will not.
-        """
+        """Connect, claim the ledger, lock and check tables; raises CopydError, psycopg.Error."""
         connection = self.session.connect()
         if predecessor is not None:
             end(connection, predecessor)
@@ -113,21 +110,14 @@ class Attempt:
         self.tables = self._prepared.tables
 
     def clear(self) -> None:
-        """Run ``before``, then make room: rows deleted, or tables made for what is staged.
-
-        Raises psycopg.Error where the server refuses, CopydError where ``before`` ends the
-        transaction, or a trigger keeps rows.
-        """
+        """Run before, DELETE or create staging tables; raises CopydError, psycopg.Error."""
         self._execution.perform(self._decided(Phase.BEFORE))
         find_delete_triggers(self.connection, self.tables, self.intent.loading)
         if self.intent.loading.deletes:
             self._execution.perform(self._decided(Phase.EMPTY))
 
     def scans(self, snapshot: Snapshot) -> tuple[Scan, ...]:
-        """Say what is to be read for this destination, in the order of loading.
-
-        Raises CopydError where the ledger forbids it under `snapshot`.
-        """
+        """Return the scans to read, in loading order; raises CopydError by the ledger."""
         self._snapshot = snapshot
         for table in self.tables:
             table.scans = scans_of(table, self.intent, snapshot)
@@ -140,10 +130,7 @@ class Attempt:
     # -- the data ---------------------------------------------------------------------------------
 
     def empty(self) -> None:
-        """TRUNCATE the tables; from here on their readers wait for the COMMIT.
-
-        Raises psycopg.Error where the server refuses.
-        """
+        """TRUNCATE the tables: readers wait until COMMIT; raises psycopg.Error."""
         if self.intent.loading.truncates:
             self._execution.perform(self._decided(Phase.EMPTY))
         self.session.look_in(Path.OWN)
@@ -179,11 +166,7 @@ class Attempt:
     # -- after the data ---------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Apply what is staged, write the ledger, run ``after``, COMMIT.
-
-        Raises CopydError where too many rows would vanish, or are rejected, and psycopg.Error where
-        the server refuses.
-        """
+        """Apply staged rows, write the ledger, COMMIT; raises CopydError, psycopg.Error."""
         rejects, mode = self.commit.rejects, self.intent.loading.mode
         if rejects is not None:
             rejects.retry_held()
@@ -214,10 +197,7 @@ class Attempt:
         self.commit.resolve(self.session, self.tables[0].name, self._lost_backend)
 
     def tidy(self) -> None:
-        """Do what follows the COMMIT: ``after_commit``, ANALYZE.
-
-        Raises psycopg.Error where the server refuses; what was committed stays.
-        """
+        """Run ``after_commit`` and ANALYZE; raises psycopg.Error, and committed data stays."""
         connection = self.connection
         connection.rollback()
         connection.autocommit = True
@@ -235,13 +215,11 @@ class Attempt:
     # -- actions ----------------------------------------------------------------------------------
 
     def _decided(self, phase: Phase) -> tuple[Action, ...]:
-        """The actions of a phase, as far as is known by now."""
         if self._prepared is None:
             raise RuntimeError(f"destination {self._replica.server.name} is not prepared")
         return actions.decide(self._prepared, self.intent, self._snapshot, only=phase)
 
     def _apply(self) -> None:
-        """Bring what is staged into the tables; rejects are searched for around the refused rows."""
         rejects = self.commit.rejects
         decided = self._decided(Phase.APPLY)
         for is_guarded, group in groupby(decided, lambda action: action.is_guarded):

@@ -84,7 +84,6 @@ class Commit:
             self.rejects.close(is_doubtful=self.is_sent)
 
     def _ask(self, session: Session, table: TableName, backend: Backend) -> None:
-        """Ask on a new connection, once our old backend has ended; the row's lock says when."""
         if self._ledger is None:
             raise RuntimeError("without a ledger nobody knows")
         end(session.connect(), backend)
@@ -93,7 +92,6 @@ class Commit:
         self.is_done = self._ledger.has_committed(session.connection, *name, self._run)
 
     def _publish(self) -> None:
-        """Publish the rejects of what is committed; what fails here, the next run makes good."""
         if self.rejects is not None:
             try:
                 self.rejects.publish()

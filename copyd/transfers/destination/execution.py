@@ -25,10 +25,7 @@ class Execution:
         self._transaction: tuple[object, ...] | None = None
 
     def perform(self, actions: Iterable[Action]) -> None:
-        """Execute `actions` in order; whoever has begun their transaction commits it.
-
-        Raises psycopg.Error where the server refuses one, CopydError where its result is refused.
-        """
+        """Execute `actions` in order; raises psycopg.Error, CopydError for a refused result."""
         for action in actions:
             if action.step.statement is not COMMIT:
                 self.execute(action)
@@ -55,7 +52,6 @@ class Execution:
             table.note_removed(row[0])
 
     def _values(self, table: TableLoad | None) -> dict[str, object]:
-        """What only the run knows."""
         values: dict[str, object] = {"run": self._run}
         if table is not None:
             values |= {"rows": table.held, "size": table.size}

@@ -22,15 +22,11 @@ if TYPE_CHECKING:
     from copyd.transfers.server import Server
     from copyd.transfers.transfer import Transfer
 
-LOCK_TIMEOUT = 1.0
-"""Seconds to wait for a ledger's row, which another run may hold."""
+LOCK_TIMEOUT = 1.0  # seconds to wait for a ledger's row, which another run may hold
 
 
 def prepare(transfer: Transfer) -> None:
-    """See before a run that its rejects can be kept.
-
-    Raises SetupError where they cannot.
-    """
+    """Check before a run that its rejects can be kept; raises SetupError."""
     if transfer.rejects is not None and transfer.on_error != "stop":
         rejects.prepare_root(transfer.rejects.directory)
 
@@ -50,10 +46,7 @@ def resolve_pending(server: Server, directory: Path, transfer: str) -> tuple[Res
 
 
 def wind_up(transfer: Transfer) -> tuple[Resolution, ...]:
-    """Return after a run what is still pending, and remove rejects that are too old.
-
-    Nobody is asked. Raises as `resolve_pending`.
-    """
+    """Return the pending rejects after a run, remove expired ones; raises as `resolve_pending`."""
     policy = transfer.rejects
     if policy is None:
         return ()
@@ -66,7 +59,6 @@ def wind_up(transfer: Transfer) -> tuple[Resolution, ...]:
 
 
 def _ask(server: Server, manifest: Manifest) -> CommitOutcome:
-    """Ask the ledger there; raises CopydError where it does not answer."""
     with closing(server.connect()) as connection:  # without a COMMIT: asking locks a row
         try:
             begin(connection, lock_timeout=milliseconds(LOCK_TIMEOUT))

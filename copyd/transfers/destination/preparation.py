@@ -43,11 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """All that is known of a destination before it is loaded.
-
-    ``tables`` are in the order of loading, parents before children. With ``refusals`` some tables may
-    be missing.
-    """
+    """What is known of a destination before loading; parents first, refused tables left out."""
 
     found: Found
     tables: tuple[TableLoad, ...]
@@ -57,10 +53,7 @@ class Prepared:
 def look(
     connection: Connection, intent: Intent, snapshot: Snapshot, own_path: str, *, stops: bool
 ) -> Prepared:
-    """Look at everything without a lock, as a plan and a check do.
-
-    It `stops` at the first error; else that is a refusal like others.
-    """
+    """Look all up without a lock, for a plan or check; an error is a refusal or `stops` it."""
     judge, ledger = Judge(connection, stops=stops), intent.ledger
     for sentence in () if ledger is None else ledger.refusals(connection):
         judge.refuse("", sentence)
@@ -86,10 +79,7 @@ def examine(
     *,
     snapshot: Snapshot | None = None,
 ) -> Prepared:
-    """Look into the tables that were found; a run has locked them, and their `entries`.
-
-    Without a `snapshot` nothing is said about the history of what they hold.
-    """
+    """Check the tables found; without a `snapshot`, the history of their rows is not judged."""
     order, keys = _order(connection, intent, found, judge)
     loads: dict[int, TableLoad] = {}
     for targets in judge.groups(found.targets):
@@ -108,10 +98,7 @@ def examine(
 
 
 def scans_of(load: TableLoad, intent: Intent, snapshot: Snapshot) -> tuple[Scan, ...]:
-    """Note what the table needs under `snapshot`; returns what is to be read for it.
-
-    Raises CopydError where the ledger forbids it.
-    """
+    """Note the table's need under `snapshot`, return its scans; raises CopydError."""
     transfer, mode = intent.source.transfer, intent.loading.mode
     load.need = need_of(
         load.state, load.reading, transfer, snapshot, mode=mode, is_forced=intent.is_full
@@ -134,10 +121,7 @@ def find_delete_triggers(
 
 
 def find_deferrable(connection: Connection, tables: Sequence[TableLoad]) -> None:
-    """Note the constraints to be checked row by row though they could wait for the COMMIT.
-
-    In a circle of references they have to wait.
-    """
+    """Note deferrable constraints to check row by row, except within a circle of references."""
     for table in tables:
         oid, has_order = table.target.relation.oid, not table.is_circular
         table.deferrable = deferrable_constraints(connection, oid, foreign_keys=has_order)
@@ -162,7 +146,6 @@ def _judge_history(
 def _order(
     connection: Connection, intent: Intent, found: Found, judge: Judge
 ) -> tuple[Order, tuple[ForeignKey, ...]]:
-    """Return the order of loading, by oid, and the foreign keys that it comes from."""
     oids = [target.relation.oid for target in found.targets]
     order = Order(tuple(oids))
     keys: tuple[ForeignKey, ...] = ()

@@ -21,10 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a run would load nothing here; ``table`` is empty where it is about all of them.
-
-    ``may_pass``: somebody else has the table locked now.
-    """
+    """Why a run cannot load ``table`` (all, if empty); ``may_pass``: another session's lock."""
 
     table: str
     sentence: str
@@ -33,10 +30,7 @@ class Refusal:
 
 @contextmanager
 def refusing(connection: Connection, table: str, refusals: list[Refusal]) -> Iterator[None]:
-    """Add what the block raises to `refusals`, and leave the transaction as it was before.
-
-    Raises psycopg.Error where the connection is lost.
-    """
+    """Add errors of the block to `refusals`, roll it back; raises if the connection is lost."""
     try:
         with connection.transaction():
             yield

@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 
 
 class Rejects:
-    """The rejects of one try. Its steps are taken in the order in which they stand here.
-
-    It works on the try's connection, in its transaction, and in one thread at a time.
-    """
+    """The rejects of one try, in its transaction; one thread calls the methods in order."""
 
     def __init__(
         self, policy: RejectPolicy, ledger: str, *, transfer: str, destination: str, run: str
@@ -82,10 +79,7 @@ class Rejects:
                 table.rows = receiver.loaded
 
     def apply(self, connection: Connection, tables: Sequence[TableLoad], intent: Intent) -> None:
-        """Apply what is staged, but for the rows that the tables refuse.
-
-        Raises psycopg.Error for what no row is to blame for, CopydError where too many are refused.
-        """
+        """Apply staged rows except refused ones; raises psycopg.Error, CopydError for too many."""
         bisections = []
         for table in tables:
             if table.is_staged:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from copyd.connection import Connection
     from copyd.transfers.server import Server
 
-CUT_WITHIN = 2.0
-"""Seconds that a thread gets to notice that its connection was cut."""
+CUT_WITHIN = 2.0  # seconds that a thread gets to notice that its connection was cut
 
 
 class Path(Enum):
@@ -78,10 +77,7 @@ class Session:
         return settings(self.connection, lock_timeout=self._lock_timeout)
 
     def connect(self) -> Connection:
-        """Connect, instead of an earlier connection.
-
-        Raises CopydError where the server cannot be reached, or the session was given up meanwhile.
-        """
+        """Connect, in place of an earlier connection; raises CopydError."""
         if self._connection is not None:
             self._connection.close()
         self._connection = self._server.connect()

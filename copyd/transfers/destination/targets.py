@@ -25,10 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a run means to do at one destination.
-
-    ``kept_in``: the mode that the tables are kept in, which a full run does not load them in.
-    """
+    """What a run does at one destination; ``kept_in``: the configured mode, even for --full."""
 
     source: Source
     loading: Loading
@@ -96,10 +93,7 @@ def find(connection: Connection, intent: Intent, own_path: str, judge: Judge) ->
 def look_up_there(
     connection: Connection, readings: Sequence[Reading], loading: Loading, own_path: str
 ) -> tuple[Relation, ...]:
-    """Find the tables for `readings`; the role's own search path counts where no schema is given.
-
-    Raises CopydError where one is not there.
-    """
+    """Find the tables for `readings`, unqualified names by the role's path; raises CopydError."""
     names = [_name_at(reading, loading) for reading in readings]
     if all("." in name for name in names):
         return look_up_all(connection, names)
@@ -154,7 +148,6 @@ def _judge_shapes(
 
 
 def _key(reading: Reading, relation: Relation, meant: Mode) -> Key | None:
-    """The key that rows are compared by, None where they are not."""
     if meant not in ("append", "merge"):
         return None
     if meant == "append" and does_without_key(reading, relation):

@@ -50,10 +50,7 @@ if TYPE_CHECKING:
 
 
 def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Script, ...]:
-    """Say what a run of `transfer` would send: to the source, then to each destination.
-
-    Raises CopydError where the source cannot be read.
-    """
+    """Return the statements of a run, source first; raises CopydError without a source."""
     with hold(transfer) as source, ExitStack() as stack:
         try:
             snapshot = source.snapshot
@@ -126,8 +123,6 @@ class _Draft:
 
 
 def _held(source: Source) -> Script:
-    """What the session sends that holds the tables while the run lasts."""
-
     def statements() -> Iterator[sql.Composable]:
         yield from settings(source.connection, **SOURCE_SETTINGS)
         yield path_statement(OUR_PATH)
@@ -149,7 +144,6 @@ def _pass(
     *,
     number: int,
 ) -> Script:
-    """What the session sends that reads once for all of `group`; notes the formats there."""
     transfer = source.transfer
 
     def statements() -> Iterator[sql.Composable]:

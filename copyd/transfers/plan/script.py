@@ -70,7 +70,6 @@ def _lines(decided: Iterable[Action], session: Session) -> Iterator[str]:
 
 
 def _action(action: Action, connection: Connection) -> Iterator[str]:
-    """A statement, in a savepoint where there is another way."""
     depth = 2 if action.savepoint else 1
     text = _text(action.step.statement, connection)
     if action.step.otherwise:
@@ -79,8 +78,7 @@ def _action(action: Action, connection: Connection) -> Iterator[str]:
         yield text
 
 
-_NAME = '"_pg3_{}"'
-"""How psycopg names a savepoint, by how deep it is."""
+_NAME = '"_pg3_{}"'  # how psycopg names a savepoint, by how deep it is
 
 
 def _savepoint(depth: int) -> str:

@@ -109,7 +109,6 @@ class Lifecycle:
                 destination.move(State.FED)
 
     def _committed(self, destination: Destination, error: Exception | None) -> None:
-        """Continue after COMMIT, or after the ledger was asked about a COMMIT in doubt."""
         attempt = destination.trying
         if attempt.commit.is_done:
             self.confirm(destination)
@@ -123,7 +122,6 @@ class Lifecycle:
             self.end(destination, Verdict.UNKNOWN, error)
 
     def _resolve(self, destination: Destination, error: Exception | None) -> None:
-        """Ask the ledger, in another try, whether the COMMIT of this try took place."""
         # Decision: The ledger decides, and is not trusted blindly
         lost = destination.trying
         resolving = destination.attempt = self.attempts(destination.replica)

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 class Pass:
     """Performs `scans` for `members`, which are in State.FED; `post` receives its messages."""
 
-    ends_within = 2.0
-    """Seconds for a pass to leave COPY in order before its connections are cut."""
+    ends_within = 2.0  # seconds for a pass to leave COPY in order before its connections are cut
 
     def __init__(
         self,
@@ -80,7 +79,6 @@ class Pass:
         self._post(PassEnded(error))
 
     def _feed(self) -> None:
-        """Feed all members; raises SourceLost if the source failed."""
         try:
             with self._source.reader() as connection:
                 completions = self._completions(connection)
@@ -101,7 +99,6 @@ class Pass:
         return [member for member in self._attempts if member not in self._gone]
 
     def _completions(self, connection: Connection) -> dict[Destination, Completed]:
-        """Each member's last message, with the watermarks as of the snapshot."""
         source = self._source
         watermarks: dict[str, str | None] = {}
         queries = watermark_queries(self._scans, source.snapshot, source.transfer.overlap)

@@ -112,7 +112,6 @@ class Relay:
                 self._end(receiver, CopydError(f'{said}: use triggers = "skip" or change it'))
 
     def _complete(self, destination: Destination) -> None:
-        """Let a destination commit while others are late."""
         # Decision: A search for bad rows holds no other destination back
         if destination in self.completions and self.copy.receivers:
             self.source.require_held()

@@ -100,7 +100,6 @@ def judge(verdicts: Sequence[Verdict], *, minimum: int = 1) -> Verdict:
 
 
 def _wind_up(run: Run) -> tuple[str, ...]:
-    """Report pending rejects."""
     try:
         pending = wind_up(run.transfer)
     except CopydError as error:
@@ -134,7 +133,6 @@ def _carry_out(run: Run, destinations: Sequence[Destination]) -> None:
 
 
 def _feed(run: Run, runner: Runner, destinations: Sequence[Destination], *, is_first: bool) -> None:
-    """Feed from one snapshot."""
     guard = partial(_cut_at_the_end, run)
     with hold(run.transfer, guard=guard) as source, guard(source.cut):
         if is_first:
@@ -146,7 +144,6 @@ def _feed(run: Run, runner: Runner, destinations: Sequence[Destination], *, is_f
 
 @contextmanager
 def _cut_at_the_end(run: Run, cut: Callable[[], None]) -> Iterator[None]:
-    """Call `cut` at the deadline and when the run is stopped."""
     # Decision: A run is stopped by cutting what it waits for
     timer = threading.Timer(min(run.seconds_left, threading.TIMEOUT_MAX), cut)
     timer.daemon = True

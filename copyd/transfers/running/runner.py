@@ -208,7 +208,6 @@ class Runner:
                     self._steps.hurry(destination, self._run.transfer.max_wait)
 
     def _attend(self, pass_: Pass) -> None:
-        """Act on messages until the pass has ended; raises the pass's error."""
         self._pass = pass_
         try:
             pass_.start()

@@ -39,7 +39,6 @@ COMING = frozenset({State.PREPARING, State.CLEARING})
 """The next pass waits for these, up to ``prepare_timeout``."""
 LEAVING = frozenset({State.FINISHING, State.RESOLVING, State.TIDYING})
 """These have all their data and no longer need the source."""
-BUSY = COMING | LEAVING | {State.EMPTYING}
-"""A step is under way."""
+BUSY = COMING | LEAVING | {State.EMPTYING}  # a step is under way
 TIMED = BUSY | {State.RESTING}
 """These have a time at which they are due: the step is late, or the backoff is over."""

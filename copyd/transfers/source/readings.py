@@ -170,7 +170,6 @@ def conditions(scan: Scan, snapshot: Snapshot) -> list[sql.Composable]:
 
 
 def _where(reading: Reading) -> list[sql.Composable]:
-    """The condition of the configuration, which is SQL; on lines of its own for its comments."""
     return [sql.SQL("(") + _raw(reading.where) + sql.SQL("\n)")] if reading.where else []
 
 
@@ -179,7 +178,6 @@ def _raw(text: str) -> sql.Composable:
 
 
 def _bounds(scan: Scan, snapshot: Snapshot) -> list[sql.Composable]:
-    """The bounds as conditions."""
     bounds, xmax = scan.bounds, sql.Literal(snapshot.xmax)
     written = sql.SQL(_WRITTEN).format(xmax)
     conditions: list[sql.Composable] = []
@@ -214,10 +212,7 @@ def _names(columns: Sequence[Column]) -> sql.Composed:
 
 
 def watermark_query(reading: Reading, snapshot: Snapshot) -> sql.Composed:
-    """Ask for the highest value of the watermark column, as text.
-
-    Infinity, and times that the snapshot has not reached yet, are no watermark.
-    """
+    """Query the highest finite watermark, as text, not later than the snapshot."""
     column = _watermark_column(reading)
     name = sql.Identifier(column.name)
     conditions = _where(reading)

@@ -36,8 +36,7 @@ if TYPE_CHECKING:
 
     Describe = Callable[[Connection, Transfer, str], tuple[Reading, ...]]
 
-LOCK_TIMEOUT = "10s"
-"""How long to wait for a table of the source that somebody else has locked."""
+LOCK_TIMEOUT = "10s"  # how long to wait for a table of the source that somebody else has locked
 
 SOURCE_SETTINGS = {
     "lock_timeout": LOCK_TIMEOUT,
@@ -110,10 +109,7 @@ class Source:
                     self.close()
 
     def require_held(self) -> None:
-        """See that what was read was locked all the time.
-
-        Raises psycopg.Error where the session that holds the locks is gone.
-        """
+        """Check that the locks were held throughout; raises psycopg.Error if they are gone."""
         self.connection.execute("SELECT")
 
     def cut(self) -> None:
@@ -142,10 +138,7 @@ class Source:
 
 
 def share(connection: Connection, identifier: str | None) -> None:
-    """Begin a reader's transaction; it sees the snapshot that was exported as `identifier`.
-
-    Raises psycopg.OperationalError where the session that exported it has ended.
-    """
+    """Begin a reader in an exported snapshot; raises OperationalError if its session ended."""
     if identifier is not None:
         try:
             connection.execute(import_snapshot(identifier))

@@ -49,10 +49,7 @@ def describe_query(
 def find(
     connection: Connection, transfer: Transfer, what: Tables, own_path: str
 ) -> tuple[Relation, ...]:
-    """Find the tables; a name without a schema is looked up in the role's own search path.
-
-    Raises CopydError where one is not there.
-    """
+    """Find the tables, unqualified names by the role's path; raises CopydError."""
     if all("." in name for name in what.names):
         patterns = [Pattern.parse(name) for name in what.names]
         return find_tables(connection, patterns, without=[transfer.ledger or ""])
@@ -70,10 +67,7 @@ def lock(relation: Relation) -> sql.Composed:
 
 
 def reading_of(relation: Relation, transfer: Transfer, what: Tables) -> Reading:
-    """Say what is read of `relation`.
-
-    Raises CopydError where it lacks a column.
-    """
+    """Return the reading of `relation`; raises CopydError if a column is missing."""
     said = what.options.get(relation.label, PLAIN)
     left_out: tuple[Column, ...] = ()
     if said.columns is not None:

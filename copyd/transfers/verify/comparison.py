@@ -25,11 +25,7 @@ class Likeness(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One table at one destination; rows are None where nobody could count them.
-
-    ``table`` is the source's, ``there`` the destination's. ``reason``: why it was not compared, or
-    why it may differ by design.
-    """
+    """A table at a destination; rows are None if not counted; ``reason``: why not equal."""
 
     destination: str
     table: str
@@ -42,10 +38,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Every table at every destination, in the transfer's order.
-
-    ``cause``: why nothing at all could be compared.
-    """
+    """Every table at every destination; ``cause``: why the source could not be compared."""
 
     transfer: str
     seconds: float
@@ -89,5 +82,4 @@ class TablePair(NamedTuple):
     rendered: tuple[Form, ...]
 
 
-DigestResult = Digest | str
-"""A digest, or the reason why there is none."""
+DigestResult = Digest | str  # a digest, or the reason why there is none

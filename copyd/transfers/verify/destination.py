@@ -106,10 +106,6 @@ class DestinationSide:
             cut(self._connection, cancels=True)
 
     def _find(self) -> None:
-        """Connect, begin, and find what there is to compare.
-
-        Raises CopydError or psycopg.Error where the server cannot be asked.
-        """
         connection = self._connection = self._replica.server.connect()
         if self._is_over:
             raise CopydError(f"connected to {self._replica.server.name} too late")
@@ -121,13 +117,11 @@ class DestinationSide:
             self._pairs[reading.name] = self._look(connection, reading, session.path)
 
     def _compute(self) -> None:
-        """Compute the digests of the tables that were found, one after the other."""
         for name, pair in self._pairs.items():
             if isinstance(pair, TablePair) and self._connection is not None:
                 self._results[name] = _hold_against(self._connection, pair)
 
     def _look(self, connection: Connection, reading: Reading, own_path: str) -> TablePair | str:
-        """Find the table and see how it compares, or why it does not."""
         try:
             with connection.transaction():
                 loading = self._replica.loading
@@ -156,7 +150,6 @@ class DestinationSide:
         return self._replica.loading.tables.get(reading.into, reading.into)
 
     def _bounds(self, connection: Connection, reading: Reading, relation: Relation) -> Bounds:
-        """Return which rows of the source are meant to be there."""
         ledger, mode = self._transfer.ledger, self._replica.loading.mode
         if ledger is None or mode != "append" or not does_without_key(reading, relation):
             return EVERYTHING
@@ -168,7 +161,6 @@ class DestinationSide:
 
 
 def _hold_against(connection: Connection, pair: TablePair) -> DigestResult:
-    """Compute the digest of a destination's table, or say why it cannot be had."""
     select_digest = sql.SQL("SELECT {} FROM {}")
     query = select_digest.format(digest_of(pair.rendered), pair.target.rows)
     try:
@@ -192,10 +184,7 @@ def _rows(result: DigestResult) -> int | None:
 
 
 def loaded_until(entry: Entry, reading: Reading, transfer: str, position: Position) -> Bounds:
-    """Return which rows an append without a key has loaded; those beyond wait for the next run.
-
-    Raises CopydError where the source no longer tells them from others.
-    """
+    """Return the bounds of rows that a keyless append has loaded; raises CopydError if unknown."""
     is_ours = entry.transfer == transfer and entry.horizon is not None
     if not is_ours or entry.position.system_identifier != position.system_identifier:
         return EVERYTHING
@@ -210,10 +199,7 @@ def loaded_until(entry: Entry, reading: Reading, transfer: str, position: Positi
 
 
 def _read_entry(connection: Connection, ledger: Ledger, table: TableName) -> Entry | None:
-    """Read the ledger, without a lock: the transaction's snapshot shows it as the rows are.
-
-    Raises CopydError where the ledger cannot be trusted.
-    """
+    """Read the ledger in the snapshot, without a lock; raises CopydError if it is not trusted."""
     if ledger.creation(connection):
         return None
     for sentence in ledger.refusals(connection):

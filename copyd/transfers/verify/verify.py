@@ -34,10 +34,7 @@ if TYPE_CHECKING:
 
 
 def verify(transfer: Transfer, *, clock: Callable[[], float] = time.monotonic) -> Comparison:
-    """Compare every table of `transfer` at every destination with the source.
-
-    Where the source cannot be read, the comparison says so; nothing is raised.
-    """
+    """Compare each table with the source, at each destination; never raises for a server."""
     if not transfer.replicas:
         return Comparison(transfer.name, 0.0, ())
     began = clock()
@@ -57,7 +54,6 @@ def verify(transfer: Transfer, *, clock: Callable[[], float] = time.monotonic) -
 
 
 def _compare(source: Source) -> tuple[Compared, ...]:
-    """Ask the source and all destinations at once; the source each thing once."""
     snapshot, transfer = source.snapshot, source.transfer
     sides = [
         DestinationSide(replica, transfer, source.readings, snapshot.position)
@@ -79,7 +75,6 @@ def _compare(source: Source) -> tuple[Compared, ...]:
 
 @contextmanager
 def _threads(sides: Sequence[DestinationSide]) -> Iterator[ThreadPoolExecutor]:
-    """Threads for all; where the block is left by an error they are not waited for long."""
     with ThreadPoolExecutor(len(sides), thread_name_prefix="verify") as threads:
         try:
             yield threads
