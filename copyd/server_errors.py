@@ -33,6 +33,7 @@ class Message(Enum):
     VALUES = "may quote values"
 
 
+# Decision: One table says what a SQLSTATE means
 class ErrorClass(NamedTuple):
     """``kind`` is the metrics' label; ``transient``: SQLSTATE prefixes of passing errors (a lock, a shutdown)."""
 
