@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 not compared, 78 b
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 from io import TextIOWrapper
@@ -74,6 +75,8 @@ for command in (
 def main() -> NoReturn:
     """Run the command line and exit with its code; print errors as one line, without traceback."""
     signal.signal(signal.SIGTERM, _terminate)
+    # A pipeline that is cut warns on standard error; the command's own sentence says what happened.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -46,7 +46,7 @@ def assert_nothing_is_left(folder: Path) -> None:
 
 
 def test_the_demo_breaks_a_replica_and_ends_with_four_equal_tables(folder: Path) -> None:
-    done = run("demo", "--rows", "20000", env={"TMPDIR": str(folder)})
+    done = run("demo", "--rows", "100000", env={"TMPDIR": str(folder)})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Fault injected" in done.stdout
     assert "replica-2 dropped to return in another pass: terminating connection" in done.stdout

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from copyd.transfers.running.messages import Channel, Completed
     from copyd.transfers.source import ChosenFormat, Scan, Source
 
-REPORT_EVERY, REPORT_SIZE = 0.1, 8 * 1024 * 1024
+REPORT_EVERY, REPORT_SIZE = 0.1, 1024 * 1024
 """Seconds, or bytes, between two messages about progress: each costs two context switches."""
 
 
