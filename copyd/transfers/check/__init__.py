@@ -1,4 +1,4 @@
-"""``copyd check --connect``: everything that a run would refuse, found before one begins."""
+"""``copyd check --connect``: reports every refusal of a run without starting a run."""
 
 from copyd.transfers.check.check import inspect
 from copyd.transfers.check.findings import Finding

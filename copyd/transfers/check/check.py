@@ -1,8 +1,7 @@
-"""Everything that a run would refuse, found before one begins; nothing is changed anywhere.
+"""Checks servers and transfers for everything a run would refuse; changes nothing.
 
-All transactions are READ ONLY and rolled back. What is asked is what a run itself asks, only that
-here it goes on after a refusal. The tables of the source are locked as for any SELECT, and no
-longer than its destinations are looked at.
+All transactions are READ ONLY and rolled back. A check sends the queries of a run, but continues
+after a refusal. The source's tables are locked as by a SELECT while the destinations are checked.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ if TYPE_CHECKING:
     from copyd.transfers.source import Reading
     from copyd.transfers.transfer import Replica, Tables, Transfer
 
-WITHIN = 15.0  # seconds that servers get to answer; they are asked at the same time
+WITHIN = 15.0  # seconds for all servers to answer; they are checked in parallel
 
 
 def inspect(
     transfers: Sequence[Transfer], servers: Sequence[Server], *, within: float = WITHIN
 ) -> tuple[Finding, ...]:
-    """Check all `servers`, then `transfers` between the reachable ones; silence is a finding."""
+    """Check all `servers`, then the `transfers` between reachable ones; a timeout is an error."""
     asked = {server.name: partial(_look_at_server, server, within) for server in servers}
     found = _Inquiry(asked, within).findings()
     reached = asked.keys() - {each.server for each in found if each.severity == "error"}
@@ -66,7 +65,7 @@ def inspect(
 
 @dataclass
 class _Inquiry:
-    """Questions to many servers at once; what is opened for one stays open until all answered."""
+    """Checks of several servers in parallel; connections stay open until every check has ended."""
 
     asked: Mapping[str, Callable[[Notes, ExitStack], None]]
     within: float
@@ -75,7 +74,7 @@ class _Inquiry:
     answers: SimpleQueue[tuple[Notes, Exception | None]] = field(default_factory=SimpleQueue)
 
     def findings(self) -> list[Finding]:
-        """Ask, and return what is found, in the order of the servers; raises defects of ours."""
+        """Return the findings in the order of the servers; raises defects of copyd itself."""
         threads = {name: self._start(name) for name in self.asked}
         try:
             answers = self._collect()
@@ -103,6 +102,8 @@ class _Inquiry:
             except Exception as error:  # noqa: BLE001 - raised where the answers are read
                 defect = error
             self.answers.put((notes, defect))
+            # A closed connection gives up its advisory locks, by which self_copy recognizes a table
+            # that two destinations share.
             self.over.wait()
 
     def _collect(self) -> dict[str, Notes]:
@@ -135,8 +136,7 @@ def _look_at_server(server: Server, within: float, notes: Notes, stack: ExitStac
     connection = stack.enter_context(closing(server.connect()))
     connection.read_only = True
     begin(connection, statement_timeout=milliseconds(within))
-    row = one_row(connection, _SERVER)
-    version, role, database = row
+    version, role, database = one_row(connection, _SERVER)
     notes.note("ok", f"PostgreSQL {version}, role {quote(role)}, database {quote(database)}")
     for sentence in guards.warnings(connection, ()):
         notes.note("warning", sentence)
@@ -220,7 +220,6 @@ def _find_all(
 def _look_at_reading(
     notes: Notes, connection: Connection, transfer: Transfer, reading: Reading, own_path: str
 ) -> None:
-    """See whether what is meant of a table can be read; raises what the server says."""
     relation = reading.relation
     assert relation is not None  # noqa: S101 - it is a table's
     names = [column.name for column in reading.columns]
@@ -238,7 +237,7 @@ def _look_at_reading(
 def _try_reading(
     connection: Connection, transfer: Transfer, reading: Reading, own_path: str
 ) -> None:
-    """Have the server plan what a run sends; raises psycopg.Error where it refuses."""
+    """EXPLAIN the queries of a run; raises psycopg.Error if the server refuses one."""
     with looking_in(connection, own_path):
         explain = sql.SQL("EXPLAIN {}")
         connection.execute(explain.format(select_rows(reading)))
@@ -247,7 +246,6 @@ def _try_reading(
 
 
 def _compare_options(notes: Notes, what: Tables, relations: Sequence[Relation]) -> None:
-    """Note what is said of tables that are not read."""
     read = {relation.label for relation in relations}
     for name in what.options:
         if name not in read:

@@ -1,4 +1,4 @@
-"""A check at one destination: everything that a run would refuse there."""
+"""The check of one destination."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WRITABLE = statement("copyd.transfers.check", "writable")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a source gives to all destinations; it stays held while they are looked at."""
+    """The source and its snapshot, both held until every destination is checked."""
 
     source: Source
     snapshot: Snapshot
@@ -42,7 +42,7 @@ def look_at(
     offer: Offer | None,
     within: float,
 ) -> None:
-    """Note every refusal of a run at `replica`; raises CopydError, psycopg.Error if it is lost."""
+    """Note every refusal of a run; raises CopydError, psycopg.Error if the connection fails."""
     connection = stack.enter_context(closing(replica.server.connect()))
     connection.read_only = True
     wait, patience = milliseconds(transfer.lock_timeout), milliseconds(within)
@@ -61,8 +61,7 @@ def look_at(
 
 
 def _require_writable(connection: Connection, notes: Notes) -> None:
-    row = one_row(connection, _WRITABLE)
-    is_standby, read_only = row
+    is_standby, read_only = one_row(connection, _WRITABLE)
     if is_standby:
         notes.error("it is a standby, where nothing can be written: name its primary")
     elif read_only == "on":

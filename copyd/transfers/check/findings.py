@@ -1,4 +1,4 @@
-"""What is found out before a run, good and bad; nothing here asks a server."""
+"""Findings of a check; pure apart from the savepoint of `Notes.trying`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Severity = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A success, warning or error; ``transfer`` and ``table`` are empty if it concerns neither."""
+    """A success, warning or error; ``transfer`` and ``table`` are empty for a whole server."""
 
     transfer: str
     server: str
@@ -29,33 +29,30 @@ class Finding:
 
 @dataclass
 class Notes:
-    """What is found out about one server, or about it in one transfer."""
+    """The findings about one server, or about one server in one transfer."""
 
     server: str
     transfer: str = ""
     found: list[Finding] = field(default_factory=list)
 
     def note(self, severity: Severity, sentence: str, table: str = "") -> None:
-        """Write one finding down."""
         self.found.append(Finding(self.transfer, self.server, table, severity, sentence))
 
     def error(self, sentence: str, table: str = "") -> None:
-        """Write down what a run would refuse."""
         self.note("error", sentence, table)
 
     def is_well(self, table: str) -> bool:
-        """Whether nothing speaks against `table` so far."""
         return not any(each.table == table and each.severity == "error" for each in self.found)
 
     def refuse(self, refusals: Iterable[Refusal]) -> None:
-        """Write down refusals; one that may pass is a warning."""
+        """Note `refusals`: a lock of another session is a warning, all others are errors."""
         for refusal in refusals:
             severity: Severity = "warning" if refusal.may_pass else "error"
             self.note(severity, refusal.sentence, refusal.table)
 
     @contextmanager
     def trying(self, connection: Connection, table: str = "") -> Iterator[None]:
-        """Write down what the block raises, and leave the transaction as it was before."""
+        """Note the errors of the block, and roll back to its start."""
         refusals: list[Refusal] = []
         with refusing(connection, table, refusals):
             yield

@@ -1,4 +1,4 @@
-"""One destination in one try: `actions` decides by phase, `attempt` keeps the order."""
+"""A single try at a destination: `actions` decides each phase, `attempt` runs them in order."""
 
 from copyd.transfers.destination.actions import Action, Block, claim, decide
 from copyd.transfers.destination.attempt import Attempt

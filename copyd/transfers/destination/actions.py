@@ -1,10 +1,10 @@
-"""What a run does at a destination, as a list of statements by phase; pure.
+"""The statements of a run at a destination, as a list by phase; pure.
 
-A run decides again before each phase, with what it has learned, and executes that phase; a plan
-decides once and prints all. Some statements are repeated inside the execution of one action, as the
-rows make it necessary, and are in no list: the search for rows that are refused (`Rejects`), the rewrite
-of rows that trade values of a unique key, and what creates a ledger that another run creates too.
+A run decides each phase anew from the results of the earlier ones; a plan decides all phases once.
+Statements that depend on the rows are in no list: the search for bad rows (`Rejects`), the rewrite
+of rows that swap unique values, and the retry when two runs create the ledger at the same time.
 """
+# Decision: What a run does is a list before it is done
 
 from __future__ import annotations
 
@@ -26,16 +26,14 @@ if TYPE_CHECKING:
     from copyd.transfers.destination.targets import Found, Intent
     from copyd.transfers.source import Scan, Snapshot
 
-DEFER = sql.SQL("SET CONSTRAINTS ALL DEFERRED")
-"""What lets tables that reference one another be loaded one after another."""
-SKIP = sql.SQL("SET LOCAL session_replication_role = replica")  # what keeps triggers from firing
-NO_STANDBY = sql.SQL("SET LOCAL synchronous_commit = local")
-"""Statistics need not wait for a standby."""
+DEFER = sql.SQL("SET CONSTRAINTS ALL DEFERRED")  # tables that reference each other, one by one
+SKIP = sql.SQL("SET LOCAL session_replication_role = replica")  # no trigger fires
+NO_STANDBY = sql.SQL("SET LOCAL synchronous_commit = local")  # statistics need no standby
 _HELD = "another run has the ledger's row of"
 _LOCKED = "somebody else has locked"
 COMMIT = sql.SQL("COMMIT")
+# Assigns the number if the transaction has none yet; a COMMIT in between changes the number.
 XID = sql.SQL("SELECT pg_catalog.pg_current_xact_id()::pg_catalog.text")
-"""The number of the transaction, given to it if it has none yet: another one after a COMMIT."""
 
 
 class Phase(Enum):
@@ -65,9 +63,8 @@ class Block(Enum):
 class Action:
     """One statement of a run.
 
-    ``table`` is the one that it is about. ``is_guarded``: where rows are
-    refused, the search for them repeats it; ``savepoint``: it is in the savepoint of that. ``busy``
-    begins the sentence for when a lock is not free in time.
+    ``is_guarded``: the search for bad rows repeats it, and if ``savepoint``, within a savepoint.
+    ``busy``: the start of the error when a lock is not free in time.
     """
 
     phase: Phase
@@ -89,7 +86,7 @@ def claim(
         made.append(Action(Phase.CLAIM, Step(COMMIT), block=Block.LEDGER))
     if intent.ledger is not None:
         made.append(Action(Phase.CLAIM, Step(intent.ledger.hold(found.names)), busy=_HELD))
-    # TRUNCATE locks by itself, and who only inserts keeps nobody out.
+    # TRUNCATE takes its own lock, and an insert may run beside other writers.
     if intent.loading.mode in ("append", "merge") or intent.loading.deletes:
         made.append(Action(Phase.CLAIM, Step(strategies.lock(found.targets)), busy=_LOCKED))
     return tuple(made)
@@ -127,24 +124,24 @@ def load(table: TableLoad, scan: Scan, intent: Intent, format_: str) -> Action:
     else:
         is_frozen = intent.loading.truncates and target.relation.kind == "r"
         statement = strategies.copy_rows(target, format=format_, freeze=is_frozen)
-    # COPY fires triggers and defaults of the table, which find names as the role does.
+    # COPY runs the table's triggers and defaults, which expect the role's search path.
     return Action(Phase.LOAD, Step(statement), table, path=Path.OWN)
 
 
 def steps_of(table: TableLoad, intent: Intent, target: Target) -> tuple[Step, ...]:
-    """Bring all rows that are staged for `target`, which is the table's or a trial of it."""
+    """Apply the rows staged for `target`: the table's own target, or a part of it in a trial."""
     mode = intent.loading.mode
     if not table.is_compared:
         return strategies.insert_all(target)
     if mode == "merge" or table.need.corrects:
         return strategies.merge(target, delete_missing=table.removes)
-    if intent.keeps_rejects:  # else the INSERT fails by itself
+    if intent.keeps_rejects:  # otherwise the INSERT itself fails on a duplicate
         return strategies.no_doubles(table.target), *strategies.append(target)
     return strategies.append(target)
 
 
 def constraints(names: Iterable[sql.Identifier], when: str) -> sql.Composed:
-    """Have the constraints of these names checked IMMEDIATE or DEFERRED."""
+    """Return SET CONSTRAINTS for `names`; `when` is IMMEDIATE or DEFERRED."""
     return sql.SQL("SET CONSTRAINTS {} {}").format(sql.SQL(", ").join(names), sql.SQL(when))
 
 
@@ -199,7 +196,7 @@ def _apply(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
 def _apply_one(table: TableLoad, intent: Intent) -> Iterator[Action]:
     kept = intent.keeps_rejects
     names = table.deferrable if kept else ()
-    if names:  # so that a statement fails, not the COMMIT, and the row to blame can be found
+    if names:  # a statement fails then, not the COMMIT, and the search can find the bad row
         immediate = Step(constraints(names, "IMMEDIATE"))
         yield Action(Phase.APPLY, immediate, table, is_guarded=True)
     for step in steps_of(table, intent, table.target):
@@ -214,26 +211,21 @@ def _after(
 ) -> Iterator[Action]:
     for table in tables:
         if intent.ledger is not None:
-            later = {
-                "run": Later("run"),
-                "rows": Later("rows", "unknown"),
-                "size": Later("size", "unknown"),
-            }
-            if (
-                table.reading.watermark_column is not None
-                and intent.source.transfer.overlap != "all"
-            ):
+            later = {"run": Later("run")}
+            later |= {name: Later(name, "unknown") for name in ("rows", "size")}
+            is_marked = table.reading.watermark_column is not None
+            if is_marked and intent.source.transfer.overlap != "all":
                 later["mark"] = Later("mark")
             record = intent.ledger.record(_entry(table, intent, snapshot), later)
             yield Action(Phase.AFTER, Step(record), table)
-    yield from _own(intent.loading.after, Phase.AFTER)  # whatever it commits, the ledger says so
+    # After the ledger: if the SQL commits by mistake, the ledger already records the data.
+    yield from _own(intent.loading.after, Phase.AFTER)
 
 
 def _after_commit(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Action]:
     phase, statements = Phase.AFTER_COMMIT, intent.loading.after_commit
     for statement in statements:
-        own = Step(sql.SQL(statement))
-        yield Action(phase, own, block=Block.NONE, path=Path.ANY)
+        yield Action(phase, Step(sql.SQL(statement)), block=Block.NONE, path=Path.ANY)
     if intent.ledger is not None and statements:
         names = [table.name for table in tables]
         yield Action(phase, Step(intent.ledger.hold(names)), block=Block.NOTE)
@@ -248,7 +240,7 @@ def _after_commit(tables: Sequence[TableLoad], intent: Intent) -> Iterator[Actio
 
 
 def _own(statements: Sequence[str], phase: Phase) -> Iterator[Action]:
-    """The operator's SQL, which must not end the transaction."""
+    # Execution compares both XIDs: the operator's SQL must not end the transaction.
     if statements:
         yield Action(phase, Step(XID, Result.TRANSACTION))
         for statement in statements:

@@ -1,7 +1,7 @@
 """One try to load one destination: one transaction, to COMMIT or to nothing.
 
-What a try knows ends with it; the destination keeps what outlives it. Each step is taken in a thread
-of its own, in which the session may be cut off. The statements are decided in actions.py.
+Each step runs in its own thread, and the session may be cut meanwhile. The statements are decided in
+actions.py.
 """
 
 from __future__ import annotations
@@ -51,11 +51,10 @@ if TYPE_CHECKING:
 
 
 class Attempt:
-    """One try; made anew for each. Its steps are taken in the order in which they stand here.
+    """One try, never reused; its methods are called in the order in which they are defined.
 
-    ``tables`` are in the order of loading, parents before children. ``session``: its connection, and
-    the thread that uses it; ``commit``: its COMMIT, which may be in doubt. ``watermarks``: the
-    highest value of each reading's watermark column, where the source was asked for it.
+    ``tables``: in loading order, parents before children. ``watermarks``: the highest value of each
+    reading's watermark column, if the source was queried for it.
     """
 
     def __init__(self, replica: Replica, transfer: Transfer, run: str, *, is_full: bool) -> None:
@@ -80,12 +79,10 @@ class Attempt:
 
     @property
     def connection(self) -> Connection:
-        """The session's connection; raises RuntimeError before there is one."""
         return self.session.connection
 
     @property
     def intent(self) -> Intent:
-        """What is meant to be done; raises RuntimeError before `prepare`."""
         if self._intent is None:
             raise RuntimeError(f"destination {self._replica.server.name} is not prepared")
         return self._intent
@@ -100,7 +97,7 @@ class Attempt:
         self._resolve_pending_rejects()
         self.session.begin()
         if self._ledger is not None and self._ledger.prepare(connection):
-            connection.commit()  # the ledger is new, and other runs wait for it
+            connection.commit()  # other runs wait for the new ledger
             self.session.begin()
         self._intent = Intent.of(source, self._replica, self._ledger, is_full=self._is_full)
         judge = Judge(connection, stops=True)
@@ -124,7 +121,6 @@ class Attempt:
         return tuple(scan for table in self.tables for scan in table.scans)
 
     def binary_refusal(self, reading: Reading) -> str | None:
-        """Say why rows of `reading` cannot come in binary."""
         return self._table(reading).binary_refusal
 
     # -- the data ---------------------------------------------------------------------------------
@@ -136,7 +132,6 @@ class Attempt:
         self.session.look_in(Path.OWN)
 
     def receiver(self, scan: Scan, *, format_: str) -> StatementReceiver:
-        """Return what takes the rows of `scan`."""
         table = self._table(scan.reading)
         table.formats[scan] = format_
         statement = actions.load(table, scan, self.intent, format_).step.statement
@@ -153,11 +148,11 @@ class Attempt:
 
     @property
     def link(self) -> Link | None:
-        """How the last data travelled; None before any did."""
+        """The link of the last COPY; None before the first."""
         return self._receiver.link if self._receiver is not None else None
 
     def loaded(self, scan: Scan, *, rows: int, size: int) -> None:
-        """Note what a scan brought, once the server says that it has it, or it is a reject."""
+        """Count the rows and bytes of a scan after the server's answer, rejects included."""
         table = self._table(scan.reading)
         table.size += size
         if scan.keys_only is None:
@@ -185,13 +180,13 @@ class Attempt:
         self.commit.send(self.session)
 
     def inherit(self, lost: Attempt) -> None:
-        """Take over the COMMIT of another try, of which nobody knows the outcome."""
+        """Take over a COMMIT in doubt from the try that `lost` its connection."""
         self.tables, self._lost_backend = lost.tables, lost.session.backend
         self._intent, self._prepared, self._snapshot = lost._intent, lost._prepared, lost._snapshot
         self.commit.inherit(lost.commit)
 
     def resolve(self) -> None:
-        """Find out what became of the COMMIT that was inherited; raises as `Commit.resolve`."""
+        """Resolve the inherited COMMIT; raises as `Commit.resolve`."""
         if self._lost_backend is None:
             raise RuntimeError("no COMMIT was inherited")
         self.commit.resolve(self.session, self.tables[0].name, self._lost_backend)
@@ -233,7 +228,7 @@ class Attempt:
     # -- steps of steps ---------------------------------------------------------------------------
 
     def _claim(self, found: Found) -> dict[TableName, Entry | None]:
-        """Hold and read the ledger's rows of the tables, then lock these."""
+        # Decision: The ledger decides, and is not trusted blindly
         entries: dict[TableName, Entry | None] = {}
         for action in actions.claim(found, self.intent):
             execute = partial(self._execution.execute, action)
@@ -246,7 +241,6 @@ class Attempt:
 
     @contextmanager
     def _naming(self, found: Found, busy: str) -> Iterator[None]:
-        """Say in a sentence which tables somebody else has."""
         try:
             yield
         except psycopg.errors.LockNotAvailable as error:
@@ -256,7 +250,7 @@ class Attempt:
             raise CopydError(f"{busy} table {which}: {waited}") from error
 
     def _resolve_pending_rejects(self) -> None:
-        """Ask about rejects of earlier runs; what cannot be asked stays, and is told at the end."""
+        # Rejects that cannot be resolved now stay pending; `wind_up` returns them after the run.
         policy = self._transfer.rejects
         if policy is not None:
             with suppress(CopydError):

@@ -1,4 +1,4 @@
-"""The COMMIT of one try: sent, in doubt where its answer is lost, and then found out from the ledger."""
+"""The COMMIT of one try; if its answer is lost, the ledger tells the outcome."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class Commit:
-    """The COMMIT of `run`, and with it the files of its rejects.
+    """The COMMIT of `run`, and the publication of its reject files.
 
-    ``is_sent``: COMMIT was sent and not refused, so that only the ledger knows the outcome unless
-    ``is_done``. ``notes``: what failed afterwards, without harm to the data.
+    ``is_sent`` without ``is_done``: the COMMIT is in doubt. ``notes``: errors after the COMMIT, which
+    leave the data intact.
     """
 
     def __init__(self, run: str, ledger: Ledger | None, rejects: Rejects | None) -> None:
@@ -41,26 +41,25 @@ class Commit:
         self._ledger = ledger
 
     def send(self, session: Session) -> None:
-        """COMMIT, then publish the rejects; raises psycopg.Error where there is no good answer."""
+        """COMMIT, then publish the rejects; raises psycopg.Error if it fails or is in doubt."""
         self.is_sent = True
         try:
             session.connection.commit()
         except psycopg.Error:
-            self.is_sent = session.is_lost  # a server that refuses has surely not committed
+            self.is_sent = session.is_lost  # an error from the server means that it rolled back
             raise
         self.is_done = True
         self._publish()
 
     def inherit(self, lost: Commit) -> None:
-        """Take over a COMMIT that is in doubt."""
         self.rejects, lost.rejects = lost.rejects, None
         self.is_sent = True
 
     def resolve(self, session: Session, table: TableName, backend: Backend) -> None:
-        """Find out whether `backend` has committed, however long that takes; then as `send` does.
+        """Ask the ledger whether `backend` committed, until it answers; then publish as `send`.
 
-        `table`: one of those that the run loaded. Raises errors that are not transient, and at last,
-        when the session is given up, what kept it from being found out.
+        `table`: any table the run loaded. Raises errors that are not transient, and the last
+        transient error when the session is given up.
         """
 
         def ask() -> None:
@@ -79,13 +78,14 @@ class Commit:
             self._publish()
 
     def close(self) -> None:
-        """Remove the files of rejects, unless they are published or the ledger has to decide."""
+        """Remove the reject files, unless they are published or the COMMIT is in doubt."""
         if self.rejects is not None and not self.is_done:
             self.rejects.close(is_doubtful=self.is_sent)
 
     def _ask(self, session: Session, table: TableName, backend: Backend) -> None:
         if self._ledger is None:
             raise RuntimeError("without a ledger nobody knows")
+        # While the old backend lives, it may still commit.
         end(session.connect(), backend)
         session.begin()
         name = table.schema, table.name

@@ -1,4 +1,4 @@
-"""Actions, executed in a session one after the other; their results are noted in the tables."""
+"""Executes actions in a session, and notes their results in the tables."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Execution:
         return values
 
     def _require_same_transaction(self, row: tuple[object, ...], phase: Phase) -> None:
-        """Raise CopydError where the operator's SQL has ended the transaction since the last time."""
+        # Called before and after the operator's SQL: the first call remembers, the second compares.
         before, self._transaction = self._transaction, None if self._transaction else row
         if before is not None and before != row:
             key = phase.name.lower()

@@ -1,8 +1,9 @@
-"""Which rows a destination still needs, from what its ledger says; pure.
+"""The rows a destination still needs, decided from its ledger; pure.
 
-A run never replaces newer data by an older snapshot, and never guesses: where the ledger does not
-say what a table holds, everything is read and compared by key, or a sentence says what to do.
+A run never replaces newer data with an older snapshot. If the ledger does not record the contents of
+a table, all rows are read and compared by key; without a key the run is refused.
 """
+# Decision: A horizon, not visibility
 
 from __future__ import annotations
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """What is known of one table at a destination; a run has locked its row of the ledger.
+    """The state of one table at a destination; a run has locked the table's row of the ledger.
 
-    ``is_below_horizon``: it is appended to without a key, so that it holds nothing beyond the
-    horizon, whatever else the snapshot showed. ``fingerprint``: of what is meant to be state.
+    ``is_below_horizon``: appends have no key, so the table holds only rows below the horizon.
+    ``fingerprint``: of the columns, key, condition or query of the reading.
     """
 
     table: str
@@ -42,9 +43,9 @@ class TableState:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one table at one destination needs of a run.
+    """The rows that one table at one destination needs.
 
-    ``corrects``: rows that are there under the same key are made equal, whatever the mode.
+    ``corrects``: existing rows with the same key are updated in every mode.
     ``is_full``: the scan covers every row written since the last full scan.
     ``left_out``: in a full scan, the bounds of the scans since the last full one.
     """
@@ -58,7 +59,7 @@ class Need:
 def refusals(
     state: TableState, transfer: Transfer, source: Position, *, mode: Mode, adopt: bool
 ) -> Iterator[str]:
-    """Say, a sentence each, why the table is not this transfer's to load."""
+    """Return a sentence for each reason why the transfer must not load the table."""
     entry = state.entry
     if entry is None:
         if not state.is_empty and not adopt:
@@ -96,10 +97,9 @@ def need_of(
     mode: Mode,
     is_forced: bool = False,
 ) -> Need:
-    """Return what the table needs under `snapshot`; `is_forced`: older data may replace newer.
+    """Return the table's need under `snapshot`; `is_forced`: older data may replace newer.
 
-    Raises CopydError where the snapshot is older than what is there, or where nothing can be
-    compared because there is no key.
+    Raises CopydError if the table holds newer data, or has no key to compare its rows by.
     """
     entry = _ours(state, transfer, snapshot)
     is_older = entry is not None and _is_older(entry.position, snapshot.position)
@@ -117,7 +117,7 @@ def need_of(
     is_same_table = entry.filenode == _filenode(reading)
     if state.has_key and is_same_table:
         return _bounded(state, entry, reading, transfer)
-    if state.has_key:  # another table may have taken its place, whose rows were never looked at
+    if state.has_key:  # the source's table may be another one now, with rows never read
         return _from_scratch(state, transfer, snapshot, corrects=True)
     if not is_same_table:
         raise CopydError(
@@ -132,14 +132,13 @@ def _ours(state: TableState, transfer: Transfer, snapshot: Snapshot) -> Entry | 
     entry = state.entry
     if entry is None or entry.transfer != transfer.name or entry.relation != state.oid:
         return None
-    if state.is_empty:  # whatever it held once
+    if state.is_empty:  # emptied since the last run
         return None
     is_same_source = entry.position.system_identifier == snapshot.position.system_identifier
     return entry if is_same_source else None
 
 
 def _is_older(loaded: Position, offered: Position) -> bool:
-    """Whether what is offered comes before what was loaded, in one history."""
     return loaded.timeline > offered.timeline or (
         loaded.timeline == offered.timeline and loaded.lsn > offered.lsn
     )
@@ -148,7 +147,6 @@ def _is_older(loaded: Position, offered: Position) -> bool:
 def _from_scratch(
     state: TableState, transfer: Transfer, snapshot: Snapshot, *, corrects: bool
 ) -> Need:
-    """Everything, compared by key with what is state."""
     if state.has_key:
         return Need(corrects=corrects)
     if state.is_empty:
@@ -160,7 +158,7 @@ def _from_scratch(
 
 
 def _bounded(state: TableState, entry: Entry, reading: Reading, transfer: Transfer) -> Need:
-    """What was written since the last run; now and then also what the lookback leaves out."""
+    # The rows since the last run; every `full_every` seconds also those the lookback left out.
     lookback = transfer.overlap
     if lookback == "all":
         return Need(Bounds(since=entry.full_horizon))

@@ -1,4 +1,5 @@
-"""Pending rejects of a transfer's earlier runs: the destinations' ledgers tell what to do with them."""
+"""Pending rejects of earlier runs, published or removed as the destinations' ledgers decide."""
+# Decision: Rejects are pending until the ledger says that they are not
 
 from __future__ import annotations
 
@@ -32,12 +33,12 @@ def prepare(transfer: Transfer) -> None:
 
 
 def resolve_pending(server: Server, directory: Path, transfer: str) -> tuple[Resolution, ...]:
-    """Resolve what is pending of `transfer` at one destination, before it is loaded anew.
+    """Resolve the pending rejects of `transfer` at one destination, before the next load.
 
-    Its ledger knows of two runs, so nobody can tell any more once two others were committed. It is
-    connected to only where something is pending. What cannot be resolved yet says why, and stays.
+    The ledger keeps the last two runs: after two more, the outcome is lost. Connects only if rejects
+    are pending; unresolved ones stay, with the reason in their resolution.
 
-    Raises SetupError where the folder is not safe, CopydError where it cannot be read.
+    Raises SetupError if the folder is not safe, CopydError if it cannot be read.
     """
     try:
         return rejects.resolve(directory, transfer, partial(_ask, server), destination=server.name)
@@ -59,7 +60,7 @@ def wind_up(transfer: Transfer) -> tuple[Resolution, ...]:
 
 
 def _ask(server: Server, manifest: Manifest) -> CommitOutcome:
-    with closing(server.connect()) as connection:  # without a COMMIT: asking locks a row
+    with closing(server.connect()) as connection:  # never commits: the query locks a row
         try:
             begin(connection, lock_timeout=milliseconds(LOCK_TIMEOUT))
             ledger = Ledger(manifest.ledger)
@@ -84,12 +85,11 @@ def _unreadable(directory: Path, error: OSError) -> CopydError:
 
 
 def last_successes(server: Server, schemas: Mapping[str, str]) -> dict[str, float]:
-    """Return when each transfer last committed all its tables at `server`, in Unix time.
+    """Return when each transfer last committed all its tables, in Unix time by the server's clock.
 
-    `schemas` are those of their ledgers, by the transfers' names; transfers of which nothing is
-    known are left out. By the server's clock. Nothing is changed or created.
+    `schemas`: the ledgers' schemas by transfer. Transfers without a record are left out.
 
-    Raises CopydError where it cannot be connected to, psycopg.Error where it refuses.
+    Raises CopydError if the connection fails, psycopg.Error if the server refuses a query.
     """
     found: dict[str, float] = {}
     with closing(server.connect()) as connection:

@@ -1,7 +1,7 @@
-"""What a run finds at a destination before its first change, looked up once for all who ask.
+"""The state of a destination before the first change, for run, check and plan alike.
 
-A run raises the first refusal, a check shows all, a plan prints the first. Nothing is changed here,
-and nothing is locked but the advisory locks of self_copy.
+A run raises the first refusal, a check shows all, a plan prints the first. Changes nothing, and
+takes no lock but the advisory locks of self_copy.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What is known of a destination before loading; parents first, refused tables left out."""
+    """A destination before loading; ``tables``: parents first, refused tables left out."""
 
     found: Found
     tables: tuple[TableLoad, ...]
@@ -53,7 +53,7 @@ class Prepared:
 def look(
     connection: Connection, intent: Intent, snapshot: Snapshot, own_path: str, *, stops: bool
 ) -> Prepared:
-    """Look all up without a lock, for a plan or check; an error is a refusal or `stops` it."""
+    """Inspect a destination without locks, for a plan or check; `stops`: raise the first error."""
     judge, ledger = Judge(connection, stops=stops), intent.ledger
     for sentence in () if ledger is None else ledger.refusals(connection):
         judge.refuse("", sentence)
@@ -61,7 +61,7 @@ def look(
     judge.stop_if_refused()
     found = find(connection, intent, own_path, judge)
     entries: dict[TableName, Entry | None] = {}
-    if not is_trusted:  # nobody can say what the tables hold
+    if not is_trusted:  # a broken ledger does not tell which rows the tables hold
         _order(connection, intent, found, judge)
         return Prepared(found, (), tuple(judge.refusals))
     if ledger is not None:
@@ -79,12 +79,12 @@ def examine(
     *,
     snapshot: Snapshot | None = None,
 ) -> Prepared:
-    """Check the tables found; without a `snapshot`, the history of their rows is not judged."""
+    """Check the tables found; without a `snapshot`, not whether they hold newer data."""
     order, keys = _order(connection, intent, found, judge)
     loads: dict[int, TableLoad] = {}
     for targets in judge.groups(found.targets):
         with judge.looking(targets[0].relation.label):
-            if judge.stops or _can_be_read(connection, targets[0]):  # else that is said already
+            if judge.stops or _can_be_read(connection, targets[0]):  # otherwise reported already
                 looked = _loads(connection, intent, targets, entries)
                 loads |= {load.target.relation.oid: load for load in looked}
                 _judge_history(intent, looked, judge, snapshot)
@@ -130,7 +130,6 @@ def find_deferrable(connection: Connection, tables: Sequence[TableLoad]) -> None
 def _judge_history(
     intent: Intent, loads: Sequence[TableLoad], judge: Judge, snapshot: Snapshot | None
 ) -> None:
-    """Refuse tables that are not this transfer's to load, or hold newer data than `snapshot`."""
     transfer, identity, loading = intent.source.transfer, intent.source.identity, intent.loading
     for load in loads if intent.ledger is not None else ():
         for sentence in refusals(
@@ -159,9 +158,8 @@ def _order(
 def _loads(
     connection: Connection, intent: Intent, targets: Sequence[Target], entries: Entries
 ) -> list[TableLoad]:
-    """Say how each of `targets`, of which the ledger has `entries`, is loaded."""
     source, loading = intent.source, intent.loading
-    # An empty table makes a difference only where rows are compared, or nobody vouches for it.
+    # Emptiness matters only if rows are compared, or the ledger has no entry for the table.
     probed = [
         target
         for target in targets
@@ -205,7 +203,7 @@ def _loads(
 
 
 def _stage_referencing(loads: Mapping[int, TableLoad], keys: Sequence[ForeignKey]) -> None:
-    """Stage tables that reference a staged one: their rows may need rows that are not there yet."""
+    # A table that references a staged one is staged too: its rows may need staged rows.
     staged = {oid for oid, load in loads.items() if load.is_staged}
     inside = [key for key in keys if key.referencing in loads]
     while more := {key.referencing for key in inside if key.referenced in staged} - staged:
@@ -220,9 +218,9 @@ def _can_be_read(connection: Connection, target: Target) -> bool:
 
 
 def _look_inside(connection: Connection, targets: Sequence[Target]) -> tuple[datetime, set[int]]:
-    """Return the server's time, and which of `targets`, by oid, are empty; in one query."""
+    """Return the server's time and the oids of the empty `targets`, in one query."""
     probes = [sql.SQL("NOT EXISTS (SELECT FROM {})").format(target.rows) for target in targets]
-    # An array, because a row takes no more than 1664 columns.
+    # An array, because a result row has at most 1664 columns.
     query = sql.SQL("SELECT pg_catalog.clock_timestamp(), ARRAY[{}]::boolean[]")
     with connection.cursor(binary=True) as cursor:
         now, are_empty = only_row(cursor.execute(query.format(sql.SQL(", ").join(probes))))

@@ -1,4 +1,4 @@
-"""Why a run would not load a table: a value, so that a run raises the first and a check shows all."""
+"""Refusals to load a table: a run raises the first, a check shows all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a run cannot load ``table`` (all, if empty); ``may_pass``: another session's lock."""
+    """Why a run cannot load ``table`` (empty: all); ``may_pass``: another session's lock."""
 
     table: str
     sentence: str
@@ -46,10 +46,7 @@ def refusing(connection: Connection, table: str, refusals: list[Refusal]) -> Ite
 
 
 class Judge:
-    """Collects refusals. It `stops` at the first one, as a run does, or goes on, as a check does.
-
-    Errors that are raised while something is looked up are refusals too, unless it stops.
-    """
+    """Collects refusals, errors of look-ups included; `stops`: raises the first, as a run does."""
 
     def __init__(self, connection: Connection, *, stops: bool) -> None:
         self.stops = stops
@@ -57,12 +54,10 @@ class Judge:
         self._connection = connection
 
     def refuse(self, table: str, sentence: str) -> None:
-        """Add one."""
         self.refusals.append(Refusal(table, sentence))
 
     @contextmanager
     def looking(self, table: str = "") -> Iterator[None]:
-        """Add what the block raises, unless it stops there."""
         if self.stops:
             yield
         else:
@@ -70,10 +65,9 @@ class Judge:
                 yield
 
     def stop_if_refused(self) -> None:
-        """Raise CopydError with the first refusal, where it `stops`."""
         if self.stops and self.refusals:
             raise CopydError(self.refusals[0].sentence)
 
     def groups(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
-        """Return what is looked up together: all, or one by one so that each can be refused."""
+        """Return all `items` in one group, or one by one so that each can be refused."""
         return iter([items] if self.stops else [[item] for item in items])

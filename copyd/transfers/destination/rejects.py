@@ -1,4 +1,5 @@
-"""Rows that one destination refuses in one try: written to files, so that all others are loaded."""
+"""Rows that one destination rejects in one try: written to files, while the rest is loaded."""
+# Decision: Bad rows are taken out first, the rest is loaded as one
 
 from __future__ import annotations
 
@@ -39,14 +40,13 @@ class Rejects:
             policy.directory, transfer=transfer, destination=destination, run=run
         )
         self._receivers: list[tuple[TableLoad, BatchReceiver]] = []
-        self._ordinals: dict[int, list[int]] = {}  # by the target's number, of what was rejected
+        self._ordinals: dict[int, list[int]] = {}  # of rejected rows, by target number
 
     # -- while data comes -------------------------------------------------------------------------
 
     def receiver(
         self, connection: Connection, statement: sql.Composable, table: TableLoad, *, link: LinkName
     ) -> BatchReceiver:
-        """Return what takes the rows of a table, or of its staging table."""
         receiver = BatchReceiver(
             connection,
             statement,
@@ -65,13 +65,13 @@ class Rejects:
     def key_receiver(
         self, connection: Connection, statement: sql.Composable, *, link: LinkName
     ) -> BatchReceiver:
-        """Return what takes keys alone: one that the destination cannot hold is not there either."""
+        # A key that the destination cannot store is not at the destination: it is ignored.
         return BatchReceiver(connection, statement, on_reject=_forget, link=link)
 
     # -- after the data ---------------------------------------------------------------------------
 
     def retry_held(self) -> None:
-        """Try again what foreign keys refused, as long as some are taken; the rest is rejected."""
+        """Retry rows that foreign keys refused until none loads any more; reject the rest."""
         receivers = [receiver for _, receiver in self._receivers]
         _retry_all(receivers)
         for table, receiver in self._receivers:
@@ -79,7 +79,7 @@ class Rejects:
                 table.rows = receiver.loaded
 
     def apply(self, connection: Connection, tables: Sequence[TableLoad], intent: Intent) -> None:
-        """Apply staged rows except refused ones; raises psycopg.Error, CopydError for too many."""
+        """Apply staged rows, reject bad ones; raises psycopg.Error, CopydError for too many."""
         bisections = []
         for table in tables:
             if table.is_staged:
@@ -97,7 +97,6 @@ class Rejects:
         self.require_few(tables)
 
     def require_few(self, tables: Sequence[TableLoad]) -> None:
-        """Raise CopydError where more of what was read is rejected than the policy allows."""
         read, rejected = sum(table.read for table in tables), self._files.rows
         if rejected > Fraction(str(self._policy.max_reject_ratio)) * read:
             raise CopydError(
@@ -108,7 +107,7 @@ class Rejects:
     # -- around the COMMIT ------------------------------------------------------------------------
 
     def write_manifest(self, tables: Sequence[TableLoad]) -> None:
-        """Sync the files before COMMIT, with what the ledger is to be asked about it later."""
+        """Sync the files before COMMIT, with the manifest by which the ledger is queried later."""
         loaded = [
             LoadedTable(
                 *table.name,
@@ -120,11 +119,10 @@ class Rejects:
         self._files.write_manifest(ledger=self._ledger, tables=loaded, now=time.time())
 
     def publish(self) -> None:
-        """Give the files their name, after COMMIT."""
         self._files.publish()
 
     def close(self, *, is_doubtful: bool) -> None:
-        """Remove the files, or leave them for the ledger to decide about; not if published."""
+        """Remove the files unless published; if the COMMIT `is_doubtful`, the ledger decides."""
         if is_doubtful:
             self._files.close()
         else:
@@ -157,7 +155,7 @@ def _forget(reject: Reject) -> None:
 
 
 def _retry_all(waiting: Sequence[BatchReceiver | Bisection]) -> None:
-    """Try what is held again, at all of them, until none takes any more."""
+    # Rows of one table may be what rows of another wait for, so all tables are retried in turn.
     while sum(each.retry() for each in waiting):
         pass
     for each in waiting:
@@ -166,7 +164,7 @@ def _retry_all(waiting: Sequence[BatchReceiver | Bisection]) -> None:
 
 @contextmanager
 def _checking(connection: Connection, table: TableLoad) -> Iterator[None]:
-    """Have constraints checked by each statement, so that the row to blame can be found."""
+    # Immediate constraints fail at a statement, by which the search finds the bad row.
     if table.deferrable:
         connection.execute(constraints(table.deferrable, "IMMEDIATE"))
     yield

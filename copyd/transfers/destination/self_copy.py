@@ -1,4 +1,4 @@
-"""Nothing is ever copied onto itself, nor twice into one table of a run."""
+"""Refuses to copy a table onto itself, or twice into one table in a run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,11 @@ _LOCKED_TABLES = statement("copyd.transfers.destination", "locked_tables")
 def mistaken(
     connection: Connection, relations: Sequence[Relation], source: Source, *, is_clone_meant: bool
 ) -> dict[int, str]:
-    """Say of `relations`, by oid, which are what the run reads, or another of its destinations.
+    """Return an error by oid for `relations` the run reads, or loads as another destination.
 
-    Two sessions that compete for one advisory lock are in one database; there the session that
-    holds the source has locked all that the run reads. A table of the same name in a database of
-    the same name and system identifier on another server is the source's physical copy, which is
-    fed by WAL or was cut off from it: `is_clone_meant` says that this one is to be loaded.
-
-    Takes three queries, however many `relations` there are.
+    Two sessions that compete for an advisory lock are in one database, where the session that holds
+    the source has locked the tables it reads. A table with the same name, in a database with the
+    same name and system identifier, is in a physical copy of the source; `is_clone_meant` allows it.
     """
     oids = [relation.oid for relation in relations]
     found = {}
@@ -48,7 +45,6 @@ def mistaken(
 
 
 def _clones(connection: Connection, relations: Sequence[Relation], source: Source) -> Iterator[int]:
-    """Return the tables that have the name of one that is read, where the servers are copies."""
     read = {reading.relation.label for reading in source.readings if reading.relation is not None}
     same = [relation.oid for relation in relations if relation.label in read]
     if not same or connection.info.dbname != source.database:

@@ -1,4 +1,4 @@
-"""One table at one destination in one try: what is there, what it needs, what it got."""
+"""One table at one destination in one try: its state, its need and its row counts."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ if TYPE_CHECKING:
 class TableLoad:
     """A table of the transfer at a destination.
 
-    ``is_compared``: its rows are compared by key with those that are there. ``is_staged``: they go
-    into a temporary table first, as do rows that reference such rows. ``is_circular``: it and other
-    tables reference one another, so that only COMMIT checks its foreign keys. ``is_counted``: nobody
-    knows yet how many rows it has. ``removes``: rows that the source no longer has are deleted.
-    ``binary_refusal``: why its rows cannot travel in binary.
+    ``is_compared``: rows are compared with existing rows by key. ``is_staged``: rows are loaded into
+    a temporary table first. ``is_circular``: tables reference each other, so COMMIT checks their
+    foreign keys. ``is_counted``: the ledger has no row count. ``removes``: rows missing at the source
+    are deleted. ``binary_refusal``: why the binary format is not possible.
 
-    Learned on the way: its ``need`` under the snapshot; its ``scans`` and their ``formats``; ``bound``,
-    where bounded scans began; ``watermark``, the highest value of its watermark column;
+    Set during the run: ``need`` under the snapshot; ``scans`` and their ``formats``; ``bound``, the
+    start of bounded scans; ``watermark``, the highest value of the watermark column;
     ``delete_triggers``, which may keep rows; ``deferrable`` constraints.
 
-    Rows: ``before`` the run, ``rows`` that the run wrote, ``removed``, and ``held`` after it;
-    ``missed`` are those before ``bound``, which the lookback had left out until this full scan. The
-    source sent ``read`` rows and ``size`` bytes; ``rejected`` of the rows were refused.
+    Rows: ``before`` the run, ``rows`` written, ``removed``, and ``held`` after the run; ``missed``:
+    rows before ``bound``, which only a full scan reads. The source sent ``read`` rows and ``size``
+    bytes; ``rejected`` rows are in the reject files.
     """
 
     reading: Reading
@@ -66,43 +65,37 @@ class TableLoad:
 
     @property
     def name(self) -> TableName:
-        """The destination's table."""
         return self.target.name
 
     @property
     def format(self) -> str:
-        """The format of its last scan."""
         return next(reversed(self.formats.values()), "text")
 
     @property
     def bound_query(self) -> sql.Composed | None:
-        """Asks the source where the scans began that have left rows out since the last full one."""
+        """The query for the start of the bounded scans since the last full scan; None without any."""
         left_out = self.need.left_out
         return None if left_out is None else bound_query(self.reading, left_out)
 
     @property
     def counts(self) -> Counts:
-        """What the run wrote, removed and read, once it is all applied."""
         return Counts(self.rows + self.removed, self.read, self.rejected, self.size)
 
     def note(self, applied: Applied) -> None:
-        """Count rows that went from the staging table into the table."""
         self.rows = applied.inserted + applied.updated
         self.removed = applied.removed
         self.held = self.before + applied.inserted - applied.removed
 
     def note_removed(self, rows: int) -> None:
-        """Count rows that the source no longer has, which are deleted now."""
         self.removed += rows
         self.held -= rows
 
     def note_unstaged(self, mode: Mode) -> None:
-        """Count what came without a staging table."""
         if not self.is_staged:
             self.held = self.rows + (0 if mode == "replace" else self.before)
 
     def require_not_shrunk(self, mode: Mode, limit: float) -> None:
-        """Raise CopydError where more of the rows vanish than `limit` allows."""
+        """Raise CopydError if a larger share of the rows is lost than `limit`."""
         if mode == "replace" or self.removes:
             left = self.held if mode == "replace" else self.before - self.removed
             reason = shrink_refusal(self.before, left, limit)

@@ -1,4 +1,4 @@
-"""The tables of a destination: found for all that is read, and whether they can hold it."""
+"""The tables of a destination: found for each reading, and checked to fit."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a run does at one destination; ``kept_in``: the configured mode, even for --full."""
+    """A run's task at one destination; ``kept_in``: the configured mode, even for --full."""
 
     source: Source
     loading: Loading
@@ -37,7 +37,7 @@ class Intent:
     def of(
         cls, source: Source, replica: Replica, ledger: Ledger | None, *, is_full: bool = False
     ) -> Intent:
-        """Take what the transfer says of `replica`; a full run replaces, whatever the mode."""
+        # Decision: --full is a replace
         loading, mode = replica.loading, replica.loading.mode
         if is_full and mode in ("append", "merge"):
             loading = replace(loading, mode="replace", replace_with="delete")
@@ -45,12 +45,10 @@ class Intent:
 
     @property
     def keeps_rejects(self) -> bool:
-        """Whether refused rows are kept out, and all others loaded."""
         return self.source.transfer.keeps_rejects
 
     @property
     def use(self) -> Use:
-        """What is done to the tables."""
         loading = self.loading
         deletes = self.source.transfer.delete_missing
         return Use(loading.mode, loading.replace_with, loading.triggers, deletes=deletes)
@@ -58,18 +56,17 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The tables of a destination, in the order of what is read; not locked, not looked into."""
+    """The tables of a destination in the order of the readings; not locked, rows not read."""
 
     targets: tuple[Target, ...]
 
     @property
     def names(self) -> tuple[TableName, ...]:
-        """The tables' names, as the ledger has them."""
         return tuple(target.name for target in self.targets)
 
 
 def find(connection: Connection, intent: Intent, own_path: str, judge: Judge) -> Found:
-    """Find the tables for all that is read, and see whether they can be loaded."""
+    """Find the table of each reading; `judge` collects or raises why one cannot be loaded."""
     source, loading = intent.source, intent.loading
     pairs: list[tuple[Reading, Relation]] = []
     for readings in judge.groups(source.readings):
@@ -93,7 +90,7 @@ def find(connection: Connection, intent: Intent, own_path: str, judge: Judge) ->
 def look_up_there(
     connection: Connection, readings: Sequence[Reading], loading: Loading, own_path: str
 ) -> tuple[Relation, ...]:
-    """Find the tables for `readings`, unqualified names by the role's path; raises CopydError."""
+    """Return the tables for `readings`, unqualified names by `own_path`; raises CopydError."""
     names = [_name_at(reading, loading) for reading in readings]
     if all("." in name for name in names):
         return look_up_all(connection, names)
@@ -102,7 +99,7 @@ def look_up_there(
 
 
 def target_of(reading: Reading, relation: Relation, *, meant: Mode, number: int) -> Target:
-    """Return the table as it is loaded, with those columns that are read and exist."""
+    """Return the table with the columns that are both read and present, and its key if usable."""
     by_name = {column.name: column for column in relation.columns}
     names = [column.name for column in reading.columns if column.name in by_name]
     key = None
@@ -113,7 +110,7 @@ def target_of(reading: Reading, relation: Relation, *, meant: Mode, number: int)
 
 
 def does_without_key(reading: Reading, relation: Relation) -> bool:
-    """Whether an append tells new rows by their transactions alone."""
+    """Whether an append recognizes new rows by their transactions alone."""
     has_primary = any(key.is_primary for key in relation.keys)
     return reading.key is None and not has_primary and reading.has_xmin
 
@@ -124,7 +121,6 @@ def _judge_shapes(
     pairs: Sequence[tuple[Reading, Relation]],
     judge: Judge,
 ) -> None:
-    """Refuse tables that cannot hold the rows that are read for them, or are the source itself."""
     source, transfer = intent.source, intent.source.transfer
     is_clone_meant = intent.loading.physical_clone or transfer.ledger is None
     relations = [relation for _, relation in pairs]
@@ -160,5 +156,5 @@ def _name_at(reading: Reading, loading: Loading) -> str:
 
 
 def major(connection: Connection) -> int:
-    """Return the major version of the server."""
+    """Return the server's major version, 15 for 150004."""
     return connection.info.server_version // 10_000

@@ -1,9 +1,9 @@
-"""The statements that a run would send, as the source and the ledgers are now; none is sent.
+"""The statements a run would send in the present state of source and ledgers; none is sent.
 
-A destination's list is the one that a run decides and executes (destination/actions.py); values that
-only the run will know have a name in their place. A run that meets a fault sends more: tries again,
-the search for rows that are refused, the rewrite of rows that trade values of a unique key, and the
-questions to the ledger after a COMMIT that is in doubt. Look-ups in the catalogs are left out.
+A plan prints the list a run executes (destination/actions.py), with names for values known only
+during the run. Catalog queries are left out, and so is everything a run sends only after a fault:
+retries, the search for bad rows, the rewrite of rows that swap unique values, and the query to the
+ledger about a COMMIT in doubt.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Script, ...]:
             draft.look(snapshot)
             if draft.refusal is None:
                 groups.setdefault(draft.scans, []).append(draft)
+        # Decision: Destinations share a pass when their scans are equal
         ordered = sorted(groups.items(), key=lambda group: is_long(group[0]))
         passes = [
             _pass(source, snapshot, scans, group, number=number)
@@ -73,7 +74,7 @@ def plan(transfer: Transfer, *, is_full: bool = False) -> tuple[Script, ...]:
 
 @dataclass
 class _Draft:
-    """One destination of a plan: what is found there, or why a run would get nowhere."""
+    """One destination of a plan: its state, or the ``refusal`` that would end a run."""
 
     name: str
     intent: Intent
@@ -85,7 +86,6 @@ class _Draft:
 
     @classmethod
     def of(cls, source: Source, replica: Replica, *, is_full: bool) -> _Draft:
-        """Begin one for `replica`; nobody is connected to."""
         transfer, name = source.transfer, replica.server.name
         ledger = None if transfer.ledger is None else Ledger(transfer.ledger)
         session = Session(replica.server, lock_timeout=transfer.lock_timeout)
@@ -93,11 +93,9 @@ class _Draft:
 
     @property
     def scans(self) -> tuple[Scan, ...]:
-        """What is read for it, in the order of loading."""
         return tuple(scan for table in self.tables for scan in table.scans)
 
     def look(self, snapshot: Snapshot) -> None:
-        """Look at the destination; where a run could not go on, ``refusal`` says why."""
         intent = self.intent
         try:
             connection = self.session.connect()
@@ -114,7 +112,6 @@ class _Draft:
             self.refusal = facts(error)
 
     def script(self, snapshot: Snapshot) -> Script:
-        """Write down what a run would send."""
         if self.prepared is None or self.refusal is not None:
             return Script(self.name, "destination", refusal=self.refusal)
         claimed = claim(self.prepared.found, self.intent, self.creation)

@@ -1,4 +1,4 @@
-"""Statements written down as a server would see them, with the transactions that they are in."""
+"""Statements as text, in the order a server receives them, with BEGIN and savepoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What one session would send; or, where it would get nowhere, why."""
+    """The statements of one session, or the ``refusal`` that would end it."""
 
     server: str
     purpose: str
@@ -34,14 +34,13 @@ class Script:
     def of_source(
         cls, source: Source, purpose: str, level: IsolationLevel, lines: Iterable[sql.Composable]
     ) -> Script:
-        """Write down what a session of the source sends in its READ ONLY transaction."""
         begin = f"{_begin(level)} READ ONLY"
         texts = [_text(line, source.connection) for line in lines]
         return cls(source.transfer.source.name, purpose, (begin, *texts))
 
 
 def written(decided: Iterable[Action], session: Session) -> tuple[str, ...]:
-    """Write down what a destination is sent, as `session` would send it."""
+    """Return the text of the `decided` actions, with the settings and search path of `session`."""
     return tuple(_lines(decided, session))
 
 
